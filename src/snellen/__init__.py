@@ -1,0 +1,74 @@
+"""Snellen: from a folder of labelled medical images to a classifier whose numbers can be believed.
+
+    import snellen
+    run = snellen.train("data/")
+    model = snellen.load(run.bundle)
+    model.predict(["picture.jpg"])
+
+Names are loaded on first use: importing the package loads neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from snellen.core.errors import (
+        BundleError,
+        DataError,
+        ParityError,
+        PictureError,
+        SnellenError,
+        StorageError,
+        UsageError,
+        WeightsError,
+    )
+    from snellen.inference.predictor import Predictor
+    from snellen.runs import Run, open_run
+    from snellen.workflow import audit, evaluate, load, plan, predict, resume, train
+
+_HOMES = {
+    **dict.fromkeys(("audit", "evaluate", "load", "plan", "predict", "resume", "train"), "snellen.workflow"),
+    **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
+    "Predictor": "snellen.inference.predictor",
+    **dict.fromkeys(
+        ("BundleError", "DataError", "ParityError", "PictureError", "SnellenError", "StorageError", "UsageError",
+         "WeightsError"),
+        "snellen.core.errors",
+    ),
+}  # fmt: skip
+
+__all__ = [
+    "BundleError",
+    "DataError",
+    "ParityError",
+    "PictureError",
+    "Predictor",
+    "Run",
+    "SnellenError",
+    "StorageError",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "audit",
+    "evaluate",
+    "load",
+    "open_run",
+    "plan",
+    "predict",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'snellen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

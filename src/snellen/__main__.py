@@ -1,0 +1,6 @@
+"""python -m snellen."""
+
+from snellen.cli import main
+
+if __name__ == "__main__":
+    main()

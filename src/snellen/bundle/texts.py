@@ -1,0 +1,82 @@
+"""What a person reads in a bundle: the model card and the notice of licences."""
+
+from __future__ import annotations
+
+from snellen.records.bundle import Manifest
+
+
+def render_model_card(manifest: Manifest) -> str:
+    """Markdown after Mitchell et al. 2019, with what software can state; the rest is marked for a person."""
+    preprocess = manifest.preprocess
+    classes = "\n".join(
+        f"| {name} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes
+    )
+    points = "\n".join(
+        f"| {point.name}{' (default)' if point.is_default else ''} | {point.rule} | {point.threshold:.4f} | {point.chosen_on} |"
+        for point in manifest.thresholds
+    )
+    thresholds = f"""
+## Operating points
+
+Positive (`{manifest.positive}`) when its probability is at least the threshold.
+
+| name | rule | threshold | chosen on |
+| --- | --- | --- | --- |
+{points}
+""" if manifest.thresholds else ""  # fmt: skip
+    return f"""# {manifest.name}
+
+{manifest.intended_use}
+
+## Model
+
+{manifest.task} classifier: {manifest.backbone} with a trained head, as one ONNX graph (uint8 pixels in, calibrated
+probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
+Calibration: {manifest.calibration.method}, T = {manifest.calibration.temperature:.3f}, fitted on {manifest.calibration.fitted_on}
+({manifest.calibration.n} pictures). {manifest.calibration.reason}
+
+Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), fit {preprocess.fit}\
+{", black border cut off" if preprocess.crop_border else ""}{f", CLAHE {preprocess.clahe:g}" if preprocess.clahe else ""}.
+
+## Training data
+
+{manifest.trained_on.n_samples} pictures of {manifest.trained_on.n_patients} patients (how patients were told: {manifest.trained_on.patient_rule}).
+
+| class | pictures |
+| --- | --- |
+{classes}
+{thresholds}
+## Performance
+
+See `report.html` and `evaluation.json` of the run: every number there was computed with this file.
+
+## When it does not answer
+
+`gate.npz` holds what training pictures look like to the network. A picture far from them gets `abstain` with the reason.
+
+## To be written by a person
+
+Intended users and setting · who labelled the pictures and how · patients and devices not represented · known failures ·
+ethical review and consent · contact.
+
+Written by Snellen {manifest.snellen_version} on {manifest.created}.
+"""
+
+
+def render_notice(manifest: Manifest) -> str:
+    """Licences of weights and data as far as known."""
+    return f"""{manifest.name}
+Made with Snellen {manifest.snellen_version} (Apache-2.0).
+
+Pretrained weights
+  network:  {manifest.backbone}
+  origin:   {manifest.weights.origin}
+  licence:  {manifest.weights.licence}
+  sha256:   {manifest.weights.sha256 or "none"}
+
+Training data
+  The licence of the training pictures is not known to Snellen. Whoever trained this model must state it here
+  before passing the bundle on: some licences forbid redistribution or commercial use of models derived from the data.
+
+{manifest.intended_use}
+"""

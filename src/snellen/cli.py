@@ -1,0 +1,311 @@
+"""The command line: arguments, printing, exit codes. It computes nothing.
+
+Heavy modules are imported inside the commands, so that `snellen --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from snellen import __version__
+from snellen.core.errors import SnellenError, UsageError
+
+if TYPE_CHECKING:
+    from snellen.records.evaluation import Evaluation
+    from snellen.runs import Run
+
+app = typer.Typer(
+    name="snellen",
+    help="From a folder of labelled medical images to a classifier whose numbers can be believed.\n\n"
+    "Start with: snellen demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+Data = Annotated[str, typer.Argument(help="Class folders, train/val/test folders, a CSV, or a MedMNIST .npz.")]
+Columns = Annotated[str, typer.Option(help="Columns of a table: image=…,label=…,patient=…,split=…")]
+Patients = Annotated[str, typer.Option(help="auto, none (each picture its own patient), or a regular expression with one group.")]
+Cache = Annotated[str | None, typer.Option(help="Folder for preprocessed pixels and features. [default: the user's cache]")]
+Recipe = Annotated[str, typer.Option(help="A shipped recipe (see `snellen recipes`) or a TOML file.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of the recipe; repeatable.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote to --out.")]
+Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and training.", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for cohort and run.")] = Path("snellen-demo"),
+    kind: Annotated[str, typer.Option(help="oct, fundus or glomeruli.")] = "oct",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a synthetic cohort, train on it, write the report and the bundle: a few minutes on two cores.
+
+    Example: snellen demo --out try
+    """
+    from snellen import demo as steps
+
+    with _told():
+        cohort = steps.draw(out, kind, overwrite=overwrite)
+        run = steps.train(out, cohort)
+        _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
+
+
+@app.command()
+def audit(
+    data: Data, out: Out = None, strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
+    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Read DATA whole and say what is wrong with it.
+
+    Example: snellen audit data/ --out audit/
+    """
+    from snellen import workflow
+
+    with _told():
+        cohort = workflow.audit(data, out=out, columns=_parse_columns(columns), patients=patients, cache=cache)
+        if as_json:
+            typer.echo(cohort.audit.to_json(), nl=False)
+        else:
+            from snellen import terminal
+
+            terminal.show_audit(cohort)
+        severe = [issue for issue in cohort.audit.issues if issue.severity == "severe"]
+        if strict and severe:
+            raise SnellenError(f"{len(severe)} severe issue(s), the first: {severe[0].message}", severe[0].advice)
+
+
+@app.command()
+def plan(
+    data: Data, recipe: Recipe = "auto", settings: Settings = None, out: Out = None, overwrite: Overwrite = False,
+    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, seed: Seed = 0, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Show what `train` would do, with the reason for every value, and the table of layers.
+
+    Example: snellen plan data/ --set preprocess.size=320
+    """
+    from snellen import workflow
+
+    with _told(quiet=as_json):
+        prepared = workflow.plan(
+            data, recipe=recipe, settings=settings or [], out=out, overwrite=overwrite, seed=seed,
+            columns=_parse_columns(columns), patients=patients, cache=cache,
+        )  # fmt: skip
+        if as_json:
+            typer.echo(prepared.plan.to_json(), nl=False)
+        else:
+            from snellen import terminal
+
+            terminal.show_plan(prepared.plan)
+
+
+@app.command()
+def train(
+    data: Annotated[str | None, typer.Argument(help="Class folders, train/val/test folders, a CSV, or a MedMNIST .npz.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
+    recipe: Recipe = "auto", settings: Settings = None, out: Out = None, overwrite: Overwrite = False,
+    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, seed: Seed = 0,
+    no_test: Annotated[bool, typer.Option("--no-test", help="Keep the test split shut.")] = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train on DATA, export the model, score the exported model and write a report.
+
+    Example: snellen train data/
+
+    Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
+    """
+    from snellen import workflow
+
+    with _told(resume_hint=True):
+        if (data is None) == (resume is None):
+            raise UsageError("Give either DATA or --resume RUN.", "Example: snellen train data/")
+        if data is None and resume is not None:
+            run = workflow.resume(resume)
+        else:
+            run = workflow.train(
+                str(data), recipe=recipe, settings=settings or [], out=out, overwrite=overwrite, seed=seed,
+                test=not no_test, columns=_parse_columns(columns), patients=patients, cache=cache,
+            )  # fmt: skip
+        _print_evaluation(run.evaluation, as_json)
+        if not as_json:
+            _say_next(run)
+
+
+@app.command()
+def evaluate(
+    run_or_bundle: Annotated[Path, typer.Argument(help="A run, or a bundle together with DATA.")],
+    data: Annotated[str | None, typer.Argument(help="Other data. Without it: the run's own.")] = None,
+    split: Annotated[str, typer.Option(help="train, val, test or all of the run's own data.")] = "test",
+    out: Out = None, overwrite: Overwrite = False,
+    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Score a bundle on a split of its own data (the test split is counted as opened) or on other data.
+
+    Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
+    """
+    from snellen import workflow
+
+    with _told():
+        found = workflow.evaluate(
+            run_or_bundle, data, split=split, out=out, overwrite=overwrite,
+            columns=_parse_columns(columns), patients=patients, cache=cache,
+        )  # fmt: skip
+        _print_evaluation(found, as_json)
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
+    paths: Annotated[list[str], typer.Argument(help="Pictures, folders or patterns such as 'new/*.jpg'.")],
+    out: Annotated[Path | None, typer.Option(help="Write FILE.csv or FILE.json instead of the screen.")] = None,
+    overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Predict pictures. A file that cannot be read gets a row with its error, and the rest goes on.
+
+    Example: snellen predict runs/my-run/bundle new/ --out predictions.csv
+    """
+    from snellen import prediction
+
+    with _told():
+        failed = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
+        if failed:
+            typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, to start one's own.")] = None) -> None:
+    """List the recipes, or print one.
+
+    Example: snellen recipes auto > my-recipe.toml
+    """
+    from snellen.planning.recipe_files import list_recipes, read_recipe_text
+
+    with _told():
+        if name is not None:
+            typer.echo(read_recipe_text(name), nl=False)
+            return
+        for found, description in list_recipes().items():
+            typer.echo(f"{found:<28}{description}")
+
+
+@cache_app.command("info")
+def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
+    """Where the cache lies and how large it is.
+
+    Example: snellen cache info
+    """
+    from snellen.core.storage import choose_cache_folder, measure_folder
+
+    with _told():
+        folder = choose_cache_folder(cache)
+        sizes = measure_folder(folder)
+        if as_json:
+            typer.echo(json.dumps({"folder": str(folder), "bytes": sizes}))
+            return
+        typer.echo(f"{folder}: {sum(sizes.values()) / 1e6:,.1f} MB")
+        for part, size in sizes.items():
+            typer.echo(f"  {part:<12}{size / 1e6:>12,.1f} MB")
+
+
+@cache_app.command("clear")
+def cache_clear(cache: Cache = None) -> None:
+    """Delete the cache; the next run computes it again.
+
+    Example: snellen cache clear
+    """
+    from snellen.core.storage import choose_cache_folder, clear_cache
+
+    with _told():
+        folder = choose_cache_folder(cache)
+        typer.echo(f"{clear_cache(folder) / 1e6:,.1f} MB freed in {folder}")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+def _parse_columns(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        role, equals, column = part.partition("=")
+        if not equals or not column:
+            raise UsageError(f"--columns {text!r}: {part!r} is not role=column.", "Example: image=file,label=grade")
+        found[role.strip()] = column.strip()
+    return found
+
+
+@contextlib.contextmanager
+def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
+    """Errors of the user's end with exit code 2 and what to do; steps are told on standard error."""
+    logger = logging.getLogger("snellen")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    if not quiet:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    except SnellenError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        message = "Stopped. What is computed is kept."
+        typer.echo(message + (" Go on with: snellen train --resume RUN" if resume_hint else ""), err=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise typer.Exit(0) from None
+    except OSError as error:
+        from snellen.core.storage import explain_os_error
+
+        typer.echo(f"Error: {explain_os_error(error, Path(error.filename or '.'))}", err=True)
+        raise typer.Exit(2) from error
+    except ModuleNotFoundError as error:
+        _explain_missing_module(error)
+        raise typer.Exit(2) from error
+    finally:
+        logger.removeHandler(handler)
+
+
+def _explain_missing_module(error: ModuleNotFoundError) -> None:
+    name = (error.name or "").split(".")[0]
+    if name in ("", "snellen"):
+        raise error
+    typer.echo(f"Error: this step needs {name}, which is not installed.\n  → pip install 'snellen[train]'", err=True)
+
+
+def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
+    if as_json:
+        typer.echo(evaluation.to_json(), nl=False)
+        return
+    from snellen import terminal
+
+    terminal.show_evaluation(evaluation)
+
+
+def _say_next(run: Run, example: Any = "PICTURE") -> None:
+    typer.echo(f"\nReport:  {run.report}\nBundle:  {run.bundle}\n")
+    typer.echo("Next:")
+    typer.echo(f"  open the report in a browser: {run.report.resolve().as_uri()}")
+    typer.echo(f"  snellen predict {run.bundle} {example}")

@@ -1,0 +1,67 @@
+"""What can go wrong, as one tree. Every error has a stable code, says what and where, and what to do.
+
+SnellenError                    the user can act on it: exit code 2
+├── UsageError                  an option, a recipe key or a command that does not fit
+├── DataError                   the pictures, labels, patients or splits do not allow the step
+│   └── PictureError            one picture cannot be read; a cohort goes on without it
+├── WeightsError                pretrained weights are missing, damaged or of another network
+├── BundleError                 a bundle is incomplete, altered or of another version
+│   └── ParityError             two forms of a model disagree beyond the stated tolerance
+└── StorageError                disk full, no permission, a lock that another process holds
+"""
+
+from __future__ import annotations
+
+
+class SnellenError(Exception):
+    """Base of all errors that a user can act on.
+
+    `message` says what is wrong and where, with the offending value; `hint` says what to do.
+    """
+
+    code = "snellen_error"
+
+    def __init__(self, message: str, hint: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  → {self.hint}" if self.hint else self.message
+
+
+class UsageError(SnellenError):
+    code = "usage"
+
+
+class DataError(SnellenError):
+    code = "data"
+
+
+class PictureError(DataError):
+    code = "unreadable_picture"
+
+
+class WeightsError(SnellenError):
+    code = "weights"
+
+
+class BundleError(SnellenError):
+    code = "bundle"
+
+
+class ParityError(BundleError):
+    code = "parity"
+
+
+class StorageError(SnellenError):
+    code = "storage"
+
+
+def require_no_problems(problems: list[str], summary: str, hint: str = "") -> None:
+    """Raise one DataError that lists all `problems`; return quietly when there is none."""
+    if problems:
+        listed = "\n".join(f"  • {problem}" for problem in problems)
+        raise DataError(f"{summary}\n{listed}", hint)

@@ -1,0 +1,151 @@
+"""Files: atomic writes, hashes, the cache folder, locks. Knows nothing of what the files mean."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from snellen.core.errors import StorageError
+
+_BLOCK = 1 << 20
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write so that `path` holds either its old or its whole new content, also after a power cut.
+
+    Raises StorageError where the disk is full or the folder may not be written.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o666 & ~_read_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def explain_os_error(error: OSError, path: Path) -> StorageError:
+    """The same failure in words that say what to do."""
+    hints = {
+        28: "The disk is full: free some space, or put the cache elsewhere with --cache DIR.",
+        13: "Choose a folder that you may write with --out or --cache.",
+        30: "The file system is read-only: choose another folder with --out or --cache.",
+    }
+    reason = error.strerror or str(error)
+    return StorageError(f"{path}: {reason}", hints.get(error.errno or 0, "Check the path and try again."))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, written atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON. Raises StorageError naming the file where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist.", "Is this the folder of a finished run?") from error
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read: {error}", "The file is damaged: repeat the step.") from error
+
+
+def compute_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def compute_digest(parts: Iterable[str]) -> str:
+    """Hex digest of a list of strings; no two different lists share their encoding."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def choose_cache_folder(asked: str | None) -> Path:
+    """`--cache`, else `$SNELLEN_CACHE`, else the platform's cache folder."""
+    if asked:
+        return Path(asked).expanduser()
+    if configured := os.environ.get("SNELLEN_CACHE"):
+        return Path(configured).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "snellen" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "snellen"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snellen"
+
+
+def require_space(folder: Path, n_bytes: int, purpose: str) -> None:
+    """Raise StorageError before anything is written, where `n_bytes` will not fit."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if n_bytes > free:
+        raise StorageError(
+            f"{purpose} needs {n_bytes / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free.",
+            "Free some space, put the cache elsewhere with --cache DIR, or run `snellen cache clear`.",
+        )
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block; the system frees the lock when its holder dies."""
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            yield
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+CACHE_PARTS = ("pixels", "features", "graphs", "facts", "locks")
+
+
+def measure_folder(folder: Path) -> dict[str, int]:
+    """Bytes by part of the cache."""
+    return {
+        part: sum(item.stat().st_size for item in (folder / part).rglob("*") if item.is_file()) for part in CACHE_PARTS
+    }
+
+
+def clear_cache(folder: Path) -> int:
+    """Delete what Snellen keeps in `folder`, and nothing else. Returns the bytes freed."""
+    freed = sum(measure_folder(folder).values())
+    for part in CACHE_PARTS:
+        if (folder / part).exists():
+            shutil.rmtree(folder / part)
+    return freed

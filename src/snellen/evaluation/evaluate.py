@@ -1,0 +1,239 @@
+"""What a split says of a bundle. Scores come from the Predictor and from nowhere else."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import DataError
+from snellen.core.progress import follow
+from snellen.core.storage import write_atomic
+from snellen.imaging.cache import PixelCache
+from snellen.inference.predictor import Predictor
+from snellen.metrics.calibration import apply_temperature, compute_ece, compute_reliability_bins
+from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
+from snellen.metrics.operating_point import choose_threshold, compute_operating_point
+from snellen.metrics.scores import compute_confusion, compute_scores
+from snellen.records.bundle import Threshold
+from snellen.records.cohort import PatientRule, Sample
+from snellen.records.evaluation import CalibrationSummary, Evaluation, Intervals, OperatingPoint, Score
+from snellen.records.plan import Plan
+
+_STEP = 64
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`."""
+
+    samples: tuple[Sample, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    logits: NDArray[np.float64]
+    embedding: NDArray[np.float32]
+    n_abstained: int
+    classes: tuple[str, ...]
+
+    @property
+    def patients(self) -> list[str]:
+        return [sample.patient for sample in self.samples]
+
+    def to_scores(self) -> list[Score]:
+        """Rows for `scores-*.csv` and the report."""
+        return [
+            Score(
+                sample=sample.name,
+                patient=sample.patient,
+                label=sample.label,
+                probabilities=tuple(float(value) for value in row),
+                logits=tuple(float(value) for value in logit),
+                prediction=self.classes[int(np.argmax(row))],
+            )
+            for sample, row, logit in zip(self.samples, self.probabilities, self.logits, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an evaluation is about: which split of which data, and how its intervals are made."""
+
+    split: str
+    data: str
+    patients: PatientRule
+    intervals: Intervals
+    test_opened: int = 0
+    n_failed: int = 0
+    snellen_version: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def score_samples(predictor: Predictor, samples: Sequence[Sample], pixels: PixelCache) -> Scored:
+    """Run the bundle on preprocessed pixels. Raises DataError for labels that the bundle does not know."""
+    classes = predictor.classes
+    unknown = sorted({sample.label for sample in samples} - set(classes))
+    if unknown:
+        raise DataError(
+            f"The data have classes that the bundle does not know: {', '.join(unknown)}.",
+            f"Its classes are {', '.join(classes)}: rename or leave out the others.",
+        )
+    rows = pixels.select(samples)
+    parts = []
+    steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+    for step in follow(steps, "Scoring", len(steps), "steps"):
+        parts.append(predictor.score_pixels(np.asarray(pixels.pixels[step])))
+    embedding = np.concatenate([part.embedding for part in parts])
+    return Scored(
+        samples=tuple(samples),
+        labels=np.array([classes.index(sample.label) for sample in samples], np.int64),
+        probabilities=np.concatenate([part.probabilities for part in parts]).astype(np.float64),
+        logits=np.concatenate([part.logits for part in parts]).astype(np.float64),
+        embedding=embedding,
+        n_abstained=int(predictor.is_foreign(embedding).sum()),
+        classes=classes,
+    )
+
+
+def choose_thresholds(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], plan: Plan
+) -> tuple[Threshold, ...]:
+    """Operating points of a binary task, from validation labels `(N,)` and probabilities `(N, 2)` only."""
+    if plan.data.positive is None:
+        return ()
+    at = plan.data.classes.index(plan.data.positive)
+    is_positive = (labels == at).astype(np.int64)
+    scores = probabilities[:, at].astype(np.float64)
+    screening = f"sensitivity>={plan.evaluation.sensitivity:.2f}"
+    rules = (("balanced", "youden", True), ("screening", screening, False), ("most-likely", "argmax", False))
+    return tuple(
+        Threshold(
+            name=name,
+            rule=rule,
+            threshold=float(choose_threshold(is_positive, scores, rule)),
+            chosen_on="val",
+            is_default=is_default,
+        )
+        for name, rule, is_default in rules
+    )
+
+
+def evaluate(predictor: Predictor, scored: Scored, question: Question) -> Evaluation:
+    """All numbers of `evaluation.json`."""
+    manifest = predictor.manifest
+    positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
+    labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
+    common = {"settings": question.intervals, "is_ordered": manifest.ordered, "positive": positive}
+    predictions = probabilities.argmax(1)
+    confusion = compute_confusion(labels, predictions, len(manifest.classes))
+    return Evaluation(
+        task=manifest.task,
+        classes=manifest.classes,
+        positive=manifest.positive,
+        split=question.split,
+        data=question.data,
+        n=len(labels),
+        n_patients=len(set(patients)),
+        n_failed=question.n_failed,
+        patient_rule=question.patients.rule,
+        metrics=compute_estimates(labels, probabilities, patients, **common),
+        baselines={
+            name: compute_estimates(labels, found, patients, **common)
+            for name, found in _score_baselines(predictor, scored).items()
+        },
+        per_class=compute_per_class_estimates(
+            labels, probabilities, patients, classes=manifest.classes, settings=question.intervals
+        ),
+        confusion=tuple(tuple(int(value) for value in row) for row in confusion),
+        operating_points=_measure_points(predictor, scored, question),
+        calibration=_summarise_calibration(predictor, scored),
+        intervals=question.intervals,
+        test_opened=question.test_opened,
+        bundle_sha256=predictor.sha256,
+        snellen_version=question.snellen_version,
+        notes=(*question.notes, *_notes(scored, question)),
+    )
+
+
+def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[np.float64]]:
+    """Majority class: the training shares for every picture. Linear probe: logistic regression on the embedding."""
+    with np.load(predictor.folder / "baselines.npz", allow_pickle=False) as stored:
+        prior, weight, bias = stored["prior"], stored["weight"], stored["bias"]
+    logits = scored.embedding.astype(np.float64) @ weight + bias
+    return {
+        "majority_class": np.repeat(prior[None].astype(np.float64), len(scored.labels), axis=0),
+        "linear_probe": apply_temperature(logits, 1.0),
+    }
+
+
+def _measure_points(predictor: Predictor, scored: Scored, question: Question) -> tuple[OperatingPoint, ...]:
+    manifest = predictor.manifest
+    if manifest.positive is None:
+        return ()
+    at = manifest.classes.index(manifest.positive)
+    is_positive = (scored.labels == at).astype(np.int64)
+    return tuple(
+        compute_operating_point(
+            point.name, point.rule, point.chosen_on, point.threshold, is_positive, scored.probabilities[:, at],
+            scored.patients, question.intervals,
+        ).model_copy(update={"is_default": point.is_default})
+        for point in manifest.thresholds
+    )  # fmt: skip
+
+
+def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationSummary:
+    calibration = predictor.manifest.calibration
+    before = apply_temperature(scored.logits, 1.0)
+    losses = [
+        float(compute_scores(scored.labels, values)["log_loss"][0]) for values in (before, scored.probabilities)
+    ]
+    return CalibrationSummary(
+        method=calibration.method,
+        temperature=calibration.temperature,
+        fitted_on=calibration.fitted_on,
+        n_fitted=calibration.n,
+        ece_before=compute_ece(scored.labels, before),
+        ece_after=compute_ece(scored.labels, scored.probabilities),
+        log_loss_before=losses[0],
+        log_loss_after=losses[1],
+        bins=compute_reliability_bins(scored.labels, scored.probabilities),
+    )
+
+
+def _notes(scored: Scored, question: Question) -> list[str]:
+    notes = []
+    if question.patients.origin == "none":
+        notes.append(
+            "Picture-level: no patients are known, each picture counts as its own patient. If patients have several "
+            "pictures, the numbers are too good and the intervals too narrow."
+        )
+    absent = [name for index, name in enumerate(scored.classes) if not (scored.labels == index).any()]
+    if absent:
+        notes.append(f"No picture of class {', '.join(absent)}: what needs it is undefined.")
+    if scored.n_abstained:
+        notes.append(
+            f"The gate would abstain on {scored.n_abstained} of {len(scored.labels)} pictures as unlike those "
+            "trained on; the numbers here count them all the same."
+        )
+    return notes
+
+
+def format_scores(scores: Sequence[Score], classes: Sequence[str]) -> str:
+    """CSV: sample, patient, label, probability per class, logit per class, prediction."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [*(f"probability_{name}" for name in classes), *(f"logit_{name}" for name in classes)]
+    writer.writerow(["sample", "patient", "label", *names, "prediction"])
+    for row in scores:
+        numbers = [f"{value:.7g}" for value in (*row.probabilities, *row.logits)]
+        writer.writerow([row.sample, row.patient, row.label, *numbers, row.prediction])
+    return stream.getvalue()
+
+
+def save_scores(path: Path, scores: Sequence[Score], classes: Sequence[str]) -> None:
+    """Write `format_scores` atomically."""
+    write_atomic(path, format_scores(scores, classes))

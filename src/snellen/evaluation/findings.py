@@ -1,0 +1,218 @@
+"""What the numbers say in plain sentences, and what a reader must know before believing them.
+
+This room knows records and English. It must not know HTML, figures or files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from snellen.evaluation.wording import (
+    default_point,
+    format_count,
+    format_level,
+    format_number,
+    list_some,
+    name_baseline,
+    name_metric,
+    name_split,
+)
+from snellen.records.cohort import Audit
+from snellen.records.evaluation import Estimate, Evaluation
+
+FEW_PATIENTS = 100
+FEW_PATIENTS_OF_A_CLASS = 10
+_PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each picture", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a reader must know before the numbers.
+
+    A note of the evaluation that matches the expression `covers` says the same and is not repeated.
+    """
+
+    severity: Literal["warning", "severe"]
+    text: str
+    advice: str = ""
+    covers: str = ""
+
+
+def describe_result(evaluation: Evaluation) -> list[str]:
+    """What the numbers mean, one plain sentence each."""
+    told = (
+        _say_auc(evaluation),
+        _say_accuracy(evaluation),
+        _say_operating_point(evaluation),
+        _say_baselines(evaluation),
+    )
+    return [sentence for sentence in told if sentence]
+
+
+def collect_notices(evaluation: Evaluation, audit: Audit | None) -> list[Notice]:
+    """What weakens the numbers, gravest first."""
+    own = [
+        *_notices_of_patients(evaluation, audit),
+        *_notices_of_split(evaluation),
+        *_notices_of_audit(audit),
+        *_notices_of_size(evaluation),
+        *_notices_of_baselines(evaluation),
+    ]
+    covered = [re.compile(notice.covers, re.IGNORECASE) for notice in own if notice.covers]
+    notes = [note for note in evaluation.notes if not any(each.search(note) for each in covered)]
+    notices = own + [Notice("warning", note) for note in notes]
+    return sorted(notices, key=lambda notice: notice.severity != "severe")
+
+
+def _say_auc(evaluation: Evaluation) -> str:
+    auc = evaluation.metrics.get("auc")
+    if auc is None or auc.value is None:
+        return ""
+    won = f"{round(100 * auc.value)} of 100 cases"
+    shown = f"AUC {format_number(auc.value)}"
+    if auc.low is not None and auc.high is not None:
+        low, high = format_number(auc.low), format_number(auc.high)
+        shown += f"; {format_level(evaluation)} interval {low} to {high}"
+    if evaluation.task == "binary" and evaluation.positive is not None:
+        return (
+            f"Given a picture with “{evaluation.positive}” and one without, the model gives the first the "
+            f"higher probability in {won} ({shown})."
+        )
+    return (
+        "Given a picture of a class and one of another, the model gives the first the higher probability of "
+        f"that class in {won}, averaged over the classes ({shown})."
+    )
+
+
+def _say_accuracy(evaluation: Evaluation) -> str:
+    accuracy = _value(evaluation.metrics, "accuracy")
+    if accuracy is None or evaluation.operating_points:
+        return ""
+    return f"It names the right class of {round(100 * accuracy)} of 100 pictures."
+
+
+def _say_operating_point(evaluation: Evaluation) -> str:
+    point = default_point(evaluation)
+    if point is None or point.sensitivity is None or point.specificity is None:
+        return ""
+    found, cleared = point.sensitivity.value, point.specificity.value
+    if found is None or cleared is None:
+        return ""
+    return (
+        f"At the default threshold {format_number(point.threshold)} it finds {round(100 * found)} of 100 "
+        f"pictures with “{evaluation.positive}” and calls {round(100 * cleared)} of 100 without it negative."
+    )
+
+
+def _say_baselines(evaluation: Evaluation) -> str:
+    told = []
+    for key, estimates in evaluation.baselines.items():
+        metric = "accuracy" if "majority" in key or "auc" not in estimates else "auc"
+        own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
+        if own is None or other is None:
+            continue
+        who = (
+            "always naming the most frequent class"
+            if "majority" in key
+            else f"a {name_baseline(key).lower()}"
+        )
+        what = "AUC" if metric == "auc" else "accuracy"
+        told.append(f"{who} has {what} {format_number(other)}, the model {format_number(own)}")
+    return f"For comparison: {'; '.join(told)}." if told else ""
+
+
+def _notices_of_patients(evaluation: Evaluation, audit: Audit | None) -> Iterator[Notice]:
+    rule = evaluation.patient_rule
+    has_no_rule = audit is not None and audit.patients.origin == "none" and evaluation.split != "all"
+    if _PICTURE_LEVEL.match(rule) or evaluation.intervals.unit == "picture" or has_no_rule:
+        yield Notice(
+            "severe",
+            f"Which pictures belong to one patient is not known: {rule}.",
+            "Pictures of one person may lie in training and test at once. That flatters every number and "
+            "makes the intervals too narrow. Name a patient column or pattern with --patients.",
+            covers="^picture-level",
+        )
+    elif _PICTURE_LEVEL.search(rule):
+        yield Notice(
+            "warning",
+            f"Some pictures carry no patient and count as patients of their own: {rule}.",
+            "Where they are of one person, numbers are too good and intervals too narrow.",
+        )
+
+
+def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
+    if evaluation.split == "train":
+        yield Notice(
+            "severe",
+            "These numbers are measured on the very pictures that the model learned from.",
+            "They show the fit, never the performance.",
+            covers="trained on these pictures",
+        )
+    if evaluation.split == "val":
+        yield Notice(
+            "severe",
+            "These numbers are measured on validation pictures, which chose the model, its calibration and "
+            "its thresholds.",
+            "They are optimistic. Numbers to report need the test split.",
+            covers="chosen on the validation patients",
+        )
+    if evaluation.test_opened > 1:
+        yield Notice(
+            "warning",
+            f"The test split has been opened {evaluation.test_opened} times.",
+            "If anything was changed in between, its numbers are no longer independent: "
+            "confirm on new patients.",
+            covers="has been opened",
+        )
+    if evaluation.n_failed:
+        failed = format_count(evaluation.n_failed, "picture")
+        yield Notice(
+            "warning",
+            f"{failed} could not be read and are in none of the numbers.",
+        )
+
+
+def _notices_of_audit(audit: Audit | None) -> Iterator[Notice]:
+    for issue in audit.issues if audit is not None else ():
+        if issue.severity == "severe":
+            yield Notice("severe", issue.message, issue.advice)
+
+
+def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:
+    if evaluation.n_patients < FEW_PATIENTS:
+        patients = format_count(evaluation.n_patients, "patient")
+        yield Notice(
+            "warning",
+            f"Only {patients} in the {name_split(evaluation.split)} set.",
+            "The intervals are wide, and what is rare may not occur at all.",
+        )
+    few = [
+        f"{each.n_patients} of “{name}”"
+        for name, each in evaluation.per_class.items()
+        if each.n_patients < FEW_PATIENTS_OF_A_CLASS
+    ]
+    if few:
+        yield Notice(
+            "warning",
+            f"Fewer than {FEW_PATIENTS_OF_A_CLASS} patients of a class: {list_some(few, 5)}.",
+            "The numbers of such a class may change much with a single patient.",
+        )
+
+
+def _notices_of_baselines(evaluation: Evaluation) -> Iterator[Notice]:
+    for key, estimates in evaluation.baselines.items():
+        metric = "auc" if "auc" in estimates and "majority" not in key else "accuracy"
+        own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
+        if own is not None and other is not None and other > own:
+            yield Notice(
+                "warning",
+                f"A baseline does better than the model: {name_baseline(key).lower()}, {name_metric(metric)} "
+                f"{format_number(other)} against {format_number(own)}.",
+            )
+
+
+def _value(estimates: dict[str, Estimate], key: str) -> float | None:
+    return estimates[key].value if key in estimates else None

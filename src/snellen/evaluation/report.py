@@ -1,0 +1,246 @@
+"""`report.html`: one self-contained page from records, readable on a phone, on paper and without a network.
+
+This room knows which parts the page has and when one is shown. It must not know files, training or how a
+number is computed; it returns text and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from snellen.evaluation import curves, figures, findings, gallery, run_figures, tables, wording
+from snellen.evaluation.svg import Drawing
+from snellen.evaluation.tables import Table
+from snellen.records.bundle import Manifest
+from snellen.records.cohort import Audit, Split
+from snellen.records.evaluation import Estimate, Evaluation, Score
+from snellen.records.plan import Fingerprint, Plan
+from snellen.records.run import EpochRecord, RunRecord, WeightsRecord
+
+TASKS = {"binary": "Two classes", "multiclass": "Several classes", "ordinal": "Ordered classes"}
+Drawn = tuple[Drawing | None, str, Table]
+HEADLINE = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
+
+
+def _no_thumbnail(name: str) -> NDArray[np.uint8] | None:
+    return None
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """What a report is made of; only `title`, `evaluation` and `scores` are needed.
+
+    `evaluation` is the headline split. `load_thumbnail` maps a sample's name to its pixels, (H, W) grey or
+    (H, W, 3) RGB, or to None where they are not at hand.
+    """
+
+    title: str
+    evaluation: Evaluation
+    scores: Sequence[Score]
+    validation: Evaluation | None = None
+    plan: Plan | None = None
+    fingerprint: Fingerprint | None = None
+    audit: Audit | None = None
+    run: RunRecord | None = None
+    manifest: Manifest | None = None
+    splits: Sequence[Split] = ()
+    epochs: Sequence[EpochRecord] = ()
+    load_thumbnail: Callable[[str], NDArray[np.uint8] | None] = _no_thumbnail
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A drawing, what to see in it, and its numbers as a table."""
+
+    drawing: Drawing
+    caption: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number."""
+
+    name: str
+    estimate: Estimate
+    note: str
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The page as HTML. Equal inputs give equal text; nothing in it refers to another file or host."""
+    evaluation = inputs.evaluation
+    context = {
+        "inputs": inputs,
+        "evaluation": evaluation,
+        "sections": _list_sections(inputs),
+        "facts": _list_facts(inputs),
+        "level": wording.format_level(evaluation),
+        "tiles": _build_tiles(evaluation),
+        "sentences": findings.describe_result(evaluation),
+        "notices": findings.collect_notices(evaluation, inputs.audit),
+        "baselines": _illustrate_baselines(evaluation),
+        "illustrations": _illustrate(inputs),
+        "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes)),
+        "n_errors": sum(score.prediction != score.label for score in inputs.scores),
+        "samples": {
+            name: _exhibit(inputs, chosen)
+            for name, chosen in gallery.choose_samples(inputs.scores, evaluation.classes).items()
+        },
+        "weights": _weights(inputs),
+        "terms": wording.define_terms(evaluation),
+    }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+@cache
+def _environment() -> Environment:
+    """Every value is escaped: class and file names are a stranger's text."""
+    environment = Environment(
+        loader=PackageLoader("snellen.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.format_number,
+        "interval": wording.format_interval,
+        "percent": wording.format_percent,
+        "split_name": wording.name_split,
+    }
+    environment.globals |= {"build": tables, "count": wording.format_count}
+    return environment
+
+
+def _list_sections(inputs: ReportInputs) -> dict[str, str]:
+    """Anchor → heading of the parts that this report has."""
+    has_data = inputs.fingerprint is not None or inputs.audit is not None or bool(inputs.splits)
+    parts = (
+        ("summary", "Result", True),
+        ("metrics", "Metrics", True),
+        ("figures", "Figures", True),
+        ("pictures", "Pictures", bool(inputs.scores)),
+        ("data", "Data", has_data),
+        ("decisions", "Decisions", inputs.plan is not None),
+        ("thresholds", "Thresholds and calibration", True),
+        ("reproduce", "How to reproduce", True),
+        ("reading", "How to read the numbers", True),
+    )
+    return {anchor: heading for anchor, heading, is_shown in parts if is_shown}
+
+
+def _list_facts(inputs: ReportInputs) -> dict[str, str]:
+    """What was asked and of whom it is measured."""
+    evaluation, plan, manifest = inputs.evaluation, inputs.plan, inputs.manifest
+    pictures = wording.format_count(evaluation.n, "picture")
+    patients = wording.format_count(evaluation.n_patients, "patient")
+    facts = {
+        "Task": f"{TASKS[evaluation.task]}: {wording.list_some(evaluation.classes, 12, ' · ')}",
+        "Positive class": evaluation.positive or "",
+        "Data": evaluation.data,
+        "Measured on": f"{wording.name_split(evaluation.split)} set, {pictures} of {patients}",
+        "Patients told by": evaluation.patient_rule,
+        "Test split opened": {0: "never", 1: "once"}.get(
+            evaluation.test_opened, f"{evaluation.test_opened} times"
+        ),
+    }
+    if plan is not None:
+        facts["Model"] = f"{plan.model.backbone}, {plan.preprocess.size} px, recipe “{plan.recipe}”"
+    elif manifest is not None:
+        facts["Model"] = f"{manifest.backbone}, {manifest.preprocess.size} px"
+    if manifest is not None:
+        facts["Intended use"] = manifest.intended_use
+    return {name: value for name, value in facts.items() if value}
+
+
+def _build_tiles(evaluation: Evaluation) -> list[Tile]:
+    notes = {"auc": "mean, each class against the rest"}
+    if evaluation.task == "binary" and evaluation.positive:
+        notes = {"auc": f"positive: “{evaluation.positive}”"}
+    if evaluation.operating_points:
+        notes |= dict.fromkeys(("balanced_accuracy", "accuracy"), "of the more probable class")
+    tiles = [
+        Tile(wording.name_metric(key), evaluation.metrics[key], notes.get(key, ""))
+        for key in HEADLINE
+        if key in evaluation.metrics
+    ]
+    point = wording.default_point(evaluation)
+    if point is not None and point.sensitivity is not None and point.specificity is not None:
+        note = f"positive: “{evaluation.positive}”, threshold {wording.format_number(point.threshold)}"
+        tiles += [Tile("Sensitivity", point.sensitivity, note), Tile("Specificity", point.specificity, note)]
+    return tiles
+
+
+def _illustrate_baselines(evaluation: Evaluation) -> Illustration | None:
+    drawing = figures.draw_baselines(evaluation)
+    if drawing is None:
+        return None
+    caption = "The model beside its baselines, each with its interval, on the same pictures."
+    return Illustration(drawing, caption, tables.build_baselines(evaluation))
+
+
+def _illustrate(inputs: ReportInputs) -> list[Illustration]:
+    """The figures for which the inputs suffice, in the order of reading."""
+    drawn = [*_draw_evaluation(inputs.evaluation, inputs.scores), *_draw_run(inputs)]
+    return [Illustration(drawing, caption, table) for drawing, caption, table in drawn if drawing is not None]
+
+
+def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterator[Drawn]:
+    lines = curves.compute_curves(evaluation, scores)
+    highlights = curves.explain_highlights(lines)
+    crosses = "; crosses are operating points with their intervals" if evaluation.operating_points else ""
+    yield (
+        figures.draw_confusion(evaluation),
+        "Confusion matrix. A picture is called its most probable class; the shade is the share of the row.",
+        tables.build_confusion(evaluation),
+    )
+    yield (
+        curves.draw_roc(evaluation, lines),
+        f"ROC curve. {highlights}The broken diagonal is guessing{crosses}.",
+        tables.build_roc(lines),
+    )
+    yield (
+        curves.draw_precision_recall(lines),
+        f"Precision–recall curve. {highlights}Dotted is the prevalence, which guessing would reach.",
+        tables.build_precision_recall(lines),
+    )
+    yield (
+        figures.draw_reliability(evaluation),
+        "Reliability. On the diagonal, stated confidence is what comes true; below it the model is too "
+        "sure of itself. Wilson intervals; bars count pictures.",
+        tables.build_reliability(evaluation),
+    )
+
+
+def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
+    chosen = inputs.run.chosen if inputs.run is not None else None
+    own = run_figures.select_candidate(inputs.epochs, chosen)
+    others = "; thin lines are the other candidates" if len(own) < len(inputs.epochs) else ""
+    yield (
+        run_figures.draw_learning(inputs.epochs, chosen),
+        f"Learning curves of the chosen candidate. The vertical line is the epoch that was kept{others}.",
+        tables.build_learning(own),
+    )
+    yield (
+        run_figures.draw_class_counts(inputs.splits, inputs.evaluation.classes),
+        "Pictures of each class in each split.",
+        tables.build_splits(inputs.splits, inputs.evaluation.classes),
+    )
+
+
+def _exhibit(inputs: ReportInputs, scores: Sequence[Score]) -> list[gallery.Exhibit]:
+    classes = inputs.evaluation.classes
+    return [gallery.build_exhibit(score, classes, inputs.load_thumbnail) for score in scores]
+
+
+def _weights(inputs: ReportInputs) -> WeightsRecord | None:
+    """Where the pretrained weights came from, by the run or else by the bundle."""
+    if inputs.run is not None and inputs.run.weights is not None:
+        return inputs.run.weights
+    return inputs.manifest.weights if inputs.manifest is not None else None

@@ -1,0 +1,256 @@
+"""From records to tables of the report: rows of strings and estimates, without markup.
+
+This room knows records and column heads. It must not know HTML, figures or pictures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from snellen.evaluation.curves import ClassCurve
+from snellen.evaluation.wording import (
+    MISSING,
+    format_count,
+    format_duration,
+    format_interval,
+    format_level,
+    format_number,
+    format_percent,
+    format_value,
+    list_compared,
+    name_baseline,
+    name_metric,
+    name_rule,
+    name_split,
+    order_metrics,
+)
+from snellen.records.cohort import Split
+from snellen.records.evaluation import Estimate, Evaluation
+from snellen.records.plan import Decision, Fingerprint
+from snellen.records.run import EpochRecord
+
+METHODS = {"wilson": "Wilson", "none": "none"}
+GRID = tuple(step / 20 for step in range(20, 9, -1))
+
+Cell = str | Estimate
+UNDEFINED = Estimate(value=None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """`kinds` says of each column whether it holds `text`, `num`bers or `code`; column 0 names the row."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    kinds: tuple[str, ...]
+
+
+def build_metrics(evaluation: Evaluation, validation: Evaluation | None = None) -> Table:
+    """Every metric of the record with its interval and how that was made; beside it what validation said."""
+    rows: list[tuple[Cell, ...]] = []
+    for key in order_metrics(evaluation):
+        each = evaluation.metrics[key]
+        is_bootstrap = each.method == "bootstrap"
+        method = f"{evaluation.intervals.unit} bootstrap" if is_bootstrap else METHODS[each.method]
+        beside = (validation.metrics.get(key, UNDEFINED),) if validation is not None else ()
+        value = Estimate(value=each.value)
+        rows.append((name_metric(key), value, format_interval(each) or MISSING, *beside, method))
+    on_validation = ("On validation",) if validation is not None else ()
+    head = ("Metric", "Value", f"{format_level(evaluation)} interval", *on_validation, "Interval by")
+    caption = f"All metrics on the {name_split(evaluation.split)} set"
+    return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 2), "text"))
+
+
+def build_per_class(evaluation: Evaluation) -> Table:
+    """Each class against the rest."""
+    rows = tuple(
+        (
+            name + (" (positive)" if name == evaluation.positive else ""),
+            str(each.n),
+            str(each.n_patients),
+            each.recall,
+            each.specificity,
+            each.precision,
+            each.f1,
+            each.auc,
+        )
+        for name, each in evaluation.per_class.items()
+    )
+    head = ("Class", "Pictures", "Patients", "Recall", "Specificity", "Precision", "F1", "AUC")
+    caption = "Each class against the rest, a picture being called its most probable class"
+    return Table(caption, head, rows, ("text", *["num"] * 7))
+
+
+def build_baselines(evaluation: Evaluation) -> Table:
+    """The metrics of the figure, the model first."""
+    keys = list_compared(evaluation)
+    sources = {"Model": evaluation.metrics} | {name_baseline(k): v for k, v in evaluation.baselines.items()}
+    rows: list[tuple[Cell, ...]] = []
+    for name, each in sources.items():
+        rows.append((name, *(each.get(key, UNDEFINED) for key in keys)))
+    head = ("", *(name_metric(key) for key in keys))
+    return Table("The model beside its baselines", head, tuple(rows), ("text", *["num"] * len(keys)))
+
+
+def build_confusion(evaluation: Evaluation) -> Table:
+    """Rows are true classes, columns predictions; count and share of the row."""
+    rows = []
+    for name, counts in zip(evaluation.classes, evaluation.confusion, strict=True):
+        total = sum(counts)
+        cells = (f"{count} ({format_percent(count / total if total else None)})" for count in counts)
+        rows.append((name, *cells, str(total)))
+    head = ("True class", *(f"called {name}" for name in evaluation.classes), "All")
+    caption = "Pictures by true class (rows) and prediction (columns)"
+    return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 1)))
+
+
+def build_roc(curves: Sequence[ClassCurve]) -> Table:
+    """Sensitivity at given specificities."""
+    rows = tuple(
+        (format_number(at, 2), *(format_number(curve.sensitivity_at(at)) for curve in curves)) for at in GRID
+    )
+    head = ("Specificity at least", *(curve.name for curve in curves))
+    return Table("Sensitivity of each class", head, rows, ("text", *["num"] * len(curves)))
+
+
+def build_precision_recall(curves: Sequence[ClassCurve]) -> Table:
+    """Precision at given recalls."""
+    rows = tuple(
+        (format_number(at, 2), *(format_number(curve.precision_at(at)) for curve in curves)) for at in GRID
+    )
+    head = ("Recall at least", *(curve.name for curve in curves))
+    return Table("Precision of each class", head, rows, ("text", *["num"] * len(curves)))
+
+
+def build_reliability(evaluation: Evaluation) -> Table:
+    """The bins of the reliability diagram that hold pictures."""
+    rows = tuple(
+        (
+            f"{format_number(each.low, 2)}–{format_number(each.high, 2)}",
+            str(each.n),
+            format_number(each.confidence),
+            Estimate(value=each.accuracy, low=each.accuracy_low, high=each.accuracy_high, method="wilson"),
+        )
+        for each in evaluation.calibration.bins
+        if each.n
+    )
+    head = ("Confidence", "Pictures", "Mean confidence", "Share that is right")
+    return Table("Stated confidence and accuracy", head, rows, ("text", "num", "num", "num"))
+
+
+def build_learning(epochs: Sequence[EpochRecord]) -> Table:
+    """The epochs of the chosen candidate."""
+    rows = tuple(
+        (
+            str(each.epoch),
+            format_number(each.train_loss, 4),
+            format_number(each.val_loss, 4),
+            format_number(each.val_auc),
+        )
+        for each in epochs
+    )
+    head = ("Epoch", "Training loss", "Validation loss", "Validation AUC")
+    return Table("Learning curves of the chosen candidate", head, rows, ("text", "num", "num", "num"))
+
+
+def build_splits(splits: Sequence[Split], classes: Sequence[str]) -> Table:
+    """Pictures, patients and classes of each split."""
+    rows = []
+    for split in ("train", "val", "test", "left_out"):
+        own = [each for each in splits if each.split == split]
+        if own:
+            counts = Counter(each.label for each in own)
+            patients = len({each.patient for each in own})
+            by_class = (str(counts[name]) for name in classes)
+            rows.append((name_split(split).capitalize(), str(len(own)), str(patients), *by_class))
+    head = ("Split", "Pictures", "Patients", *classes)
+    caption = "Pictures and patients of each split, and pictures by class"
+    return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 1)))
+
+
+def build_left_out(splits: Sequence[Split]) -> Table:
+    """Why samples are in no split."""
+    reasons = Counter(each.reason or "no reason recorded" for each in splits if each.split == "left_out")
+    rows = tuple((reason, str(count)) for reason, count in reasons.most_common())
+    return Table("Left out of all splits", ("Reason", "Pictures"), rows, ("text", "num"))
+
+
+def build_fingerprint(fingerprint: Fingerprint) -> Table:
+    """What was measured of the training part."""
+    width, height = fingerprint.width_px, fingerprint.height_px
+    formats = ", ".join(f"{name} ({count})" for name, count in fingerprint.formats.items())
+    rows = (
+        ("Pictures", str(fingerprint.n_samples)),
+        ("Patients", str(fingerprint.n_patients)),
+        ("Width, median (5–95 %)", f"{width[1]:g} px ({width[0]:g}–{width[2]:g})"),
+        ("Height, median (5–95 %)", f"{height[1]:g} px ({height[0]:g}–{height[2]:g})"),
+        ("Width to height, median", format_number(fingerprint.aspect_median, 2)),
+        ("Different sizes", str(fingerprint.n_shapes)),
+        ("Formats", formats or MISSING),
+        ("Without colour", format_percent(fingerprint.grey_fraction)),
+        ("Black border", f"{format_percent(fingerprint.border_fraction)} of rows and columns"),
+        ("Mean of red, green, blue", ", ".join(format_number(each) for each in fingerprint.mean)),
+        ("Spread (SD)", ", ".join(format_number(each) for each in fingerprint.std)),
+        ("Read for grey levels", format_count(fingerprint.n_measured, "picture")),
+    )
+    return Table("Measured in the training part", ("Fact", "Value"), rows, ("text", "text"))
+
+
+def build_decisions(decisions: Sequence[Decision]) -> Table:
+    """Every value of the plan, how it came about and why."""
+    rows = tuple((each.key, format_value(each.value), each.how, each.reason) for each in decisions)
+    head = ("Value of the plan", "Is", "How", "Why")
+    return Table("How each value was decided", head, rows, ("code", "code", "text", "text"))
+
+
+def build_operating_points(evaluation: Evaluation) -> Table:
+    """Thresholds and what they give on this split."""
+    rows = tuple(
+        (
+            each.name + (" (default)" if each.is_default else ""),
+            format_number(each.threshold),
+            each.sensitivity or UNDEFINED,
+            each.specificity or UNDEFINED,
+            each.ppv or UNDEFINED,
+            each.npv or UNDEFINED,
+            f"{name_rule(each.rule)}; chosen on {name_split(each.chosen_on)}",
+        )
+        for each in evaluation.operating_points
+    )
+    counts = next((each for each in evaluation.operating_points if each.n_positive is not None), None)
+    caption = f"Operating points. Positive class: {evaluation.positive or 'not set'}"
+    if counts is not None:
+        caption += f" ({counts.n_positive} pictures with it, {counts.n_negative} without)"
+    head = ("Name", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "Rule")
+    return Table(caption, head, rows, ("text", *["num"] * 5, "text"))
+
+
+def build_calibration(evaluation: Evaluation) -> Table:
+    """Calibration error and log loss on this split, before and after."""
+    own = evaluation.calibration
+    rows = (
+        ("Calibration error (ECE)", format_number(own.ece_before), format_number(own.ece_after)),
+        ("Log loss", format_number(own.log_loss_before), format_number(own.log_loss_after)),
+    )
+    caption = f"Calibration on the {name_split(evaluation.split)} set; lower is better"
+    return Table(caption, ("", "Before", "After"), rows, ("text", "num", "num"))
+
+
+def build_durations(durations_s: dict[str, float]) -> Table:
+    """How long each stage took."""
+    rows = tuple((name.replace("_", " "), format_duration(value)) for name, value in durations_s.items())
+    return Table("Durations", ("Stage", "Time"), rows, ("text", "num"))
+
+
+def build_shortcuts(shortcuts: dict[str, float]) -> Table:
+    """What the shortcut audit measured, by its own names."""
+    rows = tuple((name.replace("_", " "), format_number(value)) for name, value in shortcuts.items())
+    return Table("Guessing without the anatomy", ("Guess", "Value"), rows, ("text", "num"))
+
+
+def build_facts(caption: str, facts: dict[str, str], head: tuple[str, str]) -> Table:
+    """Names and values that are code: versions, checksums."""
+    return Table(caption, head, tuple(facts.items()), ("text", "code"))

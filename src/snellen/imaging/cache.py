@@ -1,0 +1,117 @@
+"""The pixel cache: every picture preprocessed once, kept as one memory-mapped uint8 array.
+
+Keyed by the pictures' content and the preprocessing plan, so that moved or renamed data find
+their cache again and edited data do not. A killed build goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import PictureError
+from snellen.core.progress import follow
+from snellen.core.storage import compute_digest, explain_os_error, hold_lock, require_space
+from snellen.imaging.preprocess import preprocess_location
+from snellen.records.cohort import Sample
+from snellen.records.plan import PreprocessPlan
+
+CACHE_VERSION = "pixels-1"
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class PixelCache:
+    """`pixels` is `(N, size, size, channels)` uint8, a row a distinct picture; `hashes` are their content's."""
+
+    pixels: NDArray[np.uint8]
+    hashes: tuple[str, ...]
+    key: str
+    folder: Path
+
+    def select(self, samples: Sequence[Sample]) -> NDArray[np.intp]:
+        """Rows of `samples`, in their order."""
+        row_of = {value: row for row, value in enumerate(self.hashes)}
+        return np.array([row_of[sample.pixels_sha256] for sample in samples], np.intp)
+
+
+def build_pixel_cache(
+    samples: Sequence[Sample], root: Path, plan: PreprocessPlan, folder: Path, *, threads: int
+) -> PixelCache:
+    """Preprocess what is not yet in the cache, on `threads` processors; return the memory-mapped whole.
+
+    Raises StorageError before writing where the disk is too small, PictureError where a picture
+    changed since it was read.
+    """
+    distinct = {sample.pixels_sha256: sample for sample in samples}
+    hashes = sorted(distinct)
+    key = compute_digest([CACHE_VERSION, plan.model_dump_json(), *hashes])
+    place = folder / "pixels" / key[:24]
+    shape = (len(hashes), plan.size, plan.size, plan.channels)
+    with hold_lock(folder / "locks" / f"{key[:24]}.lock"):
+        array, done = _open_arrays(place, shape)
+        missing = [row for row in range(len(hashes)) if not done[row]]
+        if missing:
+            work = [(row, distinct[hashes[row]]) for row in missing]
+            for chunk in _fill(work, root, plan, array, threads):
+                array.flush()
+                done[chunk] = True
+                done.flush()
+    readable = np.load(place / "pixels.npy", mmap_mode="r")
+    return PixelCache(readable, tuple(hashes), key, place)
+
+
+def _open_arrays(place: Path, shape: tuple[int, ...]) -> tuple[np.memmap, np.memmap]:  # type: ignore[type-arg]  # numpy's memmap takes no parameters at run time
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        pixels, done = place / "pixels.npy", place / "done.npy"
+        if not (pixels.exists() and done.exists()):
+            require_space(place, int(np.prod(shape)), "The pixel cache")
+            np.lib.format.open_memmap(pixels, mode="w+", dtype=np.uint8, shape=shape).flush()
+            np.lib.format.open_memmap(done, mode="w+", dtype=np.bool_, shape=shape[:1]).flush()
+        return np.lib.format.open_memmap(pixels, mode="r+"), np.lib.format.open_memmap(done, mode="r+")
+    except OSError as error:
+        raise explain_os_error(error, place) from error
+
+
+def _fill(
+    work: list[tuple[int, Sample]], root: Path, plan: PreprocessPlan, array: NDArray[np.uint8], threads: int
+) -> Iterator[list[int]]:
+    """Preprocess `work` into `array`, and tell the rows of each finished chunk."""
+
+    def one(item: tuple[int, Sample]) -> int:
+        row, sample = item
+        try:
+            array[row] = preprocess_location(root, sample.location, plan)
+        except PictureError as error:
+            raise PictureError(f"{sample.name}: {error.message}", "It changed since it was read: start again.") from error
+        return row
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            finished: list[int] = []
+            for row in follow(_map_in_pieces(pool, one, work), "Preprocessing", len(work)):
+                finished.append(row)
+                if len(finished) == _CHUNK:
+                    yield finished
+                    finished = []
+            if finished:
+                yield finished
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _map_in_pieces(
+    pool: ThreadPoolExecutor, one: Callable[[tuple[int, Sample]], int], work: list[tuple[int, Sample]]
+) -> Iterator[int]:
+    # submitted in pieces, so that Ctrl-C does not wait for a whole cohort
+    for start in range(0, len(work), _CHUNK):
+        yield from pool.map(one, work[start : start + _CHUNK])

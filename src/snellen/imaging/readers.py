@@ -1,0 +1,148 @@
+"""From a file, bytes or an array in a file to uint8 pixels and the facts of the picture.
+
+The one decoder is Pillow: it refuses truncated files, where faster ones return grey rows in silence.
+Knows nothing of labels, plans or models.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import PictureError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+MAX_PIXELS = 178_000_000
+_EIGHT_BIT_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`pixels` is uint8 `(H, W)` for grey or `(H, W, 3)` RGB, upright; the sizes are those of the full picture."""
+
+    pixels: NDArray[np.uint8]
+    width_px: int
+    height_px: int
+    format: str
+    n_bytes: int
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.pixels.ndim == 2 else 3
+
+
+def read_picture(source: Path | bytes, *, min_side_px: int | None = None) -> Picture:
+    """Decode one JPEG, PNG or TIFF.
+
+    With `min_side_px` a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, with both sides still at
+    least that long. Raises PictureError that says what is wrong with the file.
+    """
+    data = source if isinstance(source, bytes) else _read_bytes(source)
+    if not data:
+        raise PictureError("the file is empty (0 bytes)", "Copy it again from its source.")
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            "the content is no picture that Snellen reads (JPEG, PNG, TIFF)", "Check what the file really is."
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"the picture cannot be opened: {error}", "Copy or export it again.") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"{width}×{height} pixels are more than the limit of {MAX_PIXELS:,}", "Scale the picture down first."
+        )
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise PictureError(
+            f"pictures of mode {image.mode} (more than 8 bits a channel) are not read yet",
+            "Export it with 8 bits a channel.",
+        )
+    try:
+        if min_side_px is not None:
+            image.draft(None, (min_side_px, min_side_px))
+        upright = ImageOps.exif_transpose(image)
+        pixels = _to_pixels(upright)
+    except (OSError, ValueError, SyntaxError, MemoryError, EOFError) as error:
+        raise PictureError(f"the picture is damaged: {error}", "Copy or export it again.") from error
+    if upright.size[0] != upright.size[1] and (upright.size[0] > upright.size[1]) != (width > height):
+        width, height = height, width
+    return Picture(pixels, width, height, image.format or "", len(data))
+
+
+def read_location(root: Path, location: str, *, min_side_px: int | None = None) -> Picture:
+    """The picture of a sample: a file below `root`, or `file.npz::name[index]`."""
+    if "::" not in location:
+        return read_picture(root / location, min_side_px=min_side_px)
+    file, _, entry = location.partition("::")
+    name, _, index = entry.rstrip("]").partition("[")
+    pixels = open_array(root / file, name)[int(index)]
+    return Picture(
+        np.ascontiguousarray(pixels), pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def open_array(path: Path, name: str) -> NDArray[np.uint8]:
+    """One array of an `.npz` file, `(N, H, W)` or `(N, H, W, 3)`. Objects inside (pickles) are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array: NDArray[np.uint8] = archive[name]
+            return array
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise PictureError(f"{path}: {name} cannot be read: {error}", "Download or export the file again.") from error
+
+
+def compute_pixels_sha256(pixels: NDArray[np.uint8]) -> str:
+    """Hash of what is seen: grey stored as RGB has the hash of the grey picture."""
+    seen = pixels[..., 0] if is_grey(pixels) and pixels.ndim == 3 else pixels
+    digest = hashlib.sha256(f"{seen.shape}".encode())
+    digest.update(np.ascontiguousarray(seen).data)
+    return digest.hexdigest()
+
+
+def is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether all channels are equal everywhere."""
+    if pixels.ndim == 2:
+        return True
+    return bool(
+        np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2])
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError("the file does not exist", "Check the path.") from error
+    except OSError as error:
+        raise PictureError(f"the file cannot be read: {error.strerror}", "Check its permissions.") from error
+
+
+def _to_pixels(image: object) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"expected a Pillow image, got {type(image)}")
+    if image.mode == "L":
+        return np.asarray(image)
+    if image.mode == "1":
+        return np.asarray(image.convert("L"))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        background = Image.new("RGBA", layer.size, (*_WHITE, 255))
+        return np.asarray(Image.alpha_composite(background, layer).convert("RGB"))
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,99 @@
+"""From a bundle's folder to a Predictor: every file's hash is checked before anything is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from snellen.core.errors import BundleError
+from snellen.core.runtime import count_threads
+from snellen.core.storage import compute_sha256, read_json
+from snellen.inference.gate import GATE_FILE, load_gate
+from snellen.inference.predictor import OpenedBundle, Predictor
+from snellen.inference.session import GraphSession
+from snellen.records.bundle import INPUT, MANIFEST_SCHEMA, OUTPUTS, Manifest
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+
+
+def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
+    """Open a bundle, or the bundle of a run. Raises BundleError where a file is missing, altered or of another version."""
+    folder = find_bundle(Path(path).expanduser())
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    session = GraphSession(folder / MODEL_FILE, threads=threads or count_threads())
+    if session.input_name != INPUT or not set(OUTPUTS) <= set(session.outputs):
+        raise BundleError(f"{folder / MODEL_FILE} has other inputs or outputs than a bundle.", "Get the bundle again.")
+    gate = load_gate(folder) if GATE_FILE in manifest.files else None
+    return Predictor(OpenedBundle(manifest, folder, compute_sha256(folder / MANIFEST_FILE)), session, gate)
+
+
+def find_bundle(path: Path) -> Path:
+    """The folder with the manifest: `path` itself or `path/bundle`."""
+    for folder in (path, path / "bundle"):
+        if (folder / MANIFEST_FILE).is_file():
+            return folder
+    raise BundleError(
+        f"{path} is no bundle: it holds no {MANIFEST_FILE}.", "Give the bundle folder, or the run that contains it."
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The validated manifest of a bundle."""
+    content = read_json(folder / MANIFEST_FILE)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != MANIFEST_SCHEMA:
+        raise BundleError(
+            f"{folder / MANIFEST_FILE} has schema version {version}; this Snellen reads {MANIFEST_SCHEMA}.",
+            "Use the Snellen version that wrote it, or write the bundle again.",
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{folder / MANIFEST_FILE}: {place}: {first['msg']}", "The manifest is damaged: get the bundle again."
+        ) from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise BundleError that names every file which is missing or whose hash is wrong."""
+    if MODEL_FILE not in manifest.files:
+        raise BundleError(f"The manifest of {folder} does not list {MODEL_FILE}.", "Get the bundle again.")
+    wrong = []
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            wrong.append(f"{name} lies outside the bundle")
+        elif not path.is_file():
+            wrong.append(f"{name} is missing")
+        elif compute_sha256(path) != expected:
+            wrong.append(f"{name} was altered (sha256 differs from the manifest)")
+    if wrong:
+        raise BundleError(
+            f"The bundle {folder} is not what was measured: {'; '.join(wrong)}.",
+            "Do not use it: get the bundle again from the run.",
+        )
+
+
+def check_vectors(predictor: Predictor) -> float:
+    """Largest difference of probability between this machine and the one that wrote the bundle's `vectors/`.
+
+    Raises BundleError where the preprocessing of a vector gives other pixels than it gave there.
+    """
+    folder = predictor.folder / "vectors"
+    with np.load(folder / "expected.npz", allow_pickle=False) as expected:
+        names = [str(name) for name in expected["names"]]
+        pixels, probabilities = expected["pixels"], expected["probabilities"]
+    prepared = np.stack([predictor.prepare(folder / name) for name in names])
+    if not np.array_equal(prepared, pixels):
+        worst = int(np.abs(prepared.astype(np.int16) - pixels.astype(np.int16)).max())
+        raise BundleError(
+            f"The vectors of {predictor.folder} come out of preprocessing with other pixels here (up to {worst} levels).",
+            "Use the versions of Pillow and OpenCV that are named in the run's run.json.",
+        )
+    return float(np.abs(predictor.score_pixels(prepared).probabilities - probabilities).max())

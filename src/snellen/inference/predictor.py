@@ -1,0 +1,151 @@
+"""The one path from pixels to probabilities. Every reported score comes through here. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import PictureError, UsageError
+from snellen.imaging.preprocess import preprocess, preprocess_picture
+from snellen.inference.gate import Gate
+from snellen.inference.session import BATCH, GraphSession
+from snellen.records.bundle import Manifest, Prediction, Threshold
+
+PictureSource = str | Path | bytes | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class RawScores:
+    """What the graph says: `probabilities` and `logits` `(N, C)`, `embedding` `(N, D)`, all float32."""
+
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class OpenedBundle:
+    """A bundle whose files were checked; `sha256` is that of its manifest, which holds all others."""
+
+    manifest: Manifest
+    folder: Path
+    sha256: str
+
+
+class Predictor:
+    """A loaded bundle. Safe to call from several threads."""
+
+    def __init__(self, opened: OpenedBundle, session: GraphSession, gate: Gate | None) -> None:
+        self.manifest = opened.manifest
+        self.folder = opened.folder
+        self.sha256 = opened.sha256
+        self._session = session
+        self._gate = gate
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """The default operating point of a binary model."""
+        return next((point for point in self.manifest.thresholds if point.is_default), None)
+
+    def score_pixels(self, pixels: NDArray[np.uint8]) -> RawScores:
+        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them."""
+        wanted = (self.manifest.input.height_px, self.manifest.input.width_px, self.manifest.input.channels)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
+            raise UsageError(
+                f"The model takes uint8 pixels of shape (N, {wanted[0]}, {wanted[1]}, {wanted[2]}), "
+                f"not {pixels.dtype} {pixels.shape}.",
+                "Use predict(), which preprocesses pictures of any size.",
+            )
+        found = self._session.run(pixels, ("probabilities", "logits", "embedding"))
+        return RawScores(found["probabilities"], found["logits"], found["embedding"])
+
+    def is_foreign(self, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """`(N, D)` → `(N,)`: whether the gate finds the picture unlike those trained on; never, without a gate."""
+        if self._gate is None:
+            return np.zeros(len(embedding), np.bool_)
+        return np.asarray(self._gate.compute_distances(embedding) > self._gate.limit)
+
+    def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
+        """One picture (path, encoded bytes, or uint8 `(H, W)` / `(H, W, 3)` RGB) → uint8 `(height, width, channels)`.
+
+        Raises PictureError where it cannot be read.
+        """
+        if isinstance(source, np.ndarray):
+            return preprocess(_require_picture(source), self.manifest.preprocess)
+        data = source if isinstance(source, bytes) else Path(source)
+        return preprocess_picture(data, self.manifest.preprocess)[0]
+
+    def predict(self, sources: Iterable[PictureSource]) -> list[Prediction]:
+        """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on."""
+        if isinstance(sources, (str, Path, bytes)) or (isinstance(sources, np.ndarray) and sources.ndim < 4):
+            sources = [sources]
+        return list(self.iterate(sources))
+
+    def iterate(self, sources: Iterable[PictureSource]) -> Iterator[Prediction]:
+        """As `predict`, one by one, with reading and scoring side by side and bounded memory."""
+        stream = iter(sources)
+        with ThreadPoolExecutor(2) as pool:
+            while group := list(islice(stream, 4 * BATCH)):
+                yield from self._predict_group(group, list(pool.map(self._try_prepare, group)))
+
+    def _try_prepare(self, source: PictureSource) -> NDArray[np.uint8] | PictureError:
+        try:
+            return self.prepare(source)
+        except PictureError as error:
+            return error
+
+    def _predict_group(
+        self, sources: Sequence[PictureSource], prepared: Sequence[NDArray[np.uint8] | PictureError]
+    ) -> Iterator[Prediction]:
+        good = [item for item in prepared if isinstance(item, np.ndarray)]
+        described = iter(self._describe(np.stack(good))) if good else iter(())
+        for source, item in zip(sources, prepared, strict=True):
+            name = str(source) if isinstance(source, (str, Path)) else ""
+            if isinstance(item, PictureError):
+                yield Prediction(path=name, error=item.message)
+            else:
+                yield next(described).model_copy(update={"path": name})
+
+    def _describe(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+        scores = self.score_pixels(pixels)
+        is_foreign = self.is_foreign(scores.embedding)
+        return [self._decide(row, bool(flag)) for row, flag in zip(scores.probabilities, is_foreign, strict=True)]
+
+    def _decide(self, probabilities: NDArray[np.float32], is_foreign: bool) -> Prediction:
+        """Probabilities `(C,)` of one picture → prediction, and decision at the default operating point."""
+        prediction = self.classes[int(np.argmax(probabilities))]
+        decision = prediction
+        if self.threshold is not None and self.manifest.positive is not None:
+            at = self.classes.index(self.manifest.positive)
+            is_positive = float(probabilities[at]) >= self.threshold.threshold
+            decision = self.classes[at if is_positive else 1 - at]
+        return Prediction(
+            path="",
+            prediction=prediction,
+            probabilities={name: float(value) for name, value in zip(self.classes, probabilities, strict=True)},
+            decision=decision,
+            abstain=is_foreign,
+            reason="the picture is unlike those the model was trained on" if is_foreign else "",
+        )
+
+
+def _require_picture(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not is_picture or array.size == 0:
+        raise PictureError(
+            f"an array must be uint8 of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}",
+            "Convert it to 8 bits; channels come last, as RGB.",
+        )
+    return array

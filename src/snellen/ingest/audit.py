@@ -1,0 +1,133 @@
+"""What is wrong with the data, as issues. This is the first part; copies that are not exact come later."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from snellen.records.cohort import Audit, Issue, PatientRule, Sample
+
+_SMALL_CLASS = 30
+
+
+def build_audit(
+    samples: Sequence[Sample], classes: Sequence[str], rule: PatientRule, issues: Sequence[Issue], *, n_listed: int
+) -> Audit:
+    """The audit of all readable samples; `n_listed` counts what the source named, read or not."""
+    groups = find_duplicates(samples)
+    found = [
+        *issues,
+        *check_duplicates(samples, groups),
+        *check_patients(samples, rule),
+        *check_splits(samples),
+        *check_classes(samples, classes),
+    ]
+    order = {"severe": 0, "warning": 1, "info": 2}
+    return Audit(
+        n_samples=n_listed,
+        n_read=len(samples),
+        n_set_aside=n_listed - len(samples),
+        classes={name: sum(sample.label == name for sample in samples) for name in classes},
+        patients=rule,
+        duplicate_groups=groups,
+        issues=tuple(sorted(found, key=lambda issue: order[issue.severity])),
+    )
+
+
+def find_duplicates(samples: Sequence[Sample]) -> tuple[tuple[str, ...], ...]:
+    """Names of samples whose decoded pixels are identical, group by group."""
+    by_pixels: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        by_pixels[sample.pixels_sha256].append(sample.name)
+    return tuple(tuple(sorted(names)) for names in by_pixels.values() if len(names) > 1)
+
+
+def check_duplicates(samples: Sequence[Sample], groups: Sequence[Sequence[str]]) -> list[Issue]:
+    """Exact copies, and those among them whose labels contradict each other."""
+    if not groups:
+        return []
+    label_of = {sample.name: sample.label for sample in samples}
+    conflicts = [group for group in groups if len({label_of[name] for name in group}) > 1]
+    n_copies = sum(len(group) - 1 for group in groups)
+    found = [
+        Issue(
+            code="exact_duplicates",
+            severity="info",
+            message=f"{n_copies} pictures are exact copies of others ({len(groups)} groups), such as "
+            f"{groups[0][0]} = {groups[0][1]}.",
+            advice="Nothing to do: copies stay on one side of every split.",
+            samples=tuple(name for group in groups for name in group),
+        )
+    ]
+    if conflicts:
+        first = ", ".join(f"{name} ({label_of[name]})" for name in conflicts[0])
+        found.append(
+            Issue(
+                code="conflicting_copies",
+                severity="warning",
+                message=f"{len(conflicts)} groups of identical pictures carry different labels, such as {first}.",
+                advice="Ask whoever graded them; until then both labels are kept and count as noise.",
+                samples=tuple(name for group in conflicts for name in group),
+            )
+        )
+    return found
+
+
+def check_patients(samples: Sequence[Sample], rule: PatientRule) -> list[Issue]:
+    """What the inference of patients took for granted."""
+    if rule.origin != "inferred":
+        return []
+    return [
+        Issue(
+            code="patients_inferred",
+            severity="info",
+            message=f"{rule.n} patients were inferred from file names ({rule.rule}).",
+            advice="Check the examples: " + " | ".join(rule.examples)
+            + ". If they are wrong, use --columns patient=NAME or --patients REGEX.",
+        )
+    ]
+
+
+def check_splits(samples: Sequence[Sample]) -> list[Issue]:
+    """Patients and identical pictures that occur in several of the data's own splits."""
+    found = []
+    for code, what, key in (
+        ("patients_in_several_splits", "patients", "patient"),
+        ("copies_in_several_splits", "identical pictures", "pixels_sha256"),
+    ):
+        splits: dict[str, set[str]] = defaultdict(set)
+        for sample in samples:
+            if sample.split:
+                splits[getattr(sample, key)].add(sample.split)
+        shared = {value for value, where in splits.items() if len(where) > 1}
+        if shared:
+            names = tuple(sample.name for sample in samples if getattr(sample, key) in shared)
+            found.append(
+                Issue(
+                    code=code,
+                    severity="warning",
+                    message=f"{len(shared)} {what} occur in several of the data's own splits, such as {names[0]}.",
+                    advice="Nothing to do: they leave the training side and are counted in splits.csv.",
+                    samples=names,
+                )
+            )
+    return found
+
+
+def check_classes(samples: Sequence[Sample], classes: Sequence[str]) -> list[Issue]:
+    """Classes with few patients, whose numbers will be uncertain."""
+    patients: Counter[str] = Counter()
+    for _, label in {(sample.patient, sample.label) for sample in samples}:
+        patients[label] += 1
+    small = [name for name in classes if patients[name] < _SMALL_CLASS]
+    if not small:
+        return []
+    listed = ", ".join(f"{name} ({patients[name]})" for name in small)
+    return [
+        Issue(
+            code="few_patients",
+            severity="warning",
+            message=f"Classes with fewer than {_SMALL_CLASS} patients: {listed}. Their intervals will be wide.",
+            advice="Collect more, or merge classes.",
+        )
+    ]

@@ -1,0 +1,169 @@
+"""Which samples belong to one patient: told by a column or pattern, else inferred from file names.
+
+The inference works source by source: names of one shape and extension are one source, and equal
+numbers of two sources stay two patients. A rule counts only where every name of its source fits it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from snellen.core.errors import UsageError
+from snellen.records.cohort import Issue, PatientRule
+
+_SIDE = r"(?:left|right|od|os|ou|oi|l|r)"
+_STAIN = r"(?:PAS|PASM|HE|H&E|TRI|TRICHROME|MASSON|JONES|SILVER|IHC)"
+_MIN_GROUPS = 10
+_MAX_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """A sample as its source tells it, before it is read. `patient` is None where the source is silent."""
+
+    name: str
+    location: str
+    label: str
+    split: str | None = None
+    patient: str | None = None
+
+
+@dataclass(frozen=True)
+class _Rule:
+    title: str
+    pattern: re.Pattern[str]
+    source: str
+    is_loose: bool = False
+
+
+_RULES = (
+    _Rule("patient number before the eye (1034_left.jpg)",
+          re.compile(rf"^(?P<patient>.*\d.*?)[ _-]{_SIDE}(?:[ _-]\w+)?$", re.IGNORECASE), "{shape}_side{suffix}"),
+    _Rule("patient number between class and picture number (CNV-1016042-3.jpeg)",
+          re.compile(r"^[A-Za-z]+-(?P<patient>\d{3,})-\d+$"), "CLASS-{shape}-N{suffix}"),
+    _Rule("case number before the stain (18-162_PAS_5of6_….png)",
+          re.compile(rf"^(?P<patient>.*\d.*?)_{_STAIN}(?:_.*)?$"), "{shape}_STAIN{suffix}"),
+    _Rule("patient number before a picture number (P012_3.png)",
+          re.compile(r"^(?P<patient>.*\d.*?)[ _-](?:img|image|slice|scan|view|visit)?\d{1,3}$", re.IGNORECASE),
+          "{shape}_N{suffix}", is_loose=True),
+)  # fmt: skip
+
+
+def group_patients(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
+    """Give every sample its patient.
+
+    `wish` is `auto`, `none` (each picture its own patient) or a regular expression whose group 1
+    (or group `patient`) is the patient within the sample's name. A patient column of the source
+    wins over inference. Raises UsageError for an expression that is none or fits no name.
+    """
+    if wish == "none":
+        done = [replace(sample, patient=sample.name) for sample in samples]
+        return done, _describe(done, "one patient a picture, as asked", "none"), [_unknown(len(done), len(done))]
+    if wish != "auto":
+        return _by_pattern(samples, wish)
+    if samples and all(sample.patient for sample in samples):
+        done = list(samples)
+        return done, _describe(done, "patient column", "column"), []
+    return _by_inference(samples)
+
+
+def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
+    try:
+        pattern = re.compile(wish)
+    except re.error as error:
+        raise UsageError(f"--patients {wish!r} is no regular expression: {error}", "Example: '^(.+)_left'.") from error
+    if pattern.groups < 1:
+        raise UsageError(f"--patients {wish!r} has no group.", "Put the patient in parentheses: '^(\\d+)_'.")
+    done, unmatched = [], []
+    for sample in samples:
+        match = pattern.search(sample.name)
+        if match is None:
+            unmatched.append(sample.name)
+        patient = sample.name if match is None else match.groupdict().get("patient") or match.group(1)
+        done.append(replace(sample, patient=patient))
+    if len(unmatched) == len(samples):
+        raise UsageError(
+            f"--patients {wish!r} fits none of the {len(samples)} names, such as {samples[0].name!r}.",
+            "The expression is searched in the sample's name (path below the data folder).",
+        )
+    issues = [_unknown(len(unmatched), len(samples), tuple(unmatched))] if unmatched else []
+    return done, _describe(done, f"pattern {wish}", "pattern"), issues
+
+
+def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], PatientRule, list[Issue]]:
+    sources: dict[str, list[RawSample]] = defaultdict(list)
+    for sample in samples:
+        sources[_shape(sample.name)].append(sample)
+    patient_of: dict[str, str] = {}
+    told: Counter[str] = Counter()
+    for members in sources.values():
+        rule = next((rule for rule in _RULES if _fits(rule, members)), None)
+        if rule is None:
+            continue
+        told[rule.title] += len(members)
+        for sample in members:
+            patient_of[sample.name] = _patient(rule, sample.name)
+    done = [replace(sample, patient=sample.patient or patient_of.get(sample.name, sample.name)) for sample in samples]
+    alone = [sample.name for sample in done if sample.patient == sample.name]
+    if not told:
+        return done, _describe(done, "one patient a picture: no rule fits the names", "none"), [
+            _unknown(len(alone), len(done))
+        ]
+    title = "; ".join(f"{title}: {count} pictures" for title, count in told.most_common())
+    if alone:
+        title += f"; one patient a picture: {len(alone)} pictures"
+    issues = [_unknown(len(alone), len(done), tuple(alone))] if alone else []
+    return done, _describe(done, title, "inferred"), issues
+
+
+def _fits(rule: _Rule, members: Sequence[RawSample]) -> bool:
+    matches = [rule.pattern.match(PurePosixPath(sample.name).stem) for sample in members]
+    if not all(matches):
+        return False
+    if not rule.is_loose:
+        return True
+    # a loose rule must show real groups: `img2023_001` … `img2023_400` is one folder, not one patient
+    groups = Counter(_patient(rule, sample.name) for sample in members)
+    is_grouping = _MIN_GROUPS <= len(groups) < len(members)
+    return is_grouping and max(groups.values()) <= _MAX_SHARE * len(members)
+
+
+def _patient(rule: _Rule, name: str) -> str:
+    path = PurePosixPath(name)
+    match = rule.pattern.match(path.stem)
+    patient = path.stem if match is None else match.group("patient")
+    source = rule.source.format(shape=re.sub(r"\d+", "N", patient), suffix=path.suffix)
+    return f"{patient}@{source}"
+
+
+def _shape(name: str) -> str:
+    path = PurePosixPath(name)
+    stem = re.sub(r"_[0-9a-f]{16,}$", "_HEX", path.stem)
+    stem = re.sub(rf"(?<=[ _-]){_SIDE}(?=$|[ _-])", "side", stem, flags=re.IGNORECASE)
+    return re.sub(r"\d+", "N", stem) + path.suffix
+
+
+def _describe(samples: Sequence[RawSample], rule: str, origin: str) -> PatientRule:
+    members: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        members[sample.patient or sample.name].append(sample.name)
+    several = [item for item in members.items() if len(item[1]) > 1]
+    largest = sorted(several, key=lambda item: (-len(item[1]), item[0]))[:3]
+    examples = tuple(
+        f"{patient}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for patient, names in largest
+    )
+    return PatientRule.model_validate({"rule": rule, "origin": origin, "n": len(members), "examples": examples})
+
+
+def _unknown(n: int, total: int, names: tuple[str, ...] = ()) -> Issue:
+    return Issue(
+        code="patients_unknown",
+        severity="warning",
+        message=f"{n} of {total} pictures carry no patient: each is taken for a patient of its own.",
+        advice="If a patient has several pictures, say how to tell: --columns patient=NAME or --patients REGEX.",
+        samples=names,
+    )

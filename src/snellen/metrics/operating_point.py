@@ -1,0 +1,136 @@
+"""Thresholds on the positive class's probability: choosing one by a rule, measuring one with intervals.
+
+This room knows labels of 0 and 1, scores and patients. It must not know which split it sees: the
+caller chooses on validation and measures elsewhere. A sample is positive when score >= threshold.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import DataError, UsageError
+from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate
+from snellen.metrics.ranking import count_at_thresholds, divide
+from snellen.records.evaluation import Estimate, Intervals, OperatingPoint
+
+_TARGET = re.compile(r"(sensitivity|specificity)\s*>=\s*(\d*\.?\d+)")
+
+
+def choose_threshold(labels_binary: NDArray[np.integer], scores: NDArray[np.floating], rule: str) -> float:
+    """The threshold for `scores` (N,) on `labels_binary` (N,) in {0, 1} that `rule` asks for.
+
+    - "argmax": 0.5, the more probable of two classes; looks at no data.
+    - "youden": largest sensitivity + specificity - 1 (Youden 1950).
+    - "sensitivity>=0.90": of the thresholds that reach the target, the highest specificity.
+    - "specificity>=0.90": of the thresholds that reach the target, the highest sensitivity.
+
+    Candidates are the scores themselves; of equally good ones the smallest, which is the most sensitive.
+    Where no score reaches a specificity, the threshold lies just above the highest score: nothing is
+    positive. Raises UsageError for an unknown rule, DataError where one side has no sample.
+    """
+    target = _parse_rule(rule)
+    if rule == "argmax":
+        return 0.5
+    labels, values = _require_binary(labels_binary, scores)
+    n_positive = int((labels == 1).sum())
+    n_negative = len(labels) - n_positive
+    if not n_positive or not n_negative:
+        raise DataError(
+            f"rule '{rule}' needs both sides, but there are {n_positive} positives, {n_negative} negatives",
+            "Use rule 'argmax', or choose the threshold on a split that holds both classes.",
+        )
+    fp, tp, thresholds = count_at_thresholds(labels, values)
+    if target is None:
+        # Whole numbers, so that equal values are equal: sensitivity - (1 - specificity), times both sides.
+        merit = tp * n_negative - fp * n_positive
+    else:
+        quantity, share = target
+        is_sensitivity = quantity == "sensitivity"
+        reached = tp / n_positive if is_sensitivity else (n_negative - fp) / n_negative
+        merit = np.where(reached >= share, -fp if is_sensitivity else tp, -len(labels) - 1)
+        if (reached < share).all():
+            return float(np.nextafter(thresholds[0], np.inf))
+    # Thresholds fall: the last of the best is the smallest.
+    return float(thresholds[np.flatnonzero(merit == merit.max())[-1]])
+
+
+def compute_operating_point(  # noqa: PLR0917 (four fields of the record, four of the data)
+    name: str,
+    rule: str,
+    chosen_on: str,
+    threshold: float,
+    labels_binary: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    patients: Patients,
+    settings: Intervals,
+) -> OperatingPoint:
+    """Sensitivity, specificity and predictive values at `threshold`, with intervals.
+
+    `labels_binary` (N,) in {0, 1}, `scores` (N,), `patients` (N,). Intervals as in `compute_estimates`;
+    Wilson's n is the number of patients with a positive label (sensitivity), a negative label
+    (specificity), a positive decision (ppv), a negative decision (npv). Predictive values
+    hold at this split's prevalence.
+    """
+    labels, values = _require_binary(labels_binary, scores)
+    is_sick, is_called = labels == 1, values >= threshold
+    bootstrap = PatientBootstrap(labels, patients, settings)
+    conditions = {
+        "sensitivity": (is_sick, is_called),
+        "specificity": (~is_sick, ~is_called),
+        "ppv": (is_called, is_sick),
+        "npv": (~is_called, ~is_sick),
+    }
+    indicators = np.column_stack([np.column_stack([g & h, g]) for g, h in conditions.values()]).astype(float)
+
+    def rates(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        sums = weights @ indicators
+        return {key: divide(sums[:, 2 * i], sums[:, 2 * i + 1], np.nan) for i, key in enumerate(conditions)}
+
+    resamples, observed = bootstrap.run(rates), rates(np.ones((1, len(labels))))
+    estimates: dict[str, Estimate] = {}
+    for key, (given, _) in conditions.items():
+        n_units = bootstrap.count(given)
+        estimates[key] = choose_estimate(float(observed[key][0]), resamples[key], settings.level, n_units)
+    n_positive = int(is_sick.sum())
+    return OperatingPoint(
+        name=name,
+        rule=rule,
+        chosen_on=chosen_on,
+        threshold=threshold,
+        n_positive=n_positive,
+        n_negative=len(labels) - n_positive,
+        sensitivity=estimates["sensitivity"],
+        specificity=estimates["specificity"],
+        ppv=estimates["ppv"],
+        npv=estimates["npv"],
+    )
+
+
+def _parse_rule(rule: str) -> tuple[str, float] | None:
+    """The quantity and its target of a rule such as "sensitivity>=0.90"; None for rules without one."""
+    if rule in ("argmax", "youden"):
+        return None
+    match = _TARGET.fullmatch(rule.strip())
+    if match is None or not 0 < float(match[2]) <= 1:
+        raise UsageError(
+            f"unknown operating-point rule '{rule}'",
+            "Use 'argmax', 'youden', 'sensitivity>=0.90' or 'specificity>=0.90' (above 0, at most 1).",
+        )
+    return match[1], float(match[2])
+
+
+def _require_binary(
+    labels: NDArray[np.integer], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`labels` (N,) as int64 and `scores` (N,) as float64; DataError where they do not fit."""
+    labels, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != values.shape or not len(labels):
+        raise DataError(f"labels of shape {labels.shape} do not fit scores of shape {values.shape}")
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError("labels must be 0 (negative) or 1 (positive)", "Pass `labels == positive`.")
+    if not np.isfinite(values).all():
+        raise DataError("a score is not a number")
+    return labels.astype(np.int64), values

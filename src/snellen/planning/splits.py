@@ -1,0 +1,156 @@
+"""Who is in train, val and test. A group is a patient with all exact copies of its pictures: it is never divided."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from snellen.core.errors import require_no_problems
+from snellen.core.storage import compute_digest
+from snellen.records.cohort import SPLITS, Cohort, Sample, Split
+
+
+def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
+    """A row a sample, in the cohort's order.
+
+    The data's own splits are kept; what shares a patient or identical pixels across them leaves the
+    training side. A part that the data lack is cut from train by group. Without own splits all is
+    drawn: groups stratified by class, the same for the same seed whatever the order of the files.
+    Raises DataError that lists every class which cannot fill the parts.
+    """
+    groups = join_groups(cohort.samples)
+    own = {sample.name: sample.split for sample in cohort.samples if sample.split}
+    part: dict[str, str] = {}
+    reason: dict[str, str] = {}
+    if own:
+        part, reason = _keep_own(cohort.samples, groups, own)
+        has = set(part.values())
+        shares = {"val": fractions[1], "test": fractions[2]}
+        lacking = {name: share for name, share in shares.items() if name not in has}
+    else:
+        part = dict.fromkeys((sample.name for sample in cohort.samples), "train")
+        lacking = {"val": fractions[1], "test": fractions[2]}
+    if lacking:
+        pool = [sample for sample in cohort.samples if part.get(sample.name) == "train"]
+        part.update(_cut(pool, groups, lacking, seed))
+    splits = tuple(
+        Split.model_validate(
+            {
+                "sample": sample.name, "patient": sample.patient, "group": groups[sample.name], "label": sample.label,
+                "split": part.get(sample.name, "left_out"), "reason": reason.get(sample.name, ""),
+            }
+        )
+        for sample in cohort.samples
+    )  # fmt: skip
+    _require_full(cohort, splits)
+    return splits
+
+
+def join_groups(samples: Sequence[Sample]) -> dict[str, str]:
+    """Sample name → group: patients that share a picture with identical pixels become one group."""
+    parent: dict[str, str] = {sample.patient: sample.patient for sample in samples}
+
+    def find(patient: str) -> str:
+        while parent[patient] != patient:
+            parent[patient] = parent[parent[patient]]
+            patient = parent[patient]
+        return patient
+
+    first_with: dict[str, str] = {}
+    for sample in samples:
+        other = first_with.setdefault(sample.pixels_sha256, sample.patient)
+        a, b = find(sample.patient), find(other)
+        if a != b:
+            parent[max(a, b)] = min(a, b)
+    return {sample.name: find(sample.patient) for sample in samples}
+
+
+def compute_split_sha256(splits: Sequence[Split], part: str) -> str:
+    """What names a test split: its samples, whatever their order."""
+    return compute_digest(sorted(f"{row.sample}\0{row.label}" for row in splits if row.split == part))
+
+
+def _keep_own(
+    samples: Sequence[Sample], groups: dict[str, str], own: dict[str, str | None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    places: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        if own.get(sample.name):
+            places[groups[sample.name]].add(str(own[sample.name]))
+    part: dict[str, str] = {}
+    reason: dict[str, str] = {}
+    for sample in samples:
+        where = own.get(sample.name)
+        if where is None:
+            reason[sample.name] = "no split is told for it"
+            continue
+        stays = max(places[groups[sample.name]], key=SPLITS.index)
+        if where == stays:
+            part[sample.name] = where
+        else:
+            reason[sample.name] = f"its patient or its pixels are in {stays} too"
+    return part, reason
+
+
+def _cut(
+    pool: Sequence[Sample], groups: dict[str, str], shares: dict[str, float], seed: int
+) -> dict[str, str]:
+    """Cut `shares` off `pool` by group, class by class, at least one group of each class a part where it has enough."""
+    members: dict[str, list[Sample]] = defaultdict(list)
+    for sample in pool:
+        members[groups[sample.name]].append(sample)
+    frequency = Counter(sample.label for sample in pool)
+    strata: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(members):
+        # a group of several labels counts where it matters most: with its rarest
+        rarest = min({sample.label for sample in members[group]}, key=lambda label: (frequency[label], label))
+        strata[rarest].append(group)
+    part: dict[str, str] = {}
+    targets = {**shares, "train": 1 - sum(shares.values())}
+    for number, label in enumerate(sorted(strata)):
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, number])))
+        stratum = [strata[label][index] for index in random.permutation(len(strata[label]))]
+        sizes = [len(members[group]) for group in stratum]
+        for group, where in zip(stratum, _allocate(sizes, targets), strict=True):
+            part.update(dict.fromkeys((sample.name for sample in members[group]), where))
+    return part
+
+
+def _allocate(sizes: Sequence[int], targets: dict[str, float]) -> list[str]:
+    """Groups in drawn order → part each: first one to every part, then to whichever lacks most pictures."""
+    total = sum(sizes)
+    lacks = {name: share * total for name, share in targets.items()}
+    first = sorted(targets, key=lambda name: -targets[name])
+    chosen = []
+    for position, size in enumerate(sizes):
+        where = first[position] if position < len(first) else max(lacks, key=lambda name: lacks[name])
+        lacks[where] -= size
+        chosen.append(where)
+    return chosen
+
+
+def _require_full(cohort: Cohort, splits: Sequence[Split]) -> None:
+    patients: dict[tuple[str, str], set[str]] = defaultdict(set)
+    all_patients: dict[str, set[str]] = defaultdict(set)
+    for row in splits:
+        patients[row.split, row.label].add(row.patient)
+        all_patients[row.label].add(row.patient)
+    counts = Counter(sample.label for sample in cohort.samples)
+    problems = []
+    if len(cohort.classes) < 2:
+        problems.append(f"there is one class only: {', '.join(cohort.classes)}")
+    for name in cohort.classes:
+        empty = [part for part in SPLITS if not patients[part, name]]
+        if empty:
+            problems.append(
+                f"class {name}: {counts[name]} pictures of {len(all_patients[name])} patient(s) leave "
+                f"{' and '.join(empty)} without one"
+            )
+    require_no_problems(
+        problems,
+        f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
+        "Collect more patients of these classes, remove or merge the classes, or, if the patients were told wrongly, "
+        "say how: --columns patient=NAME, --patients REGEX, or --patients none (then every number is picture-level).",
+    )

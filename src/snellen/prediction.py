@@ -1,0 +1,102 @@
+"""`snellen predict`: which files are meant, and rows as CSV or JSON. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import glob
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from snellen.core.errors import UsageError
+from snellen.core.progress import follow
+from snellen.core.storage import write_atomic
+from snellen.imaging.readers import PICTURE_SUFFIXES
+from snellen.inference.load import load_bundle
+from snellen.records.bundle import Prediction
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where rows go: a file by its extension, else the screen as CSV or JSON."""
+
+    file: Path | None
+    overwrite: bool
+    as_json: bool
+
+
+def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> int:
+    """Write a row a picture; return how many could not be read."""
+    _require_target(target)
+    files = find_pictures(patterns)
+    predictor = load_bundle(bundle)
+    predictions = list(follow(predictor.iterate(files), "Predicting", len(files)))
+    is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
+    text = to_json(predictions) if is_json else to_csv(predictions, predictor.classes)
+    if target.file is None:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(text)
+    else:
+        write_atomic(target.file, text)
+    return sum(bool(prediction.error) for prediction in predictions)
+
+
+def find_pictures(patterns: Sequence[str]) -> list[str]:
+    """Files as named (also absent ones: they get a row), folders' pictures, and what patterns match."""
+    found: list[str] = []
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file())
+            if not inside:
+                raise UsageError(f"The folder {pattern} holds no picture.", f"Read are {', '.join(PICTURE_SUFFIXES)}.")
+            found += [str(item) for item in inside]
+        elif not path.exists() and glob.has_magic(pattern):
+            matched = sorted(glob.glob(str(path), recursive=True))
+            if not matched:
+                raise UsageError(f"The pattern {pattern} matches nothing.", "Check it; quotes keep the shell away from it.")
+            found += [item for item in matched if Path(item).is_file()]
+        else:
+            found.append(str(path))
+    return list(dict.fromkeys(found))
+
+
+def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
+    """Columns path, prediction, probability_<class>…, decision, abstain, reason, error."""
+    import io
+
+    stream: TextIO = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["path", "prediction", *(f"probability_{name}" for name in classes), "decision", "abstain", "reason", "error"])
+    for row in predictions:
+        numbers = [f"{row.probabilities[name]:.6f}" if row.probabilities else "" for name in classes]
+        abstain = "" if row.error else str(row.abstain).lower()
+        writer.writerow([row.path, row.prediction or "", *numbers, row.decision or "", abstain, row.reason, row.error])
+    return stream.getvalue()
+
+
+def to_json(predictions: Sequence[Prediction]) -> str:
+    """The names of the CSV, a list of objects."""
+    return json.dumps(list(_flatten(predictions)), indent=2, ensure_ascii=False) + "\n"
+
+
+def _flatten(predictions: Sequence[Prediction]) -> Iterator[dict[str, object]]:
+    for row in predictions:
+        numbers = {f"probability_{name}": value for name, value in row.probabilities.items()}
+        yield {
+            "path": row.path, "prediction": row.prediction, **numbers, "decision": row.decision,
+            "abstain": None if row.error else row.abstain, "reason": row.reason, "error": row.error,
+        }  # fmt: skip
+
+
+def _require_target(target: Target) -> None:
+    if target.file is None:
+        return
+    if target.file.suffix not in (".csv", ".json"):
+        raise UsageError(f"--out {target.file}: the name must end in .csv or .json.", "Example: --out predictions.csv")
+    if target.file.exists() and not target.overwrite:
+        raise UsageError(f"{target.file} exists already.", "Choose another --out, or add --overwrite.")

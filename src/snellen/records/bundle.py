@@ -1,0 +1,106 @@
+"""The deliverable's manifest, and what a predictor answers. The names here are frozen: others read them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from snellen.records.base import Record
+from snellen.records.plan import PreprocessPlan
+from snellen.records.recipe import Task
+from snellen.records.run import WeightsRecord
+
+MANIFEST_SCHEMA = 1
+OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
+INPUT = "pixels"
+
+
+class InputSpec(Record):
+    """uint8 pixels after preprocessing, `(N, height_px, width_px, channels)`, N free."""
+
+    name: str = INPUT
+    dtype: Literal["uint8"] = "uint8"
+    layout: Literal["NHWC"] = "NHWC"
+    height_px: int
+    width_px: int
+    channels: int
+
+
+class Calibration(Record):
+    """`probabilities = softmax(logits / temperature)`, inside the graph."""
+
+    method: Literal["none", "temperature"]
+    temperature: float
+    fitted_on: str
+    n: int
+    reason: str = ""
+
+
+class Threshold(Record):
+    """A named operating point: positive when the probability of `positive` is at least `threshold`."""
+
+    name: str
+    rule: str
+    threshold: float
+    chosen_on: str
+    is_default: bool = False
+
+
+class TrainedOn(Record):
+    """What the model has seen. `pixel_hashes` are salted, so that they name no picture to an outsider."""
+
+    n_samples: int
+    n_patients: int
+    patient_rule: str
+    class_counts: dict[str, int]
+    salt: str
+    pixel_hashes: tuple[str, ...]
+
+
+class Manifest(Record):
+    """The content of `manifest.json`. `files` maps every other file of the bundle to its sha256."""
+
+    schema_version: int = MANIFEST_SCHEMA
+    name: str
+    created: str
+    snellen_version: str
+    task: Task
+    classes: tuple[str, ...]
+    positive: str | None
+    ordered: bool
+    input: InputSpec
+    outputs: tuple[str, ...] = OUTPUTS
+    preprocess: PreprocessPlan
+    calibration: Calibration
+    thresholds: tuple[Threshold, ...]
+    backbone: str
+    weights: WeightsRecord
+    trained_on: TrainedOn
+    plan_sha256: str
+    intended_use: str
+    files: dict[str, str]
+
+
+class Parity(Record):
+    """Agreement of two forms of one model on real samples: the content of `parity.json`."""
+
+    reference: str
+    candidate: str
+    n_samples: int
+    max_abs_probability: float
+    max_abs_logit: float
+    tolerance_probability: float
+    tolerance_logit: float
+    n_decisions_changed: int
+    is_within: bool
+
+
+class Prediction(Record):
+    """What the predictor says of one picture. On failure `error` is set and the rest is empty."""
+
+    path: str
+    prediction: str | None = None
+    probabilities: dict[str, float] = {}
+    decision: str | None = None
+    abstain: bool = False
+    reason: str = ""
+    error: str = ""

@@ -1,0 +1,97 @@
+"""Samples, patients, issues: what is known of the data before anything is learned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from snellen.records.base import Record
+
+Severity = Literal["info", "warning", "severe"]
+SPLITS = ("train", "val", "test")
+
+
+class Sample(Record):
+    """One picture that gets one prediction.
+
+    `location` is relative to the cohort's root, with `/`; a picture inside an array file is
+    `file.npz::train_images[12]`. `pixels_sha256` is taken over the decoded pixels, so that a copied
+    or renamed file is recognised.
+    """
+
+    name: str
+    location: str
+    label: str
+    patient: str
+    split: str | None = None
+    width_px: int = 0
+    height_px: int = 0
+    channels: int = 0
+    format: str = ""
+    n_bytes: int = 0
+    pixels_sha256: str = ""
+
+
+class PatientRule(Record):
+    """How samples were grouped into patients."""
+
+    rule: str
+    origin: Literal["column", "pattern", "inferred", "none"]
+    n: int
+    examples: tuple[str, ...] = ()
+
+
+class Issue(Record):
+    """A problem that the audit found in the data."""
+
+    code: str
+    severity: Severity
+    message: str
+    advice: str
+    samples: tuple[str, ...] = ()
+
+
+class Audit(Record):
+    """The content of `audit.json`. `shortcuts` stays null until a shortcut audit has run."""
+
+    schema_version: int = 1
+    n_samples: int
+    n_read: int
+    n_set_aside: int
+    classes: dict[str, int]
+    patients: PatientRule
+    duplicate_groups: tuple[tuple[str, ...], ...] = ()
+    shortcuts: dict[str, float] | None = None
+    issues: tuple[Issue, ...] = ()
+
+
+class Cohort(Record):
+    """All readable samples with labels, patients and provenance."""
+
+    root: str
+    layout: str
+    classes: tuple[str, ...]
+    class_origin: str = ""
+    is_ordered: bool = Field(default=False, description="the source itself says that classes are ordered")
+    samples: tuple[Sample, ...]
+    patients: PatientRule
+    audit: Audit
+
+    @property
+    def name(self) -> str:
+        """A short name for files and titles."""
+        parts = [part for part in self.root.replace("\\", "/").split("/") if part]
+        last = parts[-1] if parts else "cohort"
+        return last.rsplit(".", 1)[0] if last.endswith((".npz", ".csv", ".tsv")) else last
+
+
+class Split(Record):
+    """Which sample belongs where. `group` joins a patient with all exact copies of its pictures."""
+
+    sample: str
+    patient: str
+    group: str
+    label: str
+    split: Literal["train", "val", "test", "left_out"]
+    reason: str = ""

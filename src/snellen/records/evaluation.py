@@ -1,0 +1,116 @@
+"""The content of `evaluation.json` and of `scores-*.csv`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from snellen.records.base import Record
+
+
+class Estimate(Record):
+    """A number with its interval. `value` is None where it is undefined (a class is absent)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    method: Literal["bootstrap", "wilson", "none"] = "bootstrap"
+
+
+class Intervals(Record):
+    """How the intervals were made."""
+
+    level: float = 0.95
+    n_resamples: int
+    unit: Literal["patient", "picture"]
+    seed: int
+
+
+class PerClass(Record):
+    """One class against the rest at the decision that the model takes by default."""
+
+    n: int
+    n_patients: int
+    precision: Estimate
+    recall: Estimate
+    specificity: Estimate
+    f1: Estimate
+    auc: Estimate
+
+
+class OperatingPoint(Record):
+    """A threshold on the positive class's probability, chosen on validation, measured on this split."""
+
+    name: str
+    rule: str
+    chosen_on: str
+    threshold: float
+    is_default: bool = False
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
+    ppv: Estimate | None = None
+    npv: Estimate | None = None
+    n_positive: int | None = None
+    n_negative: int | None = None
+
+
+class ReliabilityBin(Record):
+    """Predictions whose confidence lies in (low, high]: their mean confidence and accuracy."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+
+class CalibrationSummary(Record):
+    """What calibration the bundle carries and how well it holds on this split."""
+
+    method: str
+    temperature: float
+    fitted_on: str
+    n_fitted: int
+    ece_before: float
+    ece_after: float
+    log_loss_before: float
+    log_loss_after: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+class Evaluation(Record):
+    """What a split says of a bundle."""
+
+    schema_version: int = 1
+    task: Literal["binary", "multiclass", "ordinal"]
+    classes: tuple[str, ...]
+    positive: str | None
+    split: str
+    data: str
+    n: int
+    n_patients: int
+    n_failed: int = 0
+    patient_rule: str
+    metrics: dict[str, Estimate]
+    baselines: dict[str, dict[str, Estimate]]
+    per_class: dict[str, PerClass]
+    confusion: tuple[tuple[int, ...], ...]
+    operating_points: tuple[OperatingPoint, ...] = ()
+    calibration: CalibrationSummary
+    intervals: Intervals
+    test_opened: int = 0
+    bundle_sha256: str
+    snellen_version: str
+    notes: tuple[str, ...] = ()
+
+
+class Score(Record):
+    """One row of `scores-*.csv`: what the bundle said of one sample."""
+
+    sample: str
+    patient: str
+    label: str
+    probabilities: tuple[float, ...]
+    logits: tuple[float, ...]
+    prediction: str

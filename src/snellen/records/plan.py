@@ -1,0 +1,124 @@
+"""A plan: every value concrete, each with how it was decided. And the fingerprint it was decided from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from snellen.records.base import Record
+from snellen.records.recipe import Fit, HeadLayer, Imbalance, Normalize, Schedule, Task
+
+How = Literal["fixed", "asked", "rule", "measured"]
+
+
+class Fingerprint(Record):
+    """Measured facts of the training part. Sizes in px as (5 %, median, 95 %) quantiles."""
+
+    schema_version: int = 1
+    n_samples: int
+    n_patients: int
+    class_counts: dict[str, int]
+    patients_by_class: dict[str, int]
+    width_px: tuple[float, float, float]
+    height_px: tuple[float, float, float]
+    aspect_median: float
+    n_shapes: int
+    formats: dict[str, int]
+    grey_fraction: float = Field(description="share of pictures without colour")
+    border_fraction: float = Field(description="mean share of rows and columns in the black border")
+    mean: tuple[float, float, float] = Field(description="per channel, of [0, 1]")
+    std: tuple[float, float, float]
+    n_measured: int = Field(description="pictures read for the grey levels")
+
+
+class Decision(Record):
+    """How one value of the plan came about, the reason in one sentence."""
+
+    key: str
+    value: Any
+    how: How
+    reason: str
+
+
+class DataPlan(Record):
+    task: Task
+    classes: tuple[str, ...]
+    ordered: bool
+    positive: str | None
+    fractions: tuple[float, float, float]
+
+
+class PreprocessPlan(Record):
+    """One deterministic way from pixels to uint8 `(size, size, channels)`."""
+
+    size: int
+    fit: Fit
+    crop_border: bool
+    clahe: float
+    channels: Literal[1, 3]
+    normalize: Normalize
+
+
+class AugmentPlan(Record):
+    views: int
+    flip_horizontal: bool
+    flip_vertical: bool
+    rotation_deg: float
+    scale: float
+    translation: float
+    brightness: float
+    contrast: float
+
+
+class ImbalancePlan(Record):
+    method: Imbalance
+
+
+class ModelPlan(Record):
+    """`mean` and `std` are of [0, 1] pixels, one value a channel of the backbone's input."""
+
+    backbone: str
+    backbone_args: dict[str, bool | int | float | str]
+    weights: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    head: tuple[HeadLayer, ...]
+    n_classes: int
+
+
+class StagePlan(Record):
+    unfreeze: Literal["none"]
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: tuple[float, ...]
+    schedule: Schedule
+    patience: int
+
+
+class TrainingPlan(Record):
+    seed: int
+    threads: int
+    stages: tuple[StagePlan, ...]
+
+
+class EvaluationPlan(Record):
+    resamples: int
+    level: float
+    sensitivity: float
+
+
+class Plan(Record):
+    """The content of `plan.json`."""
+
+    schema_version: int = 1
+    recipe: str
+    data: DataPlan
+    preprocess: PreprocessPlan
+    augment: AugmentPlan
+    imbalance: ImbalancePlan
+    model: ModelPlan
+    training: TrainingPlan
+    evaluation: EvaluationPlan
+    decisions: tuple[Decision, ...]

@@ -1,0 +1,129 @@
+"""A recipe: a person's wish, where every value may be "auto". Read from TOML, checked as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from snellen.records.base import Record
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Task = Literal["binary", "multiclass", "ordinal"]
+Fit = Literal["stretch", "pad", "crop"]
+Normalize = Literal["weights", "imagenet", "unit"]
+Imbalance = Literal["none", "class_weights"]
+Schedule = Literal["constant", "cosine"]
+
+
+class GlobalAvgPool(Record):
+    """Mean over the feature map: (N, C, H, W) → (N, C)."""
+
+    type: Literal["global_avg_pool"] = "global_avg_pool"
+
+
+class BatchNorm(Record):
+    """Standardises each feature by statistics of the training part."""
+
+    type: Literal["batch_norm"] = "batch_norm"
+
+
+class Dropout(Record):
+    type: Literal["dropout"] = "dropout"
+    p: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class Dense(Record):
+    type: Literal["dense"] = "dense"
+    units: Annotated[int, Field(ge=1, le=8192)]
+
+
+class Relu(Record):
+    type: Literal["relu"] = "relu"
+
+
+HeadLayer = Annotated[GlobalAvgPool | BatchNorm | Dropout | Dense | Relu, Field(discriminator="type")]
+
+
+class DataWish(Record):
+    """`fractions` are those of train, val and test where the data bring no splits of their own."""
+
+    task: Task | Auto = "auto"
+    ordered: bool | Auto = "auto"
+    positive: str | Auto = "auto"
+    fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
+
+
+class PreprocessWish(Record):
+    size: Annotated[int, Field(ge=16, le=2048)] | Auto = "auto"
+    fit: Fit | Auto = "auto"
+    crop_border: bool | Auto = "auto"
+    clahe: Annotated[float, Field(ge=0, le=40)] | Auto = "auto"
+    channels: Literal[1, 3] | Auto = "auto"
+    normalize: Normalize | Auto = "auto"
+
+
+class AugmentWish(Record):
+    views: Annotated[int, Field(ge=0, le=64)] | Auto = "auto"
+    flip_horizontal: bool | Auto = "auto"
+    flip_vertical: bool | Auto = "auto"
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] | Auto = "auto"
+    scale: Annotated[float, Field(ge=0, le=0.9)] | Auto = "auto"
+    translation: Annotated[float, Field(ge=0, le=0.5)] | Auto = "auto"
+    brightness: Annotated[float, Field(ge=0, le=0.9)] | Auto = "auto"
+    contrast: Annotated[float, Field(ge=0, le=0.9)] | Auto = "auto"
+
+
+class ImbalanceWish(Record):
+    method: Imbalance | Auto = "auto"
+
+
+class ModelWish(Record):
+    """`weights`: `auto`, `none`, `package`, `timm` or the path of a .safetensors file.
+
+    `backbone_args` go to timm as they are, such as `{pad_type = "same"}`.
+    """
+
+    backbone: str = "auto"
+    backbone_args: dict[str, bool | int | float | str] = {}
+    weights: str = "auto"
+    head: tuple[HeadLayer, ...] | Auto = "auto"
+
+
+class StageWish(Record):
+    """One stage of training. `weight_decay` may list several values; validation patients choose."""
+
+    unfreeze: Literal["none"] = "none"
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] | Auto = "auto"
+    lr: Positive | Auto = "auto"
+    weight_decay: tuple[Annotated[float, Field(ge=0)], ...] | Annotated[float, Field(ge=0)] | Auto = "auto"
+    schedule: Schedule | Auto = "auto"
+    patience: Annotated[int, Field(ge=1)] | Auto = "auto"
+
+
+class TrainingWish(Record):
+    threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+    stages: Annotated[tuple[StageWish, ...], Field(min_length=1, max_length=1)] = (StageWish(),)
+
+
+class EvaluationWish(Record):
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+
+
+class Recipe(Record):
+    """The content of a recipe file."""
+
+    name: str = "auto"
+    description: str = ""
+    data: DataWish = DataWish()
+    preprocess: PreprocessWish = PreprocessWish()
+    augment: AugmentWish = AugmentWish()
+    imbalance: ImbalanceWish = ImbalanceWish()
+    model: ModelWish = ModelWish()
+    training: TrainingWish = TrainingWish()
+    evaluation: EvaluationWish = EvaluationWish()

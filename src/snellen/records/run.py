@@ -1,0 +1,83 @@
+"""What a run records of itself: `run.json`, and a line of `metrics.jsonl`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from snellen.records.base import Record
+
+
+class DataRequest(Record):
+    """What the user said of the data: path as given, columns, how patients are told, where the cache lies."""
+
+    data: str
+    columns: dict[str, str] = {}
+    patients: str = "auto"
+    cache: str | None = None
+
+
+class TrainRequest(Record):
+    """Everything that `train` was asked, so that `--resume` and the report can repeat it."""
+
+    source: DataRequest
+    recipe: str = "auto"
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+    opens_test: bool = True
+
+
+class EpochRecord(Record):
+    """One line of `metrics.jsonl`. Times in seconds."""
+
+    stage: int
+    candidate: int
+    weight_decay: float
+    epoch: int
+    lr: float
+    train_loss: float
+    val_loss: float | None
+    val_auc: float | None
+    seconds: float
+
+
+class WeightsRecord(Record):
+    """Where pretrained weights came from."""
+
+    source: Literal["file", "package", "timm", "none"]
+    origin: str
+    licence: str
+    sha256: str | None
+    n_parameters: int
+    missing: tuple[str, ...] = ()
+
+
+class ChosenHead(Record):
+    """Which of the candidates validation chose, and by what."""
+
+    weight_decay: float
+    epoch: int
+    val_loss: float | None
+    val_auc: float | None
+    n_candidates: int
+
+
+class RunRecord(Record):
+    """The content of `run.json`."""
+
+    schema_version: int = 1
+    name: str
+    state: Literal["running", "finished"]
+    request: TrainRequest
+    command: str
+    started: str
+    versions: dict[str, str]
+    platform: str
+    device: str
+    threads: int
+    durations_s: dict[str, float] = {}
+    peak_memory_mb: float | None = None
+    weights: WeightsRecord | None = None
+    chosen: ChosenHead | None = None
+    test_opened: int = 0
+    split_sha256: str | None = None
+    sha256: dict[str, str] = {}

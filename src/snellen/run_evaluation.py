@@ -1,0 +1,179 @@
+"""The steps of `snellen evaluate`, shared with the end of `train`: which split is opened, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen import __version__
+from snellen.bundle.write import compute_salted_hash
+from snellen.core.errors import DataError, UsageError
+from snellen.core.progress import say
+from snellen.core.runtime import count_threads
+from snellen.core.storage import choose_cache_folder, write_atomic
+from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
+from snellen.evaluation.report import ReportInputs, render_report
+from snellen.imaging.cache import PixelCache, build_pixel_cache
+from snellen.inference.load import load_bundle
+from snellen.inference.predictor import Predictor
+from snellen.ingest.cohort import read_cohort
+from snellen.records.bundle import Manifest
+from snellen.records.cohort import Cohort, Sample
+from snellen.records.evaluation import Evaluation, Intervals
+from snellen.records.plan import Plan
+from snellen.records.run import DataRequest
+from snellen.runs import Run
+
+_DEFAULT_RESAMPLES = 1000
+
+
+def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
+    """A split of the run's own data, read again from where they lay. Opening the test split is counted."""
+    record = run.record
+    if record.state != "finished":
+        raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
+    cohort, pixels_of = _read(record.request.source)
+    where = {row.sample: row.split for row in run.splits}
+    members = [s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])]
+    expected = sum(part != "left_out" and split in ("all", part) for part in where.values())
+    if len(members) != expected:
+        raise DataError(
+            f"{expected - len(members)} of the {expected} pictures of the split are no longer at {cohort.root}.",
+            "Put the data back where the run found them, or give other data as DATA.",
+        )
+    opened = record.test_opened
+    if split in ("test", "all"):
+        opened += 1
+        run.save("run.json", record.model_copy(update={"test_opened": opened}))
+        say(f"The test split of this run is now opened {opened} times.")
+    predictor = run.load()
+    pixels = pixels_of(predictor, cohort.samples)
+    question = Question(
+        split=split, data=record.request.source.data, patients=cohort.patients, intervals=build_intervals(run.plan),
+        test_opened=opened, n_failed=cohort.audit.n_set_aside, snellen_version=__version__,
+        notes=note_split(split, opened),
+    )  # fmt: skip
+    scored = score_samples(predictor, members, pixels)
+    evaluation = evaluate(predictor, scored, question)
+    if out is not None:
+        title = f"{cohort.name}: {split}"
+        _write(out, evaluation, scored, ReportInputs(
+            title=title, evaluation=evaluation, scores=scored.to_scores(), plan=run.plan, audit=cohort.audit,
+            manifest=predictor.manifest, load_thumbnail=build_thumbnails(scored, pixels),
+        ))  # fmt: skip
+    return evaluation
+
+
+def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Evaluation:
+    """All of some other data. Pictures that the bundle was trained on are left out and counted."""
+    predictor = load_bundle(bundle)
+    cohort, pixels_of = _read(source)
+    trained = set(predictor.manifest.trained_on.pixel_hashes)
+    salt = predictor.manifest.trained_on.salt
+    members = [s for s in cohort.samples if compute_salted_hash(salt, s.pixels_sha256) not in trained]
+    n_known = len(cohort.samples) - len(members)
+    if not members:
+        raise DataError(
+            f"The bundle was trained on every one of the {n_known} pictures of {source.data}.",
+            "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
+        )
+    notes = (f"{n_known} pictures were left out: the bundle was trained on them.",) if n_known else ()
+    pixels = pixels_of(predictor, members)
+    question = Question(
+        split="all", data=source.data, patients=cohort.patients,
+        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit="patient", seed=0),
+        n_failed=cohort.audit.n_set_aside, snellen_version=__version__, notes=notes,
+    )  # fmt: skip
+    scored = score_samples(predictor, members, pixels)
+    evaluation = evaluate(predictor, scored, question)
+    if out is not None:
+        _write(out, evaluation, scored, ReportInputs(
+            title=f"{predictor.manifest.name} on {cohort.name}", evaluation=evaluation, scores=scored.to_scores(),
+            audit=cohort.audit, manifest=predictor.manifest, load_thumbnail=build_thumbnails(scored, pixels),
+        ))  # fmt: skip
+    return evaluation
+
+
+def render_run_report(run: Run, scored: Scored, pixels: PixelCache, manifest: Manifest) -> str:
+    """The report of a finished run; `scored` is its headline split."""
+    evaluation = run.evaluation
+    return render_report(
+        ReportInputs(
+            title=run.record.request.source.data.rstrip("/").rsplit("/", 1)[-1],
+            evaluation=evaluation,
+            scores=scored.to_scores(),
+            validation=run.validation if evaluation.split != "val" else None,
+            plan=run.plan,
+            fingerprint=run.fingerprint,
+            audit=run.audit,
+            run=run.record,
+            manifest=manifest,
+            splits=run.splits,
+            epochs=run.epochs,
+            load_thumbnail=build_thumbnails(scored, pixels),
+        )
+    )
+
+
+def build_thumbnails(scored: Scored, pixels: PixelCache) -> Callable[[str], NDArray[np.uint8] | None]:
+    """Sample name → the picture as the model sees it, `(H, W)` or `(H, W, 3)`."""
+    rows = dict(zip((sample.name for sample in scored.samples), pixels.select(scored.samples), strict=True))
+
+    def load(name: str) -> NDArray[np.uint8] | None:
+        if name not in rows:
+            return None
+        picture = np.asarray(pixels.pixels[rows[name]])
+        return picture[..., 0] if picture.shape[2] == 1 else picture
+
+    return load
+
+
+def note_split(split: str, opened: int) -> tuple[str, ...]:
+    """What a reader must know of the split itself."""
+    notes = []
+    if split in ("val", "all"):
+        notes.append("Epoch, regularisation, calibration and operating points were chosen on the validation patients: "
+                     "their numbers are too good. The test split tells.")  # fmt: skip
+    if split in ("train", "all"):
+        notes.append("The model was trained on these pictures: the numbers say how well it remembers, not how well it works.")
+    if split in ("test", "all") and opened > 1:
+        notes.append(f"The test split of this run has been opened {opened} times: it is no longer untouched.")
+    return tuple(notes)
+
+
+def build_intervals(plan: Plan) -> Intervals:
+    """The plan's intervals."""
+    return Intervals(
+        level=plan.evaluation.level, n_resamples=plan.evaluation.resamples, unit="patient", seed=plan.training.seed
+    )
+
+
+def describe_evaluation(evaluation: Evaluation) -> str:
+    """The headline of an evaluation in one line."""
+    shown = []
+    for name in ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic"):
+        found = evaluation.metrics.get(name)
+        if found is not None and found.value is not None:
+            interval = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
+            shown.append(f"{name} {found.value:.3f}{interval}")
+    return f"{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients: " + ", ".join(shown)
+
+
+def _read(source: DataRequest) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
+    cache = choose_cache_folder(source.cache)
+    cohort = read_cohort(source, threads=count_threads(), cache=cache)
+
+    def build(predictor: Predictor, samples: tuple[Sample, ...] | list[Sample]) -> PixelCache:
+        plan = predictor.manifest.preprocess
+        return build_pixel_cache(samples, Path(cohort.root), plan, cache, threads=count_threads())
+
+    return cohort, build
+
+
+def _write(out: Path, evaluation: Evaluation, scored: Scored, inputs: ReportInputs) -> None:
+    write_atomic(out / "evaluation.json", evaluation.to_json())
+    save_scores(out / "scores.csv", scored.to_scores(), scored.classes)
+    write_atomic(out / "report.html", render_report(inputs))

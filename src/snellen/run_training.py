@@ -1,0 +1,290 @@
+"""The steps of `snellen train`, one short function each, in the order in which a run goes through them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen import __version__
+from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
+from snellen.core.progress import say, timed
+from snellen.core.runtime import count_threads, has_package, read_peak_memory_mb, read_platform, read_versions
+from snellen.core.storage import choose_cache_folder, compute_digest, compute_sha256, hold_lock, write_atomic
+from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
+from snellen.imaging.cache import PixelCache, build_pixel_cache
+from snellen.inference.load import load_bundle
+from snellen.inference.predictor import Predictor
+from snellen.ingest.cohort import read_cohort
+from snellen.metrics.calibration import fit_temperature
+from snellen.modeling.architectures import FrozenBackbone, build_classifier
+from snellen.modeling.graph import export_graph
+from snellen.modeling.weights import PACKAGES, compute_state_sha256, load_weights
+from snellen.planning.fingerprint import compute_fingerprint
+from snellen.planning.planner import Machine, choose_plan
+from snellen.planning.recipe_files import LoadedRecipe, load_recipe
+from snellen.planning.splits import choose_splits, compute_split_sha256
+from snellen.records.bundle import Calibration
+from snellen.records.cohort import Cohort, Sample, Split
+from snellen.records.plan import Fingerprint, Plan
+from snellen.records.run import DataRequest, RunRecord, TrainRequest, WeightsRecord
+from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
+from snellen.runs import Run, log_to, save_cohort, save_epochs, save_splits
+from snellen.training.features import FeatureStore
+from snellen.training.head import FittedHead, HeadData, fit_head
+from snellen.training.probe import fit_baselines
+
+_GRAPH_VERSION = "graph-1"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before anything is learned."""
+
+    cohort: Cohort
+    splits: tuple[Split, ...]
+    fingerprint: Fingerprint
+    plan: Plan
+    cache: Path
+
+    def members(self, part: str) -> list[Sample]:
+        """Samples of a split, in the cohort's order."""
+        wanted = {row.sample for row in self.splits if row.split == part}
+        return [sample for sample in self.cohort.samples if sample.name in wanted]
+
+
+@dataclass
+class Progress:
+    """What a run notes of itself while it goes on."""
+
+    durations_s: dict[str, float] = field(default_factory=dict)
+    weights: WeightsRecord | None = None
+    head: FittedHead | None = None
+
+
+def read_data(request: DataRequest) -> tuple[Cohort, Path]:
+    """The cohort at DATA and the cache folder in use."""
+    cache = choose_cache_folder(request.cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache)
+    set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
+    say(f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
+        + ", ".join(f"{name} {count}" for name, count in cohort.audit.classes.items()))  # fmt: skip
+    say(f"Patients: {cohort.patients.n}; {cohort.patients.rule}"
+        + "".join(f"\n    e.g. {example}" for example in cohort.patients.examples))  # fmt: skip
+    for issue in [issue for issue in cohort.audit.issues if issue.severity != "info"][:3]:
+        say(f"{issue.severity.capitalize()}: {issue.message}")
+    return cohort, cache
+
+
+def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
+    """Read, split, measure, plan."""
+    cohort, cache = read_data(request.source)
+    splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
+    train = {row.sample for row in splits if row.split == "train"}
+    fingerprint = compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
+    has_offline = any(has_package(package.module) for package in PACKAGES.values())
+    machine = Machine(count_threads(), request.seed, has_offline)
+    plan = choose_plan(loaded, cohort, fingerprint, machine)
+    prepared = Prepared(cohort, splits, fingerprint, plan, cache)
+    counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
+    left_out = sum(row.split == "left_out" for row in splits)
+    say(f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
+        + (f"; {left_out} left out (shared with another split)" if left_out else ""))  # fmt: skip
+    for decision in plan.decisions:
+        if decision.reason.startswith("UNDECIDED"):
+            say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
+    if plan.data.positive:
+        say(f"Positive class (the one that is looked for): {plan.data.positive}")
+    return prepared
+
+
+def run_training(request: TrainRequest, run: Run, command: str) -> Run:
+    """The whole of `snellen train` in a prepared folder."""
+    with log_to(run.folder / "run.log"):
+        loaded = load_recipe(request.recipe, request.settings)
+        write_atomic(run.folder / "recipe.toml", loaded.text)
+        record = _begin_record(request, run, command)
+        run.save("run.json", record)
+        progress = Progress()
+        with timed(progress.durations_s, "read and plan"):
+            prepared = prepare(request, loaded)
+            save_prepared(run, prepared)
+        predictor, pixels = _train_bundle(run, prepared, progress)
+        with timed(progress.durations_s, "evaluate"):
+            opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
+        record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
+        run.save("run.json", record)
+        write_atomic(run.report, render_run_report(run, scored, pixels, predictor.manifest))
+    return run
+
+
+def _begin_record(request: TrainRequest, run: Run, command: str) -> RunRecord:
+    opened = run.record.test_opened if (run.folder / "run.json").exists() else 0
+    return RunRecord(
+        name=run.folder.name,
+        state="running",
+        request=request,
+        command=command,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=read_versions(),
+        platform=read_platform(),
+        device=f"cpu ({platform.processor() or platform.machine()})",
+        threads=count_threads(),
+        test_opened=opened,
+    )
+
+
+def save_prepared(run: Run, prepared: Prepared) -> None:
+    """cohort.csv, audit.json, splits.csv, fingerprint.json and plan.json."""
+    save_cohort(run.folder, prepared.cohort)
+    save_splits(run.folder, prepared.splits)
+    run.save("fingerprint.json", prepared.fingerprint)
+    run.save("plan.json", prepared.plan)
+
+
+def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
+    plan = prepared.plan
+    used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
+    with timed(progress.durations_s, "preprocess"):
+        pixels = build_pixel_cache(
+            used, Path(prepared.cohort.root), plan.preprocess, prepared.cache, threads=plan.training.threads
+        )
+    with timed(progress.durations_s, "load backbone"):
+        frozen = FrozenBackbone(plan.model)
+        progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
+        say(f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
+            if progress.weights.source != "none"
+            else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random")  # fmt: skip
+        graph = export_backbone(frozen, plan, prepared.cache)
+    with timed(progress.durations_s, "features"):
+        store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
+        data = _collect_features(prepared, pixels, store)
+    with timed(progress.durations_s, "train head"):
+        progress.head = fit_head(data, plan, lambda record: None)
+        save_epochs(run.folder, progress.head.epochs)
+        chosen = progress.head.chosen
+        auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
+        say(f"Head: weight decay {chosen.weight_decay:g} of {chosen.n_candidates}, epoch {chosen.epoch + 1}: "
+            f"validation loss {chosen.val_loss:.3f}{auc}")  # fmt: skip
+    with timed(progress.durations_s, "write bundle"):
+        predictor = _write_bundle(run, prepared, progress, data, (frozen, pixels))
+    return predictor, pixels
+
+
+def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
+    """The frozen backbone as a graph, kept in the cache by its weights and input."""
+    shape = (plan.preprocess.size, plan.preprocess.size, plan.preprocess.channels)
+    key = compute_digest([_GRAPH_VERSION, compute_state_sha256(frozen), plan.model.backbone,
+                          repr(plan.model.mean), repr(plan.model.std), repr(shape)])  # fmt: skip
+    path = cache / "graphs" / f"{key[:24]}.onnx"
+    with hold_lock(cache / "locks" / f"{key[:24]}.lock"):
+        if not path.exists():
+            say("Exporting the backbone to ONNX (once for these weights and this size)")
+            export_graph(frozen, path, shape=shape, outputs=("embedding", "feature_map"))
+    return path
+
+
+def _collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
+    train, val = prepared.members("train"), prepared.members("val")
+    return HeadData(
+        train=store.compute(pixels.select(train), prepared.plan.augment.views),
+        train_labels=_to_labels(train, prepared.plan),
+        val=store.compute(pixels.select(val), 0)[0],
+        val_labels=_to_labels(val, prepared.plan),
+    )
+
+
+def _to_labels(samples: Sequence[Sample], plan: Plan) -> NDArray[np.int64]:
+    return np.array([plan.data.classes.index(sample.label) for sample in samples], np.int64)
+
+
+def _write_bundle(
+    run: Run, prepared: Prepared, progress: Progress, data: HeadData, built: tuple[FrozenBackbone, PixelCache]
+) -> Predictor:
+    """Calibrate on validation, export, prove parity, choose operating points on the graph's own validation scores."""
+    import torch
+
+    frozen, pixels = built
+    plan = prepared.plan
+    if progress.head is None or progress.weights is None:
+        raise ValueError("the head is trained before the bundle is written")
+    classifier = build_classifier(plan.model, frozen, plan.preprocess)
+    classifier.head = progress.head.head
+    with torch.no_grad():
+        logits = classifier.head.eval()(torch.from_numpy(data.val)).double().numpy()
+    fitted = fit_temperature(logits, data.val_labels)
+    classifier.temperature.fill_(fitted.temperature)
+    if not fitted.is_fitted:
+        say(f"Warning: probabilities are not calibrated: {fitted.reason}")
+    train, val = prepared.members("train"), prepared.members("val")
+    rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
+    baselines = fit_baselines(data.train[0], data.train_labels, plan.model.n_classes)
+    model = TrainedModel(
+        name=run.folder.name, created=datetime.now(UTC).isoformat(timespec="seconds"), snellen_version=__version__,
+        plan=plan, classifier=classifier, weights=progress.weights,
+        calibration=Calibration(method="temperature" if fitted.is_fitted else "none", temperature=fitted.temperature,
+                                fitted_on="val", n=fitted.n, reason=fitted.reason),
+        pixels=np.asarray(pixels.pixels[rows]), train_embedding=data.train[0], val_embedding=data.val,
+        baselines=dict(baselines.__dict__), trained_on=tuple([*train, *val]), patients=prepared.cohort.patients,
+    )  # fmt: skip
+    session = write_graph(model, run.bundle)
+    # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
+    probabilities = session.run(pixels.pixels[pixels.select(val)], ("probabilities",))["probabilities"]
+    finish_bundle(model, session, choose_thresholds(data.val_labels, probabilities, plan), run.bundle)
+    return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _evaluate_splits(
+    run: Run, prepared: Prepared, tools: tuple[Predictor, PixelCache], record: RunRecord
+) -> tuple[int, Scored]:
+    """Validation always, test once unless it stays shut. Returns how often the test split was opened, and the last scores."""
+    predictor, pixels = tools
+    opened = record.test_opened
+    if record.request.opens_test:
+        # counted before it is looked at, so that a killed run cannot look for nothing
+        opened += 1
+        digest = compute_split_sha256(prepared.splits, "test")
+        run.save("run.json", record.model_copy(update={"test_opened": opened, "split_sha256": digest}))
+    for part in ["val", "test"] if record.request.opens_test else ["val"]:
+        scored = score_samples(predictor, prepared.members(part), pixels)
+        evaluation = evaluate(predictor, scored, _build_question(prepared, record.request, part, opened))
+        run.save("evaluation.json" if part == "test" else "evaluation-val.json", evaluation)
+        save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
+        say(describe_evaluation(evaluation))
+    return opened, scored
+
+
+def _build_question(prepared: Prepared, request: TrainRequest, part: str, opened: int) -> Question:
+    return Question(
+        split=part,
+        data=request.source.data,
+        patients=prepared.cohort.patients,
+        intervals=build_intervals(prepared.plan),
+        test_opened=opened,
+        n_failed=prepared.cohort.audit.n_set_aside,
+        snellen_version=__version__,
+        notes=note_split(part, opened),
+    )
+
+
+def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Progress) -> RunRecord:
+    names = ("recipe.toml", "plan.json", "fingerprint.json", "cohort.csv", "splits.csv", "audit.json", "metrics.jsonl",
+             "scores-val.csv", "scores-test.csv", "evaluation-val.json", "evaluation.json", "bundle/manifest.json")  # fmt: skip
+    hashes = {name: compute_sha256(run.folder / name) for name in names if (run.folder / name).exists()}
+    pictures = compute_digest(sorted(f"{sample.name}\0{sample.pixels_sha256}" for sample in prepared.cohort.samples))
+    return record.model_copy(
+        update={
+            "state": "finished",
+            "durations_s": progress.durations_s,
+            "peak_memory_mb": read_peak_memory_mb(),
+            "weights": progress.weights,
+            "chosen": progress.head.chosen if progress.head else None,
+            "split_sha256": compute_split_sha256(prepared.splits, "test"),
+            "sha256": {"pictures": pictures, **hashes},
+        }
+    )

@@ -1,0 +1,97 @@
+"""Tables on the screen. Knows records and rich, computes nothing."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from snellen.records.cohort import Cohort
+from snellen.records.evaluation import Estimate, Evaluation
+from snellen.records.plan import Plan
+
+_COLOURS = {"severe": "bold red", "warning": "yellow", "info": "dim"}
+
+
+def show_audit(cohort: Cohort) -> None:
+    """Counts, patients and issues."""
+    console = _console()
+    audit = cohort.audit
+    console.print(f"{cohort.layout}: {audit.n_samples} pictures, {audit.n_set_aside} set aside")
+    table = Table("class", "pictures", box=None, pad_edge=False)
+    for name, count in audit.classes.items():
+        table.add_row(name, str(count))
+    console.print(table)
+    console.print(f"\nPatients: {audit.patients.n} ({audit.patients.rule})")
+    for example in audit.patients.examples:
+        console.print(f"  e.g. {example}", markup=False)
+    console.print()
+    for issue in audit.issues:
+        console.print(f"[{_COLOURS[issue.severity]}]{issue.severity}[/] [bold]{issue.code}[/]")
+        console.print(f"  {issue.message}\n  → {issue.advice}", markup=False, highlight=False)
+    if not audit.issues:
+        console.print("No issue found.")
+
+
+def show_plan(plan: Plan) -> None:
+    """Every decision with its reason, then the layers."""
+    from snellen.modeling.architectures import describe_layers
+
+    console = _console()
+    table = Table("key", "value", "how", "reason", title=f"Plan of recipe {plan.recipe}", title_justify="left", box=None)
+    for decision in plan.decisions:
+        value = decision.value if isinstance(decision.value, str) else json.dumps(decision.value)
+        table.add_row(decision.key, value, decision.how, decision.reason)
+    console.print(table)
+    layers = describe_layers(plan.model, plan.preprocess)
+    table = Table("layer", "output", "parameters", "trained", title="\nLayers", title_justify="left", box=None)
+    for row in layers:
+        shape = "×".join(str(size) for size in row.output_shape)
+        table.add_row(row.name, shape, f"{row.n_parameters:,}" if row.n_parameters else "", "yes" if row.is_trainable else "")
+    console.print(table)
+    total = sum(row.n_parameters for row in layers)
+    trained = sum(row.n_parameters for row in layers if row.is_trainable)
+    console.print(f"{total:,} parameters, {trained:,} trained")
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Metrics with intervals beside the baselines, the confusion matrix, operating points, notes."""
+    console = _console()
+    level = f"{evaluation.intervals.level:.0%} interval"
+    console.print(
+        f"\n[bold]{evaluation.split}[/]: {evaluation.n} pictures, {evaluation.n_patients} patients"
+        + (f", positive class {evaluation.positive}" if evaluation.positive else "")
+    )
+    table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)
+    for name, estimate in evaluation.metrics.items():
+        others = [_value(found.get(name)) for found in evaluation.baselines.values()]
+        table.add_row(name, _value(estimate), _interval(estimate), *others)
+    console.print(table)
+    table = Table("", *evaluation.classes, box=None, pad_edge=False, title="\nConfusion (rows: label)", title_justify="left")
+    for name, row in zip(evaluation.classes, evaluation.confusion, strict=True):
+        table.add_row(name, *(str(value) for value in row))
+    console.print(table)
+    for point in evaluation.operating_points:
+        console.print(
+            f"{point.name}{' (default)' if point.is_default else ''}: threshold {point.threshold:.3f} "
+            f"({point.rule} on {point.chosen_on}): sensitivity {_value(point.sensitivity)} {_interval(point.sensitivity)}, "
+            f"specificity {_value(point.specificity)} {_interval(point.specificity)}",
+            markup=False, highlight=False,
+        )  # fmt: skip
+    for note in evaluation.notes:
+        console.print(f"Note: {note}", markup=False, highlight=False)
+
+
+def _console() -> Console:
+    return Console(width=None if Console().is_terminal else 160, soft_wrap=False)
+
+
+def _value(estimate: Estimate | None) -> str:
+    return "–" if estimate is None or estimate.value is None else f"{estimate.value:.3f}"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"

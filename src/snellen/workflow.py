@@ -1,0 +1,159 @@
+"""The Python API: one short function a step. Each leaves readable files and returns what it made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from snellen.core.errors import UsageError
+from snellen.core.runtime import count_threads
+from snellen.core.storage import choose_cache_folder
+from snellen.inference.load import load_bundle
+from snellen.inference.predictor import PictureSource, Predictor
+from snellen.records.bundle import Prediction
+from snellen.records.cohort import Cohort
+from snellen.records.evaluation import Evaluation
+from snellen.records.run import DataRequest, TrainRequest
+from snellen.runs import Run, choose_run_folder, open_run, prepare_folder, save_cohort
+
+
+class DataOptions(TypedDict, total=False):
+    """Goes with every step that takes DATA.
+
+    `columns` maps image, label, patient, split to column names of a table; `patients` is `auto`,
+    `none` or a regular expression; `cache` is the folder for preprocessed pixels and features.
+    """
+
+    columns: dict[str, str]
+    patients: str
+    cache: str | None
+
+
+class TrainOptions(DataOptions, total=False):
+    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut."""
+
+    recipe: str
+    settings: Iterable[str]
+    seed: int
+    test: bool
+    out: str | Path | None
+    overwrite: bool
+
+
+def load(path: str | Path) -> Predictor:
+    """Open a bundle (or the bundle of a run) for prediction; needs no torch. Raises BundleError."""
+    return load_bundle(path)
+
+
+def predict(bundle: str | Path, pictures: Iterable[PictureSource]) -> list[Prediction]:
+    """Predictions of one bundle for paths, encoded bytes or uint8 arrays."""
+    return load_bundle(bundle).predict(pictures)
+
+
+def audit(data: str | Path, *, out: str | Path | None = None, **options: Unpack[DataOptions]) -> Cohort:
+    """Read DATA whole and say what is wrong with it; with `out`, write audit.json and cohort.csv there."""
+    from snellen.ingest.cohort import read_cohort
+
+    request = build_data_request(data, options)
+    cohort = read_cohort(request, threads=count_threads(), cache=choose_cache_folder(request.cache))
+    if out is not None:
+        save_cohort(Path(out).expanduser(), cohort)
+    return cohort
+
+
+def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-untyped-def]  # returns run_training.Prepared, not imported here: it would load torch
+    """What `train` would do: cohort, splits, fingerprint and the plan with its reasons."""
+    from snellen.planning.recipe_files import load_recipe
+    from snellen.run_training import prepare, save_prepared
+
+    request = build_train_request(data, options)
+    prepared = prepare(request, load_recipe(request.recipe, request.settings))
+    out = options.get("out")
+    if out is not None:
+        folder = Path(out).expanduser()
+        prepare_folder(folder, overwrite=options.get("overwrite", False), mark="plan.json")
+        save_prepared(Run(folder), prepared)
+    return prepared
+
+
+def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
+    """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do."""
+    from snellen.planning.recipe_files import load_recipe
+    from snellen.run_training import run_training
+
+    request = build_train_request(data, options)
+    name = load_recipe(request.recipe, request.settings).recipe.name
+    folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
+    prepare_folder(folder, overwrite=options.get("overwrite", False), mark="run.json")
+    return run_training(request, Run(folder), describe_command(request, folder))
+
+
+def resume(run: str | Path) -> Run:
+    """Go on with a run that was interrupted: what is cached is not computed again, and the result is the same."""
+    from snellen.run_training import run_training
+
+    opened = open_run(run)
+    record = opened.record
+    if record.state == "finished":
+        raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
+    return run_training(record.request, opened, record.command)
+
+
+def evaluate(
+    run_or_bundle: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "test",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    **options: Unpack[DataOptions],
+) -> Evaluation:
+    """A run on a split of its own data, or a bundle on all of other data. Opening the test split is counted."""
+    from snellen.run_evaluation import evaluate_foreign, evaluate_own
+
+    if split not in ("train", "val", "test", "all"):
+        raise UsageError(f"--split {split}: there is no such split.", "Splits are train, val, test and all.")
+    folder = None if out is None else Path(out).expanduser()
+    if folder is not None:
+        prepare_folder(folder, overwrite=overwrite, mark="evaluation.json")
+    if data is not None:
+        return evaluate_foreign(Path(run_or_bundle), build_data_request(data, options), folder)
+    return evaluate_own(open_run(run_or_bundle), split, folder)
+
+
+def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
+    """The path is kept absolute, so that a run can be resumed and evaluated from anywhere."""
+    return DataRequest(
+        data=str(Path(data).expanduser().resolve()),
+        columns=options.get("columns") or {},
+        patients=options.get("patients", "auto"),
+        cache=options.get("cache"),
+    )
+
+
+def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest:
+    """Everything that was asked, as a record."""
+    return TrainRequest(
+        source=build_data_request(data, options),
+        recipe=options.get("recipe", "auto"),
+        settings=tuple(options.get("settings") or ()),
+        seed=options.get("seed", 0),
+        opens_test=options.get("test", True),
+    )
+
+
+def describe_command(request: TrainRequest, folder: Path) -> str:
+    """The command that repeats a run."""
+    words = ["snellen", "train", request.source.data]
+    if request.recipe != "auto":
+        words += ["--recipe", request.recipe]
+    for setting in request.settings:
+        words += ["--set", setting]
+    if request.source.columns:
+        words += ["--columns", ",".join(f"{role}={name}" for role, name in request.source.columns.items())]
+    if request.source.patients != "auto":
+        words += ["--patients", request.source.patients]
+    words += ["--seed", str(request.seed), "--out", str(folder)]
+    return shlex.join(words if request.opens_test else [*words, "--no-test"])

@@ -1,0 +1,350 @@
+"""The report says what the records say, escapes what strangers wrote, and refers to nothing outside."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+import report_inputs
+
+from snellen.evaluation import findings, gallery
+from snellen.evaluation.report import ReportInputs, render_report
+from snellen.evaluation.wording import format_interval, format_number
+from snellen.records.evaluation import Estimate
+
+HOSTILE = "<script>alert(1)</script>"
+HEADINGS = [
+    "Result",
+    "Metrics",
+    "Figures",
+    "Pictures",
+    "Data",
+    "Decisions",
+    "Thresholds and calibration",
+    "How to reproduce",
+    "How to read the numbers",
+]
+
+
+class _Page(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.headings: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._open.append(tag)
+        self.links += [
+            value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "srcset"}
+        ]
+        if tag == "h2":
+            self.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open:
+            self.text += data + "\n"
+        if "h2" in self._open:
+            self.headings[-1] += data
+
+
+@pytest.fixture(scope="module")
+def binary() -> ReportInputs:
+    return report_inputs.build_binary()
+
+
+@pytest.fixture(scope="module")
+def html(binary: ReportInputs) -> str:
+    return render_report(binary)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> _Page:
+    return _Page(html)
+
+
+def test_report_has_every_part_in_order(page: _Page) -> None:
+    assert page.headings == HEADINGS
+
+
+def test_report_says_that_it_is_no_medical_device(page: _Page) -> None:
+    assert page.text.count("Research use. Not a medical device.") == 2
+
+
+def test_report_loads_nothing_from_elsewhere(html: str, page: _Page) -> None:
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_report_needs_no_script(page: _Page) -> None:
+    assert "script" not in page.tags
+
+
+def test_report_escapes_hostile_names() -> None:
+    hostile = report_inputs.build_minimal((HOSTILE, "a & b", '"quoted"'))
+
+    html = render_report(replace(hostile, title=HOSTILE))
+
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert HOSTILE in _Page(html).text
+
+
+def test_report_escapes_hostile_text_of_every_record(binary: ReportInputs) -> None:
+    assert binary.run is not None
+    assert binary.audit is not None
+    issue = binary.audit.issues[0].model_copy(
+        update={"message": HOSTILE, "advice": HOSTILE, "samples": (HOSTILE,)}
+    )
+    evaluation = binary.evaluation.model_copy(
+        update={"notes": (HOSTILE,), "patient_rule": HOSTILE, "data": HOSTILE}
+    )
+    changed = replace(
+        binary,
+        evaluation=evaluation,
+        run=binary.run.model_copy(update={"command": HOSTILE, "sha256": {HOSTILE: HOSTILE}}),
+        audit=binary.audit.model_copy(update={"issues": (issue,)}),
+        splits=[each.model_copy(update={"reason": HOSTILE}) for each in binary.splits],
+        scores=[
+            each.model_copy(update={"sample": f"{HOSTILE}-{k}.png"}) for k, each in enumerate(binary.scores)
+        ],
+    )
+
+    assert "<script" not in render_report(changed)
+
+
+def test_report_shows_every_metric_as_the_record_has_it(binary: ReportInputs, html: str) -> None:
+    for estimate in binary.evaluation.metrics.values():
+        assert f'<data value="{estimate.value}">{format_number(estimate.value)}</data>' in html
+        assert format_interval(estimate) in html
+
+
+def test_report_shows_every_class_and_operating_point(binary: ReportInputs, html: str) -> None:
+    estimates = [
+        getattr(each, name)
+        for each in binary.evaluation.per_class.values()
+        for name in ("precision", "recall", "specificity", "f1", "auc")
+    ]
+    for point in binary.evaluation.operating_points:
+        estimates += [point.sensitivity, point.specificity, point.ppv, point.npv]
+
+    for estimate in estimates:
+        assert f'<data value="{estimate.value}">{format_number(estimate.value)}</data>' in html
+
+
+def test_report_names_the_positive_class_beside_sensitivity(page: _Page) -> None:
+    assert "positive: “referable DR”, threshold 0.470" in page.text
+    assert "Positive class: referable DR" in page.text
+
+
+def test_report_of_evaluation_and_scores_alone_has_no_empty_part() -> None:
+    page = _Page(render_report(report_inputs.build_minimal()))
+
+    assert page.headings == [each for each in HEADINGS if each not in {"Data", "Decisions"}]
+    assert "None" not in page.text
+    assert "Sensitivity for" not in page.text
+
+
+def test_report_without_scores_leaves_pictures_out() -> None:
+    page = _Page(render_report(replace(report_inputs.build_minimal(), scores=())))
+
+    assert "Pictures" not in page.headings
+
+
+def test_report_is_equal_for_equal_inputs(binary: ReportInputs, html: str) -> None:
+    assert render_report(binary) == html
+
+
+def test_undefined_estimate_is_a_dash() -> None:
+    inputs = report_inputs.build_minimal()
+    metrics = inputs.evaluation.metrics | {"auc": Estimate(value=None)}
+
+    html = render_report(
+        replace(inputs, evaluation=inputs.evaluation.model_copy(update={"metrics": metrics}))
+    )
+
+    assert '<data value="">–</data>' in html
+    assert "nan" not in html.lower().replace("fenestr", "")
+    assert format_number(float("nan")) == "–"
+    assert format_interval(Estimate(value=None)) == ""
+
+
+def test_negative_interval_is_readable() -> None:
+    assert format_interval(Estimate(value=0.0, low=-0.1, high=0.1)) == "−0.100 to 0.100"
+
+
+def test_worst_errors_are_wrong_and_sorted_by_confidence(binary: ReportInputs) -> None:
+    classes = binary.evaluation.classes
+
+    chosen = gallery.choose_worst_errors(binary.scores, classes)
+
+    confidences = [score.probabilities[classes.index(score.prediction)] for score in chosen]
+    wrong = [score for score in binary.scores if score.prediction != score.label]
+    assert len(chosen) == gallery.N_ERRORS
+    assert all(score.prediction != score.label for score in chosen)
+    assert confidences == sorted(confidences, reverse=True)
+    assert confidences[0] == max(each.probabilities[classes.index(each.prediction)] for each in wrong)
+
+
+def test_worst_errors_come_in_order_on_the_page(binary: ReportInputs, html: str) -> None:
+    chosen = gallery.choose_worst_errors(binary.scores, binary.evaluation.classes)
+    part = html[html.index("Most confident errors") : html.index("A few of every class")]
+
+    assert re.findall(r'class="sample">([^<]+)<', part) == [score.sample for score in chosen]
+
+
+def test_samples_do_not_depend_on_the_order_of_scores(binary: ReportInputs) -> None:
+    classes = binary.evaluation.classes
+
+    forward = gallery.choose_samples(binary.scores, classes)
+
+    assert gallery.choose_samples(binary.scores[::-1], classes) == forward
+    assert {name: len(chosen) for name, chosen in forward.items()} == {name: 6 for name in classes}
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (300, 400, 1), (300, 400, 3), (28, 28, 3)])
+def test_thumbnail_is_a_small_jpeg_of_the_picture(binary: ReportInputs, shape: tuple[int, ...]) -> None:
+    pixels = np.full(shape, 200, np.uint8)
+    if shape[-1] == 3:
+        pixels[..., 1:] = 20
+
+    exhibit = gallery.build_exhibit(binary.scores[0], binary.evaluation.classes, lambda _: pixels)
+
+    data = base64.b64decode(exhibit.source.removeprefix("data:image/jpeg;base64,"))
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert max(decoded.shape) == min(gallery.THUMBNAIL_PX, max(shape))
+    # JPEG at quality 80 keeps a plain colour to a few grey levels.
+    red = decoded[..., 2].mean()
+    assert red == pytest.approx(200, abs=8)
+    assert decoded[..., 0].mean() == pytest.approx(20 if shape[-1] == 3 else 200, abs=8)
+
+
+def test_picture_that_is_not_at_hand_leaves_a_neutral_box() -> None:
+    inputs = report_inputs.build_minimal()
+
+    html = render_report(inputs)
+
+    assert "<img" not in html
+    assert html.count('class="no-picture"') == gallery.N_ERRORS + 3 * gallery.N_OF_A_CLASS
+
+
+def test_report_stays_below_two_megabytes_with_large_pictures() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    inputs = replace(report_inputs.build_ordinal(), load_thumbnail=lambda _: noise)
+
+    assert len(render_report(inputs)) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("update", "said"),
+    [
+        (
+            {"patient_rule": "one patient a picture, as asked"},
+            "Which pictures belong to one patient is not known",
+        ),
+        (
+            {"patient_rule": "a: 9 pictures; one patient a picture: 3 pictures"},
+            "Some pictures carry no patient",
+        ),
+        ({"test_opened": 3}, "The test split has been opened 3 times."),
+        ({"n_patients": 12}, "Only 12 patients in the test set."),
+        ({"n_failed": 2}, "2 pictures could not be read"),
+        ({"split": "val"}, "measured on validation pictures"),
+        ({"split": "train"}, "the model learned from"),
+        ({"notes": ("The lamp was broken.",)}, "The lamp was broken."),
+    ],
+)
+def test_report_warns(update: dict[str, object], said: str) -> None:
+    inputs = report_inputs.build_minimal()
+
+    page = _Page(render_report(replace(inputs, evaluation=inputs.evaluation.model_copy(update=update))))
+
+    assert "Before you believe the numbers" in page.text
+    assert said in page.text
+
+
+def test_sound_evaluation_brings_no_warning() -> None:
+    assert findings.collect_notices(report_inputs.build_minimal().evaluation, None) == []
+
+
+def test_severe_issues_of_the_audit_come_before_notes(binary: ReportInputs) -> None:
+    evaluation = binary.evaluation.model_copy(update={"n_patients": 12})
+
+    notices = findings.collect_notices(evaluation, binary.audit)
+
+    assert [notice.severity for notice in notices] == ["severe", "warning"]
+    assert notices[0].text == "One picture is stored twice with different labels."
+
+
+def test_better_baseline_is_told() -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    probe = {"linear_probe": {"auc": Estimate(value=0.999)}}
+
+    notices = findings.collect_notices(evaluation.model_copy(update={"baselines": probe}), None)
+
+    assert "A baseline does better than the model: linear probe, AUC 0.999" in notices[0].text
+
+
+@pytest.mark.parametrize(
+    ("update", "note"),
+    [
+        ({"patient_rule": "one patient a picture: no rule fits"}, "Picture-level: no patients are known."),
+        ({"split": "train"}, "The model was trained on these pictures: it remembers."),
+        (
+            {"split": "val"},
+            "Calibration and operating points were chosen on the validation patients: too good.",
+        ),
+        ({"test_opened": 2}, "The test split of this run has been opened 2 times."),
+    ],
+)
+def test_what_a_note_repeats_is_told_once(update: dict[str, object], note: str) -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+
+    notices = findings.collect_notices(evaluation.model_copy(update=update | {"notes": (note,)}), None)
+
+    assert len(notices) == 1
+    assert notices[0].text != note
+
+
+def test_note_that_nothing_else_says_is_kept() -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    note = "The model was trained on these pictures."
+
+    notices = findings.collect_notices(evaluation.model_copy(update={"split": "all", "notes": (note,)}), None)
+
+    assert [notice.text for notice in notices] == [note]
+
+
+def test_report_prints_command_decisions_and_reasons(binary: ReportInputs, page: _Page) -> None:
+    assert binary.plan is not None
+    assert binary.run is not None
+    assert binary.run.command in page.text
+    assert binary.evaluation.bundle_sha256 in page.text
+    for decision in binary.plan.decisions:
+        assert decision.key in page.text
+        assert decision.reason in page.text
+
+
+def test_report_counts_what_was_left_out_by_reason(binary: ReportInputs, page: _Page) -> None:
+    n_left_out = sum(each.split == "left_out" for each in binary.splits)
+
+    assert re.search(rf"its exact copy carries another label\s+{n_left_out}\s", page.text)

@@ -1,0 +1,238 @@
+"""Intervals: the unit is the patient, strata keep their size, degenerate cases are told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from snellen.core.errors import DataError
+from snellen.metrics import scores as scores_module
+from snellen.metrics.intervals import (
+    choose_estimate,
+    compute_estimates,
+    compute_per_class_estimates,
+    compute_wilson_interval,
+    draw_patient_weights,
+)
+from snellen.records.evaluation import Intervals
+
+SETTINGS = Intervals(n_resamples=400, unit="patient", seed=11)
+Z = 1.959964
+
+
+@pytest.fixture
+def cohort():
+    """120 pictures of 60 patients, 3 classes, one class a patient, a mediocre classifier."""
+    rng = np.random.default_rng(2)
+    labels = np.repeat(rng.choice(3, 60, p=[0.6, 0.3, 0.1]), 2)
+    raw = rng.random((120, 3)) + 0.6 * np.eye(3)[labels]
+    patients = np.repeat([f"{i:03d}" for i in range(60)], 2)
+    return labels, raw / raw.sum(axis=1, keepdims=True), patients
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        # At 0 and n the formula is n / (n + z²) and its complement.
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        # p = .5: the half width is z / (2 sqrt(n + z²)).
+        (5, 10, 0.5 - Z / 2 / np.sqrt(10 + Z**2), 0.5 + Z / 2 / np.sqrt(10 + Z**2)),
+        # Newcombe 1998, table I: 81 of 263 and 15 of 148.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_agrees_with_worked_values(successes, n, low, high):
+    assert compute_wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_at_a_higher_level_is_wider():
+    low, high = compute_wilson_interval(5, 10, 0.99)
+    assert (low, high) < compute_wilson_interval(5, 10)
+    assert high > compute_wilson_interval(5, 10)[1]
+
+
+def test_weights_are_equal_for_all_pictures_of_a_patient(cohort):
+    labels, _, patients = cohort
+    weights = draw_patient_weights(labels, patients, n_resamples=20, seed=0)
+    assert weights.shape == (20, 120)
+    assert (weights[:, ::2] == weights[:, 1::2]).all()
+
+
+def test_every_resample_keeps_the_number_of_patients_of_each_class(cohort):
+    labels, _, patients = cohort
+    per_patient = draw_patient_weights(labels, patients, n_resamples=50, seed=0)[:, ::2]
+    for c in range(3):
+        is_member = labels[::2] == c
+        assert (per_patient[:, is_member].sum(axis=1) == is_member.sum()).all()
+
+
+def test_a_patient_with_several_labels_belongs_to_the_rarest():
+    # Class 0 has 4 patients, class 1 has 2: "m" (both) and "s".
+    labels = np.array([0, 1, 0, 0, 0, 1])
+    patients = ["m", "m", "a", "b", "c", "s"]
+    weights = draw_patient_weights(labels, patients, n_resamples=50, seed=0)
+    assert (weights[:, 1] + weights[:, 5] == 2).all()
+    assert (weights[:, 2:5].sum(axis=1) == 3).all()
+
+
+def test_weights_follow_the_patient_and_not_the_order_of_rows(cohort):
+    labels, _, patients = cohort
+    order = np.random.default_rng(0).permutation(120)
+    plain = draw_patient_weights(labels, patients, n_resamples=5, seed=3)
+    shuffled = draw_patient_weights(labels[order], patients[order], n_resamples=5, seed=3)
+    assert (plain[:, order] == shuffled).all()
+
+
+def test_the_same_seed_gives_the_same_numbers(cohort):
+    labels, probs, patients = cohort
+    first = compute_estimates(labels, probs, patients, settings=SETTINGS)
+    again = compute_estimates(labels, probs, patients, settings=SETTINGS)
+    other = compute_estimates(
+        labels, probs, patients, settings=Intervals(n_resamples=400, unit="patient", seed=12)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_chunks_do_not_change_the_intervals(cohort, monkeypatch):
+    labels, probs, patients = cohort
+    whole = compute_estimates(labels, probs, patients, settings=SETTINGS)
+    monkeypatch.setattr(scores_module, "CHUNK_BYTES", 8 * 120 * 7)
+    chunked = compute_estimates(labels, probs, patients, settings=SETTINGS)
+    assert chunked["auc"].low == pytest.approx(whole["auc"].low)
+    assert chunked["ece"].high == pytest.approx(whole["ece"].high)
+
+
+def test_copies_of_a_patients_pictures_do_not_narrow_the_interval(cohort):
+    labels, probs, patients = cohort
+    once = compute_estimates(labels, probs, patients, settings=SETTINGS)
+    copied = compute_estimates(
+        np.tile(labels, 4), np.tile(probs, (4, 1)), np.tile(patients, 4), settings=SETTINGS
+    )
+    for name in ("accuracy", "auc", "f1", "log_loss"):
+        assert copied[name].low == pytest.approx(once[name].low)
+        assert copied[name].high == pytest.approx(once[name].high)
+
+
+def test_copies_narrow_the_interval_where_the_unit_is_the_picture(cohort):
+    labels, probs, patients = cohort
+    by_picture = Intervals(n_resamples=400, unit="picture", seed=11)
+    once = compute_estimates(labels, probs, patients, settings=by_picture)["accuracy"]
+    copied = compute_estimates(
+        np.tile(labels, 4), np.tile(probs, (4, 1)), np.tile(patients, 4), settings=by_picture
+    )["accuracy"]
+    # Four times the units: half the width, give or take the noise of 400 resamples.
+    assert (copied.high - copied.low) / (once.high - once.low) == pytest.approx(0.5, abs=0.12)
+
+
+def test_bootstrap_width_of_accuracy_is_near_the_binomial_one():
+    rng = np.random.default_rng(0)
+    labels = np.zeros(400, dtype=int)
+    probs = np.eye(2)[(rng.random(400) < 0.2).astype(int)]
+    found = compute_estimates(labels, probs, [str(i) for i in range(400)], settings=SETTINGS)["accuracy"]
+    low, high = compute_wilson_interval(400 * found.value, 400)
+    assert found.high - found.low == pytest.approx(high - low, rel=0.15)
+
+
+def test_intervals_hold_their_values(cohort):
+    labels, probs, patients = cohort
+    for estimate in compute_estimates(labels, probs, patients, settings=SETTINGS, is_ordered=True).values():
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_a_perfect_classifier_has_wilson_intervals_over_patients(cohort):
+    labels, _, patients = cohort
+    found = compute_estimates(labels, np.eye(3)[labels], patients, settings=SETTINGS)
+    assert found["accuracy"].method == "wilson"
+    # 60 patients, not 120 pictures: low = 60 / (60 + z²)
+    assert (found["accuracy"].low, found["accuracy"].high) == (pytest.approx(60 / (60 + Z**2)), 1.0)
+    counts = np.bincount(labels[::2])
+    effective = 9 / (1 / counts).sum()
+    for name in ("balanced_accuracy", "recall", "precision"):
+        assert found[name].low == pytest.approx(effective / (effective + Z**2))
+    assert found["f1"].method == "bootstrap"
+
+
+def test_a_classifier_that_is_never_right_has_a_wilson_interval():
+    labels = np.array([0, 0, 1, 1])
+    found = compute_estimates(labels, np.eye(2)[1 - labels], list("abcd"), settings=SETTINGS)
+    assert (found["accuracy"].low, found["accuracy"].high) == (0.0, pytest.approx(Z**2 / (4 + Z**2)))
+
+
+def test_a_single_patient_has_no_bootstrap_interval():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 40)
+    probs = np.eye(2)[rng.integers(0, 2, 40)]
+    found = compute_estimates(labels, probs, ["only"] * 40, settings=SETTINGS)
+    assert (found["auc"].method, found["auc"].low, found["auc"].high) == ("none", None, None)
+    assert found["accuracy"].method == "wilson"
+    assert found["accuracy"].high - found["accuracy"].low > 0.7
+
+
+def test_a_score_that_is_undefined_has_no_value():
+    found = compute_estimates(
+        np.zeros(4, dtype=int), np.eye(2)[[0, 0, 0, 1]], list("abcd"), settings=SETTINGS
+    )
+    assert (found["auc"].value, found["auc"].low, found["auc"].method) == (None, None, "none")
+
+
+def test_a_value_outside_its_resamples_extends_the_interval():
+    found = choose_estimate(0.3, np.linspace(0.5, 0.7, 101), 0.95)
+    assert (found.low, found.value) == (0.3, 0.3)
+    assert found.high == pytest.approx(0.695)
+
+
+def test_resamples_without_a_value_are_left_out_unless_they_are_the_majority():
+    some = np.append(np.full(49, np.nan), np.linspace(0, 1, 51))
+    assert choose_estimate(0.5, some, 0.9).high == pytest.approx(0.95)
+    most = np.append(np.full(52, np.nan), np.linspace(0, 1, 48))
+    assert choose_estimate(0.5, most, 0.9).method == "none"
+
+
+def test_per_class_estimates_name_classes_and_count_patients(cohort):
+    labels, probs, patients = cohort
+    found = compute_per_class_estimates(
+        labels, probs, patients, classes=["none", "mild", "severe"], settings=SETTINGS
+    )
+    assert list(found) == ["none", "mild", "severe"]
+    for c, entry in enumerate(found.values()):
+        assert entry.n == (labels == c).sum() == 2 * entry.n_patients
+        expected = (probs.argmax(axis=1) == c)[labels == c].mean()
+        assert entry.recall.value == pytest.approx(expected)
+        assert entry.auc.low <= entry.auc.value <= entry.auc.high
+
+
+def test_per_class_proportions_of_one_have_wilson_intervals_over_their_patients(cohort):
+    labels, _, patients = cohort
+    found = compute_per_class_estimates(
+        labels, np.eye(3)[labels], patients, classes=["a", "b", "c"], settings=SETTINGS
+    )
+    for entry in found.values():
+        n = entry.n_patients
+        assert entry.recall.low == pytest.approx(n / (n + Z**2))
+        assert entry.precision.low == pytest.approx(n / (n + Z**2))
+        assert entry.specificity.low == pytest.approx((60 - n) / (60 - n + Z**2))
+
+
+def test_a_class_without_samples_has_no_recall(cohort):
+    labels, probs, patients = cohort
+    kept = labels != 2
+    found = compute_per_class_estimates(
+        labels[kept], probs[kept], patients[kept], classes=["a", "b", "c"], settings=SETTINGS
+    )["c"]
+    assert (found.n, found.n_patients, found.recall.value, found.auc.value) == (0, 0, None, None)
+
+
+def test_patients_that_do_not_fit_are_refused(cohort):
+    labels, probs, patients = cohort
+    with pytest.raises(DataError, match="119 patients do not fit 120 labels"):
+        compute_estimates(labels, probs, patients[1:], settings=SETTINGS)
+
+
+def test_class_names_that_do_not_fit_are_refused(cohort):
+    labels, probs, patients = cohort
+    with pytest.raises(DataError, match="2 class names"):
+        compute_per_class_estimates(labels, probs, patients, classes=["a", "b"], settings=SETTINGS)
