@@ -96,9 +96,7 @@ def _minimal(task: Task, classes: tuple[str, ...], shares: tuple[float, ...], ti
     labels = random.choice(len(classes), n, p=np.array(shares) / sum(shares))
     labels[: len(classes)] = np.arange(len(classes))
     grid = np.arange(len(classes))
-    distance = (
-        np.abs(labels[:, None] - grid[None, :]) if task == "ordinal" else labels[:, None] != grid[None, :]
-    )
+    distance = np.abs(labels[:, None] - grid[None, :]) if task == "ordinal" else labels[:, None] != grid[None, :]
     logits = -1.6 * distance + random.normal(0, 1.0, (n, len(classes)))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     evaluation = _evaluate(task, classes, labels, probabilities)
@@ -140,8 +138,7 @@ def _evaluate(
                 "auc": Estimate(value=0.5, method="none"),
             },
             "linear_probe": {
-                key: _estimate((metrics[key].value or 0) - 0.06)
-                for key in ("auc", "balanced_accuracy", "accuracy")
+                key: _estimate((metrics[key].value or 0) - 0.06) for key in ("auc", "balanced_accuracy", "accuracy")
             },
         },
         per_class=_per_class(classes, labels, probabilities),
@@ -159,9 +156,7 @@ def _evaluate(
 
 
 def _estimate(value: float, half: float = 0.032) -> Estimate:
-    return Estimate(
-        value=value, low=value - half, high=min(1.0, value + half) if value <= 1 else value + half
-    )
+    return Estimate(value=value, low=value - half, high=min(1.0, value + half) if value <= 1 else value + half)
 
 
 def _per_class(
@@ -178,9 +173,7 @@ def _per_class(
     }
 
 
-def _operating_points(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
-) -> tuple[OperatingPoint, ...]:
+def _operating_points(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[OperatingPoint, ...]:
     points = []
     wanted = (
         ("balanced", "youden", 0.47),
@@ -281,12 +274,8 @@ def _splits(scores: Sequence[Score]) -> tuple[Split, ...]:
 def _plan(evaluation: Evaluation) -> Plan:
     n_classes = len(evaluation.classes)
     decisions = (
-        Decision(
-            key="data.task", value=evaluation.task, how="rule", reason="By the number and order of classes."
-        ),
-        Decision(
-            key="preprocess.size", value=224, how="rule", reason="Size at which the weights were trained."
-        ),
+        Decision(key="data.task", value=evaluation.task, how="rule", reason="By the number and order of classes."),
+        Decision(key="preprocess.size", value=224, how="rule", reason="Size at which the weights were trained."),
         Decision(
             key="preprocess.crop_border",
             value=True,
@@ -305,9 +294,7 @@ def _plan(evaluation: Evaluation) -> Plan:
             how="measured",
             reason="Validation patients choose among these.",
         ),
-        Decision(
-            key="evaluation.resamples", value=1000, how="asked", reason="--set evaluation.resamples=1000"
-        ),
+        Decision(key="evaluation.resamples", value=1000, how="asked", reason="--set evaluation.resamples=1000"),
     )
     return Plan(
         recipe="auto",
@@ -444,9 +431,7 @@ def _manifest(evaluation: Evaluation, counts: dict[str, int]) -> Manifest:
         input=InputSpec(height_px=224, width_px=224, channels=3),
         preprocess=PREPROCESS,
         calibration=Calibration(method="temperature", temperature=1.37, fitted_on="val", n=402),
-        thresholds=(
-            Threshold(name="balanced", rule="youden", threshold=0.47, chosen_on="val", is_default=True),
-        ),
+        thresholds=(Threshold(name="balanced", rule="youden", threshold=0.47, chosen_on="val", is_default=True),),
         backbone="efficientnet_lite0",
         weights=WEIGHTS,
         trained_on=TrainedOn(

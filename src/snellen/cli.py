@@ -36,8 +36,12 @@ app.add_typer(cache_app, name="cache")
 
 Data = Annotated[str, typer.Argument(help="Class folders, train/val/test folders, a CSV, or a MedMNIST .npz.")]
 Columns = Annotated[str, typer.Option(help="Columns of a table: image=…,label=…,patient=…,split=…")]
-Patients = Annotated[str, typer.Option(help="auto, none (each picture its own patient), or a regular expression with one group.")]
-Cache = Annotated[str | None, typer.Option(help="Folder for preprocessed pixels and features. [default: the user's cache]")]
+Patients = Annotated[
+    str, typer.Option(help="auto, none (each picture its own patient), or a regular expression with one group.")
+]
+Cache = Annotated[
+    str | None, typer.Option(help="Folder for preprocessed pixels and features. [default: the user's cache]")
+]
 Recipe = Annotated[str, typer.Option(help="A shipped recipe (see `snellen recipes`) or a TOML file.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of the recipe; repeatable.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for what is written.")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import glob
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from snellen.core.errors import UsageError
 from snellen.core.progress import follow
@@ -51,14 +51,18 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file())
+            inside = sorted(
+                item for item in path.rglob("*") if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file()
+            )
             if not inside:
                 raise UsageError(f"The folder {pattern} holds no picture.", f"Read are {', '.join(PICTURE_SUFFIXES)}.")
             found += [str(item) for item in inside]
         elif not path.exists() and glob.has_magic(pattern):
             matched = sorted(glob.glob(str(path), recursive=True))
             if not matched:
-                raise UsageError(f"The pattern {pattern} matches nothing.", "Check it; quotes keep the shell away from it.")
+                raise UsageError(
+                    f"The pattern {pattern} matches nothing.", "Check it; quotes keep the shell away from it."
+                )
             found += [item for item in matched if Path(item).is_file()]
         else:
             found.append(str(path))
@@ -67,11 +71,11 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
 
 def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
     """Columns path, prediction, probability_<class>…, decision, abstain, reason, error."""
-    import io
-
-    stream: TextIO = io.StringIO()
+    stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["path", "prediction", *(f"probability_{name}" for name in classes), "decision", "abstain", "reason", "error"])
+    writer.writerow(
+        ["path", "prediction", *(f"probability_{name}" for name in classes), "decision", "abstain", "reason", "error"]
+    )
     for row in predictions:
         numbers = [f"{row.probabilities[name]:.6f}" if row.probabilities else "" for name in classes]
         abstain = "" if row.error else str(row.abstain).lower()

@@ -37,7 +37,9 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
     cohort, pixels_of = _read(record.request.source)
     where = {row.sample: row.split for row in run.splits}
-    members = [s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])]
+    members = [
+        s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])
+    ]
     expected = sum(part != "left_out" and split in ("all", part) for part in where.values())
     if len(members) != expected:
         raise DataError(
@@ -138,7 +140,9 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
         notes.append("Epoch, regularisation, calibration and operating points were chosen on the validation patients: "
                      "their numbers are too good. The test split tells.")  # fmt: skip
     if split in ("train", "all"):
-        notes.append("The model was trained on these pictures: the numbers say how well it remembers, not how well it works.")
+        notes.append(
+            "The model was trained on these pictures: the numbers say how well it remembers, not how well it works."
+        )
     if split in ("test", "all") and opened > 1:
         notes.append(f"The test split of this run has been opened {opened} times: it is no longer untouched.")
     return tuple(notes)

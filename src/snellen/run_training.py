@@ -165,7 +165,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
         data = _collect_features(prepared, pixels, store)
     with timed(progress.durations_s, "train head"):
-        progress.head = fit_head(data, plan, lambda record: None)
+        progress.head = fit_head(data, plan)
         save_epochs(run.folder, progress.head.epochs)
         chosen = progress.head.chosen
         auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
@@ -216,7 +216,7 @@ def _write_bundle(
     classifier = build_classifier(plan.model, frozen, plan.preprocess)
     classifier.head = progress.head.head
     with torch.no_grad():
-        logits = classifier.head.eval()(torch.from_numpy(data.val)).double().numpy()
+        logits = classifier.head(torch.from_numpy(data.val)).double().numpy()
     fitted = fit_temperature(logits, data.val_labels)
     classifier.temperature.fill_(fitted.temperature)
     if not fitted.is_fitted:
@@ -242,7 +242,7 @@ def _write_bundle(
 def _evaluate_splits(
     run: Run, prepared: Prepared, tools: tuple[Predictor, PixelCache], record: RunRecord
 ) -> tuple[int, Scored]:
-    """Validation always, test once unless it stays shut. Returns how often the test split was opened, and the last scores."""
+    """Validation always, test once unless it stays shut. Returns how often test was opened, and the last scores."""
     predictor, pixels = tools
     opened = record.test_opened
     if record.request.opens_test:

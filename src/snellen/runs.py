@@ -111,7 +111,9 @@ def load_record(path: Path, kind: type[R]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise StorageError(f"{path}: {place}: {first['msg']}", "It was written by another version, or altered.") from error
+        raise StorageError(
+            f"{path}: {place}: {first['msg']}", "It was written by another version, or altered."
+        ) from error
 
 
 def choose_run_folder(out: str | Path | None, name: str, recipe: str) -> Path:
@@ -127,7 +129,7 @@ def choose_run_folder(out: str | Path | None, name: str, recipe: str) -> Path:
 
 
 def prepare_folder(folder: Path, *, overwrite: bool, mark: str) -> None:
-    """Make an empty folder. An existing one is refused without `overwrite`, and never emptied unless it holds `mark`."""
+    """Make an empty folder. An existing one needs `overwrite`, and is never emptied unless it holds `mark`."""
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         if not overwrite:
             raise UsageError(f"{folder} exists already.", "Choose another --out, or add --overwrite.")

@@ -39,7 +39,9 @@ def show_plan(plan: Plan) -> None:
     from snellen.modeling.architectures import describe_layers
 
     console = _console()
-    table = Table("key", "value", "how", "reason", title=f"Plan of recipe {plan.recipe}", title_justify="left", box=None)
+    table = Table(
+        "key", "value", "how", "reason", title=f"Plan of recipe {plan.recipe}", title_justify="left", box=None
+    )
     for decision in plan.decisions:
         value = decision.value if isinstance(decision.value, str) else json.dumps(decision.value)
         table.add_row(decision.key, value, decision.how, decision.reason)
@@ -48,7 +50,9 @@ def show_plan(plan: Plan) -> None:
     table = Table("layer", "output", "parameters", "trained", title="\nLayers", title_justify="left", box=None)
     for row in layers:
         shape = "×".join(str(size) for size in row.output_shape)
-        table.add_row(row.name, shape, f"{row.n_parameters:,}" if row.n_parameters else "", "yes" if row.is_trainable else "")
+        table.add_row(
+            row.name, shape, f"{row.n_parameters:,}" if row.n_parameters else "", "yes" if row.is_trainable else ""
+        )
     console.print(table)
     total = sum(row.n_parameters for row in layers)
     trained = sum(row.n_parameters for row in layers if row.is_trainable)
@@ -68,7 +72,9 @@ def show_evaluation(evaluation: Evaluation) -> None:
         others = [_value(found.get(name)) for found in evaluation.baselines.values()]
         table.add_row(name, _value(estimate), _interval(estimate), *others)
     console.print(table)
-    table = Table("", *evaluation.classes, box=None, pad_edge=False, title="\nConfusion (rows: label)", title_justify="left")
+    table = Table(
+        "", *evaluation.classes, box=None, pad_edge=False, title="\nConfusion (rows: label)", title_justify="left"
+    )
     for name, row in zip(evaluation.classes, evaluation.confusion, strict=True):
         table.add_row(name, *(str(value) for value in row))
     console.print(table)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import report_inputs
 
+import report_inputs
 from snellen.evaluation.report import ReportInputs, render_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (uv pip install playwright)")
@@ -78,14 +78,10 @@ def test_report_shows_its_headings_and_every_figure(page: sync_api.Page, report:
     shown = page.locator("h2").all_inner_texts()
     assert [heading for heading in HEADINGS if heading not in shown] == []
     assert page.locator("svg.plot").count() >= 5
-    assert page.evaluate(
-        "[...document.querySelectorAll('svg.plot')].every(e => e.getBoundingClientRect().height > 99)"
-    )
+    assert page.evaluate("[...document.querySelectorAll('svg.plot')].every(e => e.getBoundingClientRect().height > 99)")
 
 
-def test_report_numbers_its_tables_and_opens_the_numbers_of_a_figure(
-    page: sync_api.Page, report: Path
-) -> None:
+def test_report_numbers_its_tables_and_opens_the_numbers_of_a_figure(page: sync_api.Page, report: Path) -> None:
     page.goto(report.as_uri())
 
     page.locator("#figure-confusion summary").click()

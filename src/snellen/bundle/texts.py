@@ -8,9 +8,7 @@ from snellen.records.bundle import Manifest
 def render_model_card(manifest: Manifest) -> str:
     """Markdown after Mitchell et al. 2019, with what software can state; the rest is marked for a person."""
     preprocess = manifest.preprocess
-    classes = "\n".join(
-        f"| {name} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes
-    )
+    classes = "\n".join(f"| {name} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes)
     points = "\n".join(
         f"| {point.name}{' (default)' if point.is_default else ''} | {point.rule} | {point.threshold:.4f} | {point.chosen_on} |"
         for point in manifest.thresholds

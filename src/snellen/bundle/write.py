@@ -71,7 +71,9 @@ def compute_parity(classifier: Classifier, session: GraphSession, pixels: NDArra
     """Torch against ONNX Runtime on up to 64 real samples."""
     used = pixels[:PARITY_SAMPLES]
     with torch.no_grad():
-        parts = [classifier.eval()(torch.from_numpy(np.ascontiguousarray(used[i : i + 8]))) for i in range(0, len(used), 8)]
+        parts = [
+            classifier.eval()(torch.from_numpy(np.ascontiguousarray(used[i : i + 8]))) for i in range(0, len(used), 8)
+        ]
     reference = [torch.cat([part[position] for part in parts]).numpy() for position in range(2)]
     found = session.run(used, ("probabilities", "logits"))
     probability = float(np.abs(reference[0] - found["probabilities"]).max())
@@ -101,9 +103,11 @@ def require_parity(parity: Parity) -> None:
         )
 
 
-def finish_bundle(model: TrainedModel, session: GraphSession, thresholds: Sequence[Threshold], folder: Path) -> Manifest:
+def finish_bundle(
+    model: TrainedModel, session: GraphSession, thresholds: Sequence[Threshold], folder: Path
+) -> Manifest:
     """Everything beside the graph, and last the manifest with the hash of every file."""
-    np.savez(folder / "baselines.npz", **model.baselines)
+    np.savez(folder / "baselines.npz", allow_pickle=False, **model.baselines)
     save_gate(fit_gate(model.train_embedding, model.val_embedding), folder)
     write_vectors(session, model.plan.preprocess, folder / "vectors")
     size, channels = model.plan.preprocess.size, model.plan.preprocess.channels
@@ -152,7 +156,5 @@ def _describe_training(model: TrainedModel) -> TrainedOn:
         patient_rule=model.patients.rule,
         class_counts={name: labels.count(name) for name in model.plan.data.classes},
         salt=salt,
-        pixel_hashes=tuple(
-            sorted({compute_salted_hash(salt, sample.pixels_sha256) for sample in model.trained_on})
-        ),
+        pixel_hashes=tuple(sorted({compute_salted_hash(salt, sample.pixels_sha256) for sample in model.trained_on})),
     )

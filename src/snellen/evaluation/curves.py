@@ -113,13 +113,9 @@ def draw_roc(evaluation: Evaluation, curves: Sequence[ClassCurve]) -> Drawing | 
         for number, point in enumerate(points, len(shown)):
             _mark_point(axes, number, point)
         axes.set_xlabel("1 − specificity")
-        axes.set_ylabel(
-            "Sensitivity" if len(curves) > 1 else f"Sensitivity for “{shorten(curves[0].name, 30)}”"
-        )
+        axes.set_ylabel("Sensitivity" if len(curves) > 1 else f"Sensitivity for “{shorten(curves[0].name, 30)}”")
         _close(figure, axes)
-        return to_drawing(
-            figure, "roc", "ROC curve", f"Sensitivity against 1 − specificity. {'; '.join(labels)}."
-        )
+        return to_drawing(figure, "roc", "ROC curve", f"Sensitivity against 1 − specificity. {'; '.join(labels)}.")
 
 
 def draw_precision_recall(curves: Sequence[ClassCurve]) -> Drawing | None:
@@ -193,9 +189,7 @@ def _close(figure: Figure, axes: Axes) -> None:
     )
 
 
-def _plot(
-    axes: Axes, number: int, curve: tuple[Floats, Floats], label: str, drawstyle: DrawStyle = "default"
-) -> None:
+def _plot(axes: Axes, number: int, curve: tuple[Floats, Floats], label: str, drawstyle: DrawStyle = "default") -> None:
     """A line with a few markers, so that classes are told apart without colour."""
     x, y = _thin(*curve)
     colour, dash, marker = series_style(number)

@@ -22,7 +22,7 @@ from snellen.metrics.operating_point import choose_threshold, compute_operating_
 from snellen.metrics.scores import compute_confusion, compute_scores
 from snellen.records.bundle import Threshold
 from snellen.records.cohort import PatientRule, Sample
-from snellen.records.evaluation import CalibrationSummary, Evaluation, Intervals, OperatingPoint, Score
+from snellen.records.evaluation import CalibrationSummary, Estimate, Evaluation, Intervals, OperatingPoint, Score
 from snellen.records.plan import Plan
 
 _STEP = 64
@@ -127,7 +127,12 @@ def evaluate(predictor: Predictor, scored: Scored, question: Question) -> Evalua
     manifest = predictor.manifest
     positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
-    common = {"settings": question.intervals, "is_ordered": manifest.ordered, "positive": positive}
+
+    def estimate(found: NDArray[np.float64]) -> dict[str, Estimate]:
+        return compute_estimates(
+            labels, found, patients, settings=question.intervals, is_ordered=manifest.ordered, positive=positive
+        )
+
     predictions = probabilities.argmax(1)
     confusion = compute_confusion(labels, predictions, len(manifest.classes))
     return Evaluation(
@@ -140,11 +145,8 @@ def evaluate(predictor: Predictor, scored: Scored, question: Question) -> Evalua
         n_patients=len(set(patients)),
         n_failed=question.n_failed,
         patient_rule=question.patients.rule,
-        metrics=compute_estimates(labels, probabilities, patients, **common),
-        baselines={
-            name: compute_estimates(labels, found, patients, **common)
-            for name, found in _score_baselines(predictor, scored).items()
-        },
+        metrics=estimate(probabilities),
+        baselines={name: estimate(found) for name, found in _score_baselines(predictor, scored).items()},
         per_class=compute_per_class_estimates(
             labels, probabilities, patients, classes=manifest.classes, settings=question.intervals
         ),
@@ -188,9 +190,7 @@ def _measure_points(predictor: Predictor, scored: Scored, question: Question) ->
 def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationSummary:
     calibration = predictor.manifest.calibration
     before = apply_temperature(scored.logits, 1.0)
-    losses = [
-        float(compute_scores(scored.labels, values)["log_loss"][0]) for values in (before, scored.probabilities)
-    ]
+    losses = [float(compute_scores(scored.labels, values)["log_loss"][0]) for values in (before, scored.probabilities)]
     return CalibrationSummary(
         method=calibration.method,
         temperature=calibration.temperature,

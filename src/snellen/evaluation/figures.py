@@ -57,17 +57,10 @@ def draw_baselines(evaluation: Evaluation) -> Drawing | None:
         axes.set_ylim(len(keys) * group - 0.08, -0.08)
         write_row_labels(axes, middles, [name_metric(key) for key in keys])
         axes.spines["left"].set_visible(False)
-        lowest = [
-            e.low if e.low is not None else e.value
-            for s in sources.values()
-            for k, e in s.items()
-            if k in keys
-        ]
+        lowest = [e.low if e.low is not None else e.value for s in sources.values() for k, e in s.items() if k in keys]
         axes.set_xlim(min(0.0, *(value for value in lowest if value is not None)) - 0.02, 1.02)
         axes.grid(True, axis="x")
-        figure.legend(
-            loc="lower left", bbox_to_anchor=(0.02, 0), ncols=min(3, len(sources)), columnspacing=1.2
-        )
+        figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0), ncols=min(3, len(sources)), columnspacing=1.2)
         text = "; ".join(f"{name}: {_list_estimates(source, keys)}" for name, source in sources.items())
         return to_drawing(figure, "baselines", "The model beside its baselines", text)
 
@@ -92,15 +85,10 @@ def draw_confusion(evaluation: Evaluation) -> Drawing:
         axes.spines[:].set_visible(False)
         write_row_labels(axes, [k + 0.5 for k in range(n)], _row_names(evaluation.classes))
         _column_labels(axes, evaluation.classes)
-        axes.annotate(
-            "True class", (0, 1), (-7, 6), "axes fraction", "offset points", color=MUTED, ha="right"
-        )
-        axes.annotate(
-            "Predicted class", (0.5, 1), (0, 6), "axes fraction", "offset points", color=MUTED, ha="center"
-        )
+        axes.annotate("True class", (0, 1), (-7, 6), "axes fraction", "offset points", color=MUTED, ha="right")
+        axes.annotate("Predicted class", (0.5, 1), (0, 6), "axes fraction", "offset points", color=MUTED, ha="center")
         text = "; ".join(
-            f"{name}: {int(counts[k, k])} of {int(totals[k, 0])} right"
-            for k, name in enumerate(evaluation.classes)
+            f"{name}: {int(counts[k, k])} of {int(totals[k, 0])} right" for k, name in enumerate(evaluation.classes)
         )
         return to_drawing(figure, "confusion", "Confusion matrix", f"Rows are true classes. {text}.")
 
@@ -119,23 +107,17 @@ def draw_reliability(evaluation: Evaluation) -> Drawing | None:
             [max(0.0, each.accuracy - each.accuracy_low) for each in bins],
             [max(0.0, each.accuracy_high - each.accuracy) for each in bins],
         ]
-        axes.errorbar(
-            x, y, yerr=errors, color=SERIES[0], fmt="o", markersize=5.5, elinewidth=1.3, capsize=2.5
-        )
+        axes.errorbar(x, y, yerr=errors, color=SERIES[0], fmt="o", markersize=5.5, elinewidth=1.3, capsize=2.5)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="Share that is right")
         axes.tick_params(labelbottom=False)
         axes.grid(True)
         axes.set_axisbelow(True)
         _count_bars(add_axes(figure, 0.6, 0.55, 3.6, 0.7), bins)
-        text = "; ".join(
-            f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}, {b.n} pictures" for b in bins
-        )
+        text = "; ".join(f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}, {b.n} pictures" for b in bins)
         return to_drawing(figure, "reliability", "Reliability diagram", text)
 
 
-def _dots(
-    axes: Axes, number: int, places: Sequence[float], estimates: Sequence[Estimate | None], name: str
-) -> None:
+def _dots(axes: Axes, number: int, places: Sequence[float], estimates: Sequence[Estimate | None], name: str) -> None:
     colour, _, marker = series_style(number)
     drawn = [(p, e) for p, e in zip(places, estimates, strict=True) if e is not None and e.value is not None]
     for place, estimate in drawn:
@@ -149,9 +131,7 @@ def _dots(
 
 
 def _list_estimates(estimates: dict[str, Estimate], keys: Sequence[str]) -> str:
-    return ", ".join(
-        f"{name_metric(key)} {format_number(estimates[key].value)}" for key in keys if key in estimates
-    )
+    return ", ".join(f"{name_metric(key)} {format_number(estimates[key].value)}" for key in keys if key in estimates)
 
 
 def _cell(axes: Axes, place: tuple[int, int], count: int, share: float, n: int) -> None:
@@ -170,9 +150,7 @@ def _cell(axes: Axes, place: tuple[int, int], count: int, share: float, n: int) 
         return
     colour = ON_FILL if share > 0.55 else INK
     size = 12 if n <= 4 else 10 if n <= 6 else 8
-    axes.text(
-        column + 0.5, row + 0.46, f"{count}", ha="center", color=colour, fontsize=size, fontweight="bold"
-    )
+    axes.text(column + 0.5, row + 0.46, f"{count}", ha="center", color=colour, fontsize=size, fontweight="bold")
     axes.text(
         column + 0.5,
         row + 0.54,
@@ -215,9 +193,7 @@ def _count_bars(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
         alpha=0.45,
     )
     for middle, each in zip(middles, bins, strict=True):
-        axes.annotate(
-            f"{each.n}", (middle, each.n), (0, 2), textcoords="offset points", ha="center", fontsize=8
-        )
+        axes.annotate(f"{each.n}", (middle, each.n), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.set(
         xlim=(0, 1),
         ylim=(0, 1.3 * max(each.n for each in bins)),

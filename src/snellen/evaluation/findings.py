@@ -114,11 +114,7 @@ def _say_baselines(evaluation: Evaluation) -> str:
         own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
         if own is None or other is None:
             continue
-        who = (
-            "always naming the most frequent class"
-            if "majority" in key
-            else f"a {name_baseline(key).lower()}"
-        )
+        who = "always naming the most frequent class" if "majority" in key else f"a {name_baseline(key).lower()}"
         what = "AUC" if metric == "auc" else "accuracy"
         told.append(f"{who} has {what} {format_number(other)}, the model {format_number(own)}")
     return f"For comparison: {'; '.join(told)}." if told else ""
@@ -163,8 +159,7 @@ def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
         yield Notice(
             "warning",
             f"The test split has been opened {evaluation.test_opened} times.",
-            "If anything was changed in between, its numbers are no longer independent: "
-            "confirm on new patients.",
+            "If anything was changed in between, its numbers are no longer independent: confirm on new patients.",
             covers="has been opened",
         )
     if evaluation.n_failed:

@@ -42,9 +42,7 @@ class Exhibit:
 def choose_worst_errors(scores: Sequence[Score], classes: Sequence[str]) -> list[Score]:
     """The wrong predictions, most confident first; ties by name."""
     wrong = [score for score in scores if score.prediction != score.label]
-    return sorted(wrong, key=lambda score: (-_probability(score, score.prediction, classes), score.sample))[
-        :N_ERRORS
-    ]
+    return sorted(wrong, key=lambda score: (-_probability(score, score.prediction, classes), score.sample))[:N_ERRORS]
 
 
 def choose_samples(scores: Sequence[Score], classes: Sequence[str]) -> dict[str, list[Score]]:

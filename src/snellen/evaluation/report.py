@@ -28,7 +28,7 @@ Drawn = tuple[Drawing | None, str, Table]
 HEADLINE = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 
 
-def _no_thumbnail(name: str) -> NDArray[np.uint8] | None:
+def _no_thumbnail(_name: str) -> NDArray[np.uint8] | None:
     return None
 
 
@@ -146,9 +146,7 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
         "Data": evaluation.data,
         "Measured on": f"{wording.name_split(evaluation.split)} set, {pictures} of {patients}",
         "Patients told by": evaluation.patient_rule,
-        "Test split opened": {0: "never", 1: "once"}.get(
-            evaluation.test_opened, f"{evaluation.test_opened} times"
-        ),
+        "Test split opened": {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
     }
     if plan is not None:
         facts["Model"] = f"{plan.model.backbone}, {plan.preprocess.size} px, recipe “{plan.recipe}”"

@@ -57,9 +57,7 @@ def draw_learning(epochs: Sequence[EpochRecord], chosen: ChosenHead | None) -> D
         auc.set(ylabel="AUC, validation", xlabel="Epoch")
         handles = loss.get_legend_handles_labels()
         figure.legend(*handles, loc="upper left", bbox_to_anchor=(0.12, 1.01), ncols=2, handlelength=2.6)
-        figure.text(
-            1 - 0.15 / WIDTH_IN, 0.965, f"epoch {best} kept", ha="right", va="center", color=MUTED, fontsize=9
-        )
+        figure.text(1 - 0.15 / WIDTH_IN, 0.965, f"epoch {best} kept", ha="right", va="center", color=MUTED, fontsize=9)
         last = own[-1]
         loss_told = f"training loss from {own[0].train_loss:.3f} to {last.train_loss:.3f}"
         text = f"{len(own)} epochs; {loss_told}; epoch {best} kept."
@@ -84,21 +82,15 @@ def draw_class_counts(splits: Sequence[Split], classes: Sequence[str]) -> Drawin
             places = [k * group + row * (number + 0.5) for k in range(len(classes))]
             values = [counts[split, name] for name in classes]
             label = name_split(split)
-            axes.barh(
-                places, values, height=row * 0.8, color=series_style(number)[0], label=label, linewidth=0
-            )
+            axes.barh(places, values, height=row * 0.8, color=series_style(number)[0], label=label, linewidth=0)
             for place, value in zip(places, values, strict=True) if not is_dense else ():
-                axes.annotate(
-                    f"{value}", (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
-                )
+                axes.annotate(f"{value}", (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
         axes.set(xlim=(0, most), ylim=(len(classes) * group - 0.08, -0.08))
         middles = [k * group + row * len(shown) / 2 for k in range(len(classes))]
         write_row_labels(axes, middles, classes)
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
-        figure.legend(
-            loc="lower left", bbox_to_anchor=(LABEL_IN / WIDTH_IN - 0.03, 0), ncols=3, handlelength=1
-        )
+        figure.legend(loc="lower left", bbox_to_anchor=(LABEL_IN / WIDTH_IN - 0.03, 0), ncols=3, handlelength=1)
         text = "; ".join(
             f"{name}: " + ", ".join(f"{counts[s, name]} {name_split(s)}" for s in shown) for name in classes
         )
@@ -107,10 +99,7 @@ def draw_class_counts(splits: Sequence[Split], classes: Sequence[str]) -> Drawin
 
 def select_candidate(epochs: Sequence[EpochRecord], chosen: ChosenHead | None) -> list[EpochRecord]:
     """The epochs of the candidate that validation chose; without a record of the choice, of the best one."""
-    if chosen is not None:
-        own = [each for each in epochs if each.weight_decay == chosen.weight_decay]
-    else:
-        own = list(epochs)
+    own = [each for each in epochs if chosen is None or each.weight_decay == chosen.weight_decay]
     if not own:
         return []
     candidate = (_best(own).stage, _best(own).candidate)

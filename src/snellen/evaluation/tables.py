@@ -109,18 +109,14 @@ def build_confusion(evaluation: Evaluation) -> Table:
 
 def build_roc(curves: Sequence[ClassCurve]) -> Table:
     """Sensitivity at given specificities."""
-    rows = tuple(
-        (format_number(at, 2), *(format_number(curve.sensitivity_at(at)) for curve in curves)) for at in GRID
-    )
+    rows = tuple((format_number(at, 2), *(format_number(curve.sensitivity_at(at)) for curve in curves)) for at in GRID)
     head = ("Specificity at least", *(curve.name for curve in curves))
     return Table("Sensitivity of each class", head, rows, ("text", *["num"] * len(curves)))
 
 
 def build_precision_recall(curves: Sequence[ClassCurve]) -> Table:
     """Precision at given recalls."""
-    rows = tuple(
-        (format_number(at, 2), *(format_number(curve.precision_at(at)) for curve in curves)) for at in GRID
-    )
+    rows = tuple((format_number(at, 2), *(format_number(curve.precision_at(at)) for curve in curves)) for at in GRID)
     head = ("Recall at least", *(curve.name for curve in curves))
     return Table("Precision of each class", head, rows, ("text", *["num"] * len(curves)))
 

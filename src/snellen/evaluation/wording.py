@@ -38,8 +38,7 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "recall": (
         "Recall, macro",
-        "Of the pictures of a class, the share that is found, averaged over the classes. "
-        "Of one class: sensitivity.",
+        "Of the pictures of a class, the share that is found, averaged over the classes. Of one class: sensitivity.",
     ),
     "f1_weighted": ("F1, weighted", "As F1, each class weighted by its number of pictures."),
     "precision_weighted": (
@@ -179,8 +178,7 @@ def define_terms(evaluation: Evaluation) -> list[tuple[str, str]]:
     terms.append(
         (
             f"{level} interval",
-            f"Were the study repeated with other patients, about {level} of such intervals would hold "
-            "the true value.",
+            f"Were the study repeated with other patients, about {level} of such intervals would hold the true value.",
         )
     )
     if evaluation.operating_points:

@@ -67,7 +67,7 @@ def build_pixel_cache(
     return PixelCache(readable, tuple(hashes), key, place)
 
 
-def _open_arrays(place: Path, shape: tuple[int, ...]) -> tuple[np.memmap, np.memmap]:  # type: ignore[type-arg]  # numpy's memmap takes no parameters at run time
+def _open_arrays(place: Path, shape: tuple[int, ...]) -> tuple[np.memmap, np.memmap]:
     try:
         place.mkdir(parents=True, exist_ok=True)
         pixels, done = place / "pixels.npy", place / "done.npy"
@@ -90,7 +90,9 @@ def _fill(
         try:
             array[row] = preprocess_location(root, sample.location, plan)
         except PictureError as error:
-            raise PictureError(f"{sample.name}: {error.message}", "It changed since it was read: start again.") from error
+            raise PictureError(
+                f"{sample.name}: {error.message}", "It changed since it was read: start again."
+            ) from error
         return row
 
     before = cv2.getNumThreads()

@@ -90,9 +90,7 @@ def read_location(root: Path, location: str, *, min_side_px: int | None = None) 
     file, _, entry = location.partition("::")
     name, _, index = entry.rstrip("]").partition("[")
     pixels = open_array(root / file, name)[int(index)]
-    return Picture(
-        np.ascontiguousarray(pixels), pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes
-    )
+    return Picture(np.ascontiguousarray(pixels), pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes)
 
 
 @functools.lru_cache(maxsize=4)
@@ -118,9 +116,7 @@ def is_grey(pixels: NDArray[np.uint8]) -> bool:
     """Whether all channels are equal everywhere."""
     if pixels.ndim == 2:
         return True
-    return bool(
-        np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2])
-    )
+    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -43,9 +43,7 @@ def read_npz(path: Path) -> tuple[list[RawSample], str, str, bool]:
         values = _check_labels(path, split, labels[split], counts[split])
         for index, value in enumerate(values):
             label = MEDMNIST_CLASSES[known][value] if known and value < len(MEDMNIST_CLASSES[known]) else str(value)
-            samples.append(
-                RawSample(f"{split}/{index:06d}", f"{path.name}::{split}_images[{index}]", label, split)
-            )
+            samples.append(RawSample(f"{split}/{index:06d}", f"{path.name}::{split}_images[{index}]", label, split))
     origin = f"label names of MedMNIST's {known}, recognised by the file's name" if known else "numbers in the file"
     return samples, f"npz with {', '.join(splits)}", origin, known in _ORDERED
 
@@ -61,7 +59,9 @@ def _require_layout(path: Path, names: set[str], splits: list[str]) -> None:
 
 def _check_images(path: Path, archive: np.lib.npyio.NpzFile, split: str) -> int:
     images = archive[f"{split}_images"]
-    is_picture = images.ndim == _PICTURE_DIMENSIONS[0] or (images.ndim == _PICTURE_DIMENSIONS[1] and images.shape[3] in (1, 3))
+    is_picture = images.ndim == _PICTURE_DIMENSIONS[0] or (
+        images.ndim == _PICTURE_DIMENSIONS[1] and images.shape[3] in (1, 3)
+    )
     if images.dtype != np.uint8 or not is_picture:
         raise DataError(
             f"{path}: {split}_images is {images.dtype} of shape {images.shape}.",

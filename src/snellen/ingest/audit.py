@@ -82,7 +82,8 @@ def check_patients(samples: Sequence[Sample], rule: PatientRule) -> list[Issue]:
             code="patients_inferred",
             severity="info",
             message=f"{rule.n} patients were inferred from file names ({rule.rule}).",
-            advice="Check the examples: " + " | ".join(rule.examples)
+            advice="Check the examples: "
+            + " | ".join(rule.examples)
             + ". If they are wrong, use --columns patient=NAME or --patients REGEX.",
         )
     ]

@@ -41,7 +41,9 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
     source = read_source(request.data, request.columns)
     if not source.samples:
-        raise DataError(f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels.")
+        raise DataError(
+            f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
+        )
     grouped, rule, patient_issues = group_patients(source.samples, request.patients)
     facts = _read_facts(source.root, grouped, threads, cache)
     samples, set_aside = _join(grouped, facts)

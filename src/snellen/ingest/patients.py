@@ -110,9 +110,11 @@ def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], Patien
     done = [replace(sample, patient=sample.patient or patient_of.get(sample.name, sample.name)) for sample in samples]
     alone = [sample.name for sample in done if sample.patient == sample.name]
     if not told:
-        return done, _describe(done, "one patient a picture: no rule fits the names", "none"), [
-            _unknown(len(alone), len(done))
-        ]
+        return (
+            done,
+            _describe(done, "one patient a picture: no rule fits the names", "none"),
+            [_unknown(len(alone), len(done))],
+        )
     title = "; ".join(f"{title}: {count} pictures" for title, count in told.most_common())
     if alone:
         title += f"; one patient a picture: {len(alone)} pictures"
@@ -153,9 +155,7 @@ def _describe(samples: Sequence[RawSample], rule: str, origin: str) -> PatientRu
         members[sample.patient or sample.name].append(sample.name)
     several = [item for item in members.items() if len(item[1]) > 1]
     largest = sorted(several, key=lambda item: (-len(item[1]), item[0]))[:3]
-    examples = tuple(
-        f"{patient}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for patient, names in largest
-    )
+    examples = tuple(f"{patient}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for patient, names in largest)
     return PatientRule.model_validate({"rule": rule, "origin": origin, "n": len(members), "examples": examples})
 
 

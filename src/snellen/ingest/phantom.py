@@ -85,9 +85,7 @@ def list_labels(kind: str) -> tuple[str, ...]:
     return _LABELS[kind]
 
 
-def write_cohort(
-    spec: PhantomSpec, folder: Path, *, progress: Callable[[int, int], None] | None = None
-) -> list[Path]:
+def write_cohort(spec: PhantomSpec, folder: Path, *, progress: Callable[[int, int], None] | None = None) -> list[Path]:
     """Write `folder/<label>/synthetic_….png` (fundus: `.jpg`) and return the paths in the order of patients.
 
     A patient has one label and two eyes with one to three pictures each (glomeruli: one to three crops).

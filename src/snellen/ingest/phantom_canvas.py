@@ -129,15 +129,12 @@ def wobbly_circle(rng: np.random.Generator, roughness: float, n_points: int = 72
     angle = np.linspace(0.0, 2.0 * np.pi, n_points, endpoint=False)
     order = np.arange(2, 2 + waves)
     weight = rng.standard_normal(waves) / order
-    radius = 1.0 + roughness * (
-        weight[:, None] * np.sin(np.outer(order, angle) + rng.uniform(0, 6.3, (waves, 1)))
-    ).sum(0)
+    ripples = np.sin(np.outer(order, angle) + rng.uniform(0, 6.3, (waves, 1)))
+    radius = 1.0 + roughness * (weight[:, None] * ripples).sum(0)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
 
 
-def turn_and_scale(
-    outline: Field, axes: tuple[float, float], angle: float, centre: tuple[float, float]
-) -> Field:
+def turn_and_scale(outline: Field, axes: tuple[float, float], angle: float, centre: tuple[float, float]) -> Field:
     """Return `outline` (N, 2) with half `axes`, turned by `angle` (radians), moved to `centre` (x, y)."""
     cosine, sine = math.cos(angle), math.sin(angle)
     stretched = outline * np.asarray(axes, dtype=np.float32)

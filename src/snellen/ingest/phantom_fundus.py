@@ -125,17 +125,13 @@ def _paint_disc(picture: Field, lay: Lay, subject: Subject) -> Field:
     # The cup sits a little temporally, where the neural rim is thinnest.
     cup_centre = (lay.disc[0] - 0.18 * lay.disc_radius, lay.disc[1])
     cup = soften(
-        lay.fill(
-            [turn_and_scale(wobbly_circle(eye, 0.03), (cup_ratio * lay.disc_radius,) * 2, 0.0, cup_centre)]
-        ),
+        lay.fill([turn_and_scale(wobbly_circle(eye, 0.03), (cup_ratio * lay.disc_radius,) * 2, 0.0, cup_centre)]),
         0.022 * lay.radius_px,
     )
     away = lay.away(lay.disc) / lay.disc_radius
     halo = eye.uniform(0.02, 0.16) * np.exp(-np.square(np.maximum(away - 1, 0) / 0.45))
     crescent = (
-        eye.uniform(0.0, 0.3)
-        * step(away, 1.35, 1.1)
-        * step(lay.away((lay.disc[0] - 0.25, lay.disc[1])), 0.26, 0.18)
+        eye.uniform(0.0, 0.3) * step(away, 1.35, 1.1) * step(lay.away((lay.disc[0] - 0.25, lay.disc[1])), 0.26, 0.18)
     )
     picture = picture * (1 + (halo + crescent)[..., None])
     nerve = np.asarray([0.98, 0.68, 0.42]) * eye.uniform(0.93, 1.05)
@@ -174,9 +170,7 @@ def _photograph(picture: Field, lay: Lay, camera: Camera, subject: Subject) -> N
     # Light that leaks in past the iris: a pale crescent at the rim of some pictures.
     leak = view.uniform(0.1, 0.5) if view.random() < 0.3 else 0.0
     angle = view.uniform(0, 6.3)
-    crescent = leak * step(
-        as_field(columns * math.cos(angle) + rows * math.sin(angle) + 0 * away), 0.72, 1.05
-    )
+    crescent = leak * step(as_field(columns * math.cos(angle) + rows * math.sin(angle)), 0.72, 1.05)
     lit = picture * light[..., None] * (1 - haze) + haze * np.asarray([0.75, 0.55, 0.42], dtype=np.float32)
     lit = lit + crescent[..., None] * np.asarray([0.55, 0.36, 0.22], dtype=np.float32)
     lit = lit * np.asarray(camera.gains, dtype=np.float32)

@@ -25,7 +25,7 @@ from snellen.ingest.phantom_canvas import (
 from snellen.ingest.phantom_fundus_vessels import VEIN, Branch, Lay, make_ribbon, trace
 
 # Small lesions are hard by themselves: little overlap between the grades is enough.
-_OVERLAP = 0.65
+_OVERLAP = 0.5
 
 # Share of light that is left under blood; colours that pale lesions and pooled blood turn to.
 _BLOOD = np.asarray([0.66, 0.32, 0.38], dtype=np.float32)
@@ -71,13 +71,13 @@ def _count_lesions(grade: int, extent: float, rng: np.random.Generator) -> _Lesi
     if grade == 0:
         return _Lesions(clarity, aneurysms=about(4), exudates=int(rng.random() < 0.3 * extent))
     if grade == 1:
-        return _Lesions(clarity, aneurysms=4 + about(14))
+        return _Lesions(clarity, aneurysms=4 + about(9))
     if grade == 2:
-        return _Lesions(clarity, about(24), 2 + about(9), about(2), 1 + about(4), about(0.8))
+        return _Lesions(clarity, about(20), 2 + about(8), about(1), 2 + about(4), about(0.6))
     if grade == 3:
-        return _Lesions(clarity, about(45), 10 + about(28), 2 + about(8), about(4), 1 + about(3))
-    tangles, boats = 1 + about(2.5), int(rng.random() < 0.65 * extent)
-    return _Lesions(clarity, about(30), 4 + about(15), about(5), about(4), about(2), tangles, boats)
+        return _Lesions(clarity, about(50), 18 + about(28), 3 + about(9), about(4), 2 + about(4))
+    tangles, boats = 2 + about(3), int(rng.random() < 0.85 * extent)
+    return _Lesions(clarity, about(20), 3 + about(10), about(3), about(3), about(2), tangles, boats)
 
 
 def _choose_place(rng: np.random.Generator, lay: Lay, near: float, far: float) -> tuple[float, float]:
@@ -89,9 +89,7 @@ def _choose_place(rng: np.random.Generator, lay: Lay, near: float, far: float) -
             return x, y
 
 
-def _draw_blob(
-    rng: np.random.Generator, radius: float, place: tuple[float, float], roughness: float
-) -> Field:
+def _draw_blob(rng: np.random.Generator, radius: float, place: tuple[float, float], roughness: float) -> Field:
     axes = (radius * rng.uniform(0.75, 1.5), radius)
     n_points = 12 if roughness < 0.1 else 28
     return turn_and_scale(wobbly_circle(rng, roughness, n_points), axes, rng.uniform(0, 3.1), place)
@@ -186,9 +184,5 @@ def _paint_boats(picture: Field, lay: Lay, lesions: _Lesions, rng: np.random.Gen
     boat = turn_and_scale(outline, axes, rng.normal(0, 0.12), _choose_place(rng, lay, 0.35, 0.7))
     pool = soften(lay.fill([boat]), 0.010 * lay.radius_px) * np.float32(0.9 * lesions.clarity)
     # Thinner towards the rim, where the ground shines through.
-    depth = (
-        0.7
-        + 0.3 * soften(pool, 0.05 * lay.radius_px)
-        + 0.04 * pixel_noise(rng, lay.shape, 0.03 * lay.radius_px)
-    )
+    depth = 0.7 + 0.3 * soften(pool, 0.05 * lay.radius_px) + 0.04 * pixel_noise(rng, lay.shape, 0.03 * lay.radius_px)
     return as_field(picture + (_POOL - picture) * (pool * depth)[..., None])

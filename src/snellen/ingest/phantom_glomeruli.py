@@ -185,9 +185,7 @@ def _paint_capsule(stains: _Stains, glomerulus: _Glomerulus, rng: np.random.Gene
     strands = 0.5 * _noise(glomerulus, rng, 0.05)
     fibrosis = np.clip(0.2 + 0.15 * scar + 0.2 * strands * scar, 0, 1)
     stains.lay(soften(halo, 0.05 * radius), as_field(fibrosis), as_field(0.5 + 0.2 * strands))
-    outer = glomerulus.capsule * (
-        1 + wall * (1 + 0.5 * wobbly_circle(rng, 0.5, len(glomerulus.capsule))[:, :1])
-    )
+    outer = glomerulus.capsule * (1 + wall * (1 + 0.5 * wobbly_circle(rng, 0.5, len(glomerulus.capsule))[:, :1]))
     shade = np.clip(0.78 + 0.2 * _noise(glomerulus, rng, 0.25) + 0.08 * strands, 0.35, 1.2)
     stains.lay(soften(glomerulus.fill(as_field(outer)), 0.5), as_field(shade), 0.35)
     # The space is empty in health; in sclerosis pale collagen takes it up.

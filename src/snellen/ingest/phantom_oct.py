@@ -327,22 +327,13 @@ def _cast_shadows(picture: Field, borders: Field, scan: _Scan, subject: Subject)
         away = eye.choice([-1, 1]) * eye.uniform(0.7, 3.2)
         at = (away - float(scan.across_mm[0])) / _WIDTH_MM * width
         radius = eye.uniform(0.012, 0.045) / _WIDTH_MM * width
-        shade = np.maximum(
-            shade, eye.uniform(0.12, 0.5) * np.exp(-np.square((column - at) / (1.3 * radius + 0.4)))
-        )
+        shade = np.maximum(shade, eye.uniform(0.12, 0.5) * np.exp(-np.square((column - at) / (1.3 * radius + 0.4))))
         if 0 <= at < width:
             axes = (1.2 * radius + 0.5, 1.6 * radius + 0.5)
-            cores.append(
-                turn_and_scale(wobbly_circle(eye, 0.05, 16), axes, 0.0, (at, float(vessel_row[int(at)])))
-            )
+            cores.append(turn_and_scale(wobbly_circle(eye, 0.05, 16), axes, 0.0, (at, float(vessel_row[int(at)]))))
     picture = as_field(picture * (1 + 0.3 * soften(fill_shapes(scan.shape, cores), 0.6)))
-    uneven = (
-        0.10 * smooth_noise(view, (4, width), (4, width / 6))[0]
-        + 0.025 * pixel_noise(view, (1, width), 0.7)[0]
-    )
-    below = np.clip(
-        (np.arange(scan.shape[0], dtype=np.float32)[:, None] - vessel_row) / (40 * scan.px_per_um), 0, 1
-    )
+    uneven = 0.10 * smooth_noise(view, (4, width), (4, width / 6))[0] + 0.025 * pixel_noise(view, (1, width), 0.7)[0]
+    below = np.clip((np.arange(scan.shape[0], dtype=np.float32)[:, None] - vessel_row) / (40 * scan.px_per_um), 0, 1)
     return as_field(picture * (1 - shade * below) * np.exp(uneven))
 
 
@@ -353,9 +344,7 @@ def _paint_vitreous(picture: Field, surface: Field, subject: Subject) -> Field:
     if eye.random() > 0.4:
         return picture
     lift = eye.uniform(0.02, 0.14) + 0.03 * smooth_noise(eye, (4, width), (4, width / 2))[0]
-    level = as_field(cv2.GaussianBlur(surface[None], (0, 0), 0.08 * width, borderType=cv2.BORDER_REPLICATE))[
-        0
-    ]
+    level = as_field(cv2.GaussianBlur(surface[None], (0, 0), 0.08 * width, borderType=cv2.BORDER_REPLICATE))[0]
     line = np.minimum(level - height * np.maximum(lift, 0.006), surface - 1)
     rows = np.arange(height, dtype=np.float32)[:, None]
     glow = eye.uniform(0.1, 0.28) * np.exp(-np.square((rows - line) / max(0.8, 0.0035 * height)))

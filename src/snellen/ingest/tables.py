@@ -82,7 +82,8 @@ def _read_rows(path: Path) -> _Rows:
         raise DataError(f"{path} is no well-formed table: {error}", "Check quotes and delimiters.") from error
     if not rows or len(header) < 2:
         raise DataError(
-            f"{path} has {len(rows)} rows and {len(header)} columns.", "A table needs a header, an image and a label column."
+            f"{path} has {len(rows)} rows and {len(header)} columns.",
+            "A table needs a header, an image and a label column.",
         )
     return _Rows(path, header, rows)
 
@@ -105,9 +106,7 @@ def _require_columns(table: _Rows, columns: dict[str, str]) -> None:
         raise UsageError(f"--columns {unknown[0]}=…: there is no such role.", f"Roles are {', '.join(ROLES)}.")
     missing = [name for name in columns.values() if name not in table.header]
     if missing:
-        raise UsageError(
-            f"{table.path} has no column {missing[0]!r}.", f"Its columns are: {', '.join(table.header)}."
-        )
+        raise UsageError(f"{table.path} has no column {missing[0]!r}.", f"Its columns are: {', '.join(table.header)}.")
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,11 @@ def _locate(column: str, values: list[str], by_name: dict[str, list[str]]) -> _F
         ranked = sorted(found, key=lambda item: (-folders[str(PurePosixPath(item).parent)], item))
         if not ranked:
             continue
-        tied = [item for item in ranked if folders[str(PurePosixPath(item).parent)] == folders[str(PurePosixPath(ranked[0]).parent)]]
+        tied = [
+            item
+            for item in ranked
+            if folders[str(PurePosixPath(item).parent)] == folders[str(PurePosixPath(ranked[0]).parent)]
+        ]
         if len(tied) > 1:
             ambiguous.append(value)
         else:
@@ -170,7 +173,9 @@ def _candidates(value: str, by_name: dict[str, list[str]]) -> list[str]:
     found = by_name.get(path.name) or []
     if len(path.parts) > 1:
         wanted = path.as_posix().removeprefix("./")
-        exact = [item for item in found if item == wanted or item.endswith("/" + wanted) or item.rsplit(".", 1)[0] == wanted]
+        exact = [
+            item for item in found if item == wanted or item.endswith("/" + wanted) or item.rsplit(".", 1)[0] == wanted
+        ]
         return exact
     return list(dict.fromkeys(found))
 
@@ -188,7 +193,9 @@ def _find_split(table: _Rows, taken: set[str]) -> str | None:
 
 def _find_label(table: _Rows, taken: set[str]) -> str:
     counts = {
-        column: len({value for value in table.values(column) if value}) for column in table.header if column not in taken
+        column: len({value for value in table.values(column) if value})
+        for column in table.header
+        if column not in taken
     }
     candidates = [column for column, n in counts.items() if 2 <= n <= min(_MAX_CLASSES, max(2, len(table.rows) // 2))]
     named = [column for column in candidates if column.lower() in _LABEL_NAMES]
@@ -218,7 +225,9 @@ def _to_samples(
             continue
         seen[location] = value
         part = row[split].lower() if split else ""
-        samples.append(RawSample(location, location, value, part or None, row[patient] or location if patient else None))
+        samples.append(
+            RawSample(location, location, value, part or None, row[patient] or location if patient else None)
+        )
     return samples, [_set_aside(code, names) for code, names in set_aside.items()]
 
 

@@ -66,9 +66,7 @@ def apply_temperature(logits: NDArray[np.floating], temperature: float) -> NDArr
     return probabilities
 
 
-def compute_ece(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating], n_bins: int = ECE_BINS
-) -> float:
+def compute_ece(labels: NDArray[np.integer], probabilities: NDArray[np.floating], n_bins: int = ECE_BINS) -> float:
     """Expected calibration error in [0, 1] of the top label (Guo et al. 2017, eq. 3).
 
     `labels` (N,), `probabilities` (N, C); bins of equal width over [0, 1], closed above.

@@ -14,9 +14,7 @@ from snellen.core.errors import DataError
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
-def divide(
-    numerator: NDArray[np.float64], denominator: NDArray[np.float64], undefined: float
-) -> NDArray[np.float64]:
+def divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64], undefined: float) -> NDArray[np.float64]:
     """`numerator / denominator` of equal shapes, and `undefined` where the denominator is 0."""
     result = np.full(np.shape(numerator), undefined, dtype=np.float64)
     np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)

@@ -69,13 +69,14 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         planes = pixels.permute(0, 3, 1, 2).to(torch.float32)
-        normalised: torch.Tensor = (planes - self.mean) / self.std
-        return normalised
+        return (planes - self.mean) / self.std
 
 
 class FrozenBackbone(nn.Module):
@@ -101,6 +102,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.frozen = frozen
         self.head = head
+        self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

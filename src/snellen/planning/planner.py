@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from snellen.core.errors import UsageError
 from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
@@ -39,10 +39,12 @@ class _Ledger:
     asked: frozenset[str]
     decisions: list[Decision] = field(default_factory=list)
 
-    def settle(self, key: str, wish: T | str, found: tuple[T, How, str]) -> T:
+    def settle(self, key: str, wish: T | Literal["auto"], found: tuple[T, How, str]) -> T:
         value, how, reason = found
         if key in self.asked and wish != "auto":
-            self.decisions.append(Decision(key=key, value=_plain(wish), how="asked", reason="set in the recipe or with --set"))
+            self.decisions.append(
+                Decision(key=key, value=_plain(wish), how="asked", reason="set in the recipe or with --set")
+            )
             return wish  # type: ignore[return-value]  # the recipe type allows "auto" or T, and it is not "auto"
         self.decisions.append(Decision(key=key, value=_plain(value), how=how, reason=reason))
         return value
@@ -112,7 +114,9 @@ def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPla
         (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
     )  # fmt: skip
     if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
-        raise UsageError(f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]")
+        raise UsageError(
+            f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]"
+        )
     return DataPlan(task=task, classes=cohort.classes, ordered=ordered, positive=positive, fractions=fractions)
 
 
@@ -144,15 +148,19 @@ def choose_positive(classes: Sequence[str]) -> tuple[str, How, str]:
     if len(negative) == 1:
         positive = next(name for name in classes if name not in negative)
         return positive, "rule", f"{negative[0]} is named like the absence of disease"
-    return classes[-1], "rule", (
-        f"UNDECIDED: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"
+    return (
+        classes[-1],
+        "rule",
+        (f"UNDECIDED: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"),
     )
 
 
 def _choose_backbone(machine: Machine) -> tuple[str, How, str]:
     where = "its installed weight package" if machine.has_offline_weights else "timm's download"
-    return "tf_efficientnet_lite0", "rule", (
-        f"the strongest small network whose ImageNet weights come from {where}; no layer of it is slow on a CPU"
+    return (
+        "tf_efficientnet_lite0",
+        "rule",
+        (f"the strongest small network whose ImageNet weights come from {where}; no layer of it is slow on a CPU"),
     )
 
 
@@ -184,30 +192,53 @@ def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:
     """Side of the input in px: as large as the pictures deserve and the forward pass of the cohort allows."""
     side = min(fingerprint.width_px[1], fingerprint.height_px[1])
     if side <= _SMALL_SOURCE_PX and fingerprint.n_samples > _LARGE_COHORT:
-        return 112, "rule", f"pictures of {side:.0f} px gain little from more, and {fingerprint.n_samples} of them are many"
+        return (
+            112,
+            "rule",
+            f"pictures of {side:.0f} px gain little from more, and {fingerprint.n_samples} of them are many",
+        )
     if side >= 400 and fingerprint.n_samples <= 2500:
-        return 320, "rule", f"pictures of {side:.0f} px show small lesions, and {fingerprint.n_samples} of them are quickly computed"
+        return (
+            320,
+            "rule",
+            f"pictures of {side:.0f} px show small lesions, and {fingerprint.n_samples} of them are quickly computed",
+        )
     return 224, "rule", f"the backbone's own size; pictures are {side:.0f} px, {fingerprint.n_samples} in training"
 
 
 def _choose_fit(fingerprint: Fingerprint) -> tuple[Any, How, str]:
-    return "pad", "rule", (
-        f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); on validation folds it beat stretching "
-        "by 0.01 to 0.03 AUC"
+    return (
+        "pad",
+        "rule",
+        (
+            f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); on validation folds it beat stretching "
+            "by 0.01 to 0.03 AUC"
+        ),
     )
 
 
 def _plan_model(
-    loaded: LoadedRecipe, ledger: _Ledger, backbone: str, facts: BackboneFacts, preprocess: PreprocessPlan, n_classes: int
+    loaded: LoadedRecipe,
+    ledger: _Ledger,
+    backbone: str,
+    facts: BackboneFacts,
+    preprocess: PreprocessPlan,
+    n_classes: int,
 ) -> ModelPlan:
     wish = loaded.recipe.model
-    weights = ledger.settle("model.weights", wish.weights, ("auto", "rule", "an installed package first, then timm's own download"))
+    weights = ledger.settle(
+        "model.weights", wish.weights, ("auto", "rule", "an installed package first, then timm's own download")
+    )
     default_head = (GlobalAvgPool(), BatchNorm(), Dropout(p=0.2))
-    head = ledger.settle("model.head", wish.head, (default_head, "fixed", "a regularised linear classifier: few patients rarely pay for more"))
+    head = ledger.settle(
+        "model.head",
+        wish.head,
+        (default_head, "fixed", "a regularised linear classifier: few patients rarely pay for more"),
+    )
     mean, std = _choose_normalisation(preprocess.normalize, facts)
     return ModelPlan(
         backbone=backbone, backbone_args=wish.backbone_args, weights=weights, mean=mean, std=std,
-        head=head if head != "auto" else default_head, n_classes=n_classes,
+        head=head, n_classes=n_classes,
     )  # fmt: skip
 
 
@@ -235,21 +266,29 @@ def _plan_augment(
         "brightness": (0.08, "fixed", "exposure varies by about so much between devices"),
         "contrast": (0.15, "fixed", "contrast varies by about so much between devices"),
     }  # fmt: skip
-    return AugmentPlan(**{key: ledger.settle(f"augment.{key}", getattr(wish, key), found) for key, found in rules.items()})
+    return AugmentPlan(
+        **{key: ledger.settle(f"augment.{key}", getattr(wish, key), found) for key, found in rules.items()}
+    )
 
 
 def _choose_imbalance(fingerprint: Fingerprint) -> tuple[Any, How, str]:
     counts = fingerprint.class_counts.values()
     ratio = max(counts) / max(1, min(counts))
-    return "none", "rule", (
-        f"the largest class is {ratio:.1f} times the smallest; probabilities stay honest without weights, "
-        "and decisions are made at operating points"
+    return (
+        "none",
+        "rule",
+        (
+            f"the largest class is {ratio:.1f} times the smallest; probabilities stay honest without weights, "
+            "and decisions are made at operating points"
+        ),
     )
 
 
 def _plan_training(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, machine: Machine) -> TrainingPlan:
     wish = loaded.recipe.training
-    threads = ledger.settle("training.threads", wish.threads, (machine.threads, "measured", "processors this process may use"))
+    threads = ledger.settle(
+        "training.threads", wish.threads, (machine.threads, "measured", "processors this process may use")
+    )
     stages = tuple(_plan_stage(stage, number, fingerprint, ledger) for number, stage in enumerate(wish.stages))
     return TrainingPlan(seed=machine.seed, threads=threads, stages=stages)
 

@@ -21,7 +21,7 @@ def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: i
     Raises DataError that lists every class which cannot fill the parts.
     """
     groups = join_groups(cohort.samples)
-    own = {sample.name: sample.split for sample in cohort.samples if sample.split}
+    own: dict[str, str] = {sample.name: sample.split for sample in cohort.samples if sample.split}
     part: dict[str, str] = {}
     reason: dict[str, str] = {}
     if own:
@@ -73,12 +73,12 @@ def compute_split_sha256(splits: Sequence[Split], part: str) -> str:
 
 
 def _keep_own(
-    samples: Sequence[Sample], groups: dict[str, str], own: dict[str, str | None]
+    samples: Sequence[Sample], groups: dict[str, str], own: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     places: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
-        if own.get(sample.name):
-            places[groups[sample.name]].add(str(own[sample.name]))
+        if sample.name in own:
+            places[groups[sample.name]].add(own[sample.name])
     part: dict[str, str] = {}
     reason: dict[str, str] = {}
     for sample in samples:
@@ -94,9 +94,7 @@ def _keep_own(
     return part, reason
 
 
-def _cut(
-    pool: Sequence[Sample], groups: dict[str, str], shares: dict[str, float], seed: int
-) -> dict[str, str]:
+def _cut(pool: Sequence[Sample], groups: dict[str, str], shares: dict[str, float], seed: int) -> dict[str, str]:
     """Cut `shares` off `pool` by group, class by class, at least one group of each class a part where it has enough."""
     members: dict[str, list[Sample]] = defaultdict(list)
     for sample in pool:

@@ -10,9 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class Record(BaseModel):
     """Inert data. It knows no file and builds nothing."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     def to_json(self) -> str:
         """Indented JSON with a final newline."""

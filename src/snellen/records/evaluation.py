@@ -26,7 +26,7 @@ class Intervals(Record):
 
 
 class PerClass(Record):
-    """One class against the rest at the decision that the model takes by default."""
+    """One class against the rest, a picture being called its most probable class."""
 
     n: int
     n_patients: int

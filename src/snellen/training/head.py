@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +37,7 @@ class FittedHead:
     epochs: tuple[EpochRecord, ...]
 
 
-def fit_head(data: HeadData, plan: Plan, report: Callable[[EpochRecord], None]) -> FittedHead:
+def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     """Train one candidate a weight decay, keep each at its best epoch, and the best of all by validation loss."""
     stage = plan.training.stages[0]
     # the matrices are small: a second thread gains a third on a quiet machine and loses tenfold on a busy one
@@ -47,8 +46,6 @@ def fit_head(data: HeadData, plan: Plan, report: Callable[[EpochRecord], None]) 
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
         candidate = _fit_candidate(data, plan, stage, decay, number)
-        for record in candidate.epochs:
-            report(record)
         records += candidate.epochs
         loss = candidate.chosen.val_loss if candidate.chosen.val_loss is not None else math.inf
         if best is None or loss < best[0]:
@@ -85,7 +82,9 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
         # every epoch sees each picture once, in a view drawn anew
         order = torch.randperm(n_samples, generator=generator)
         views = torch.randint(n_views, (n_samples,), generator=generator)
-        train_loss = _run_epoch(head, features, labels, (order, views), stage.batch_size, (optimizer, objective))
+        train_loss = _run_epoch(
+            head, features, labels, (*torch.split(order, stage.batch_size), views), (optimizer, objective)
+        )
         val_loss, val_auc = _monitor(head, val, val_labels)
         records.append(
             EpochRecord(stage=0, candidate=number, weight_decay=decay, epoch=epoch, lr=rate, train_loss=train_loss,
@@ -105,20 +104,19 @@ def _run_epoch(
     head: nn.Sequential,
     features: torch.Tensor,
     labels: torch.Tensor,
-    drawn: tuple[torch.Tensor, torch.Tensor],
-    batch_size: int,
+    drawn: tuple[torch.Tensor, ...],
     step: tuple[torch.optim.Optimizer, nn.Module],
 ) -> float:
-    order, views = drawn
+    *batches, views = drawn
     optimizer, objective = step
     total = 0.0
-    for batch in order.split(batch_size):
+    for batch in batches:
         loss = objective(head(features[views[batch], batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         total += float(loss.detach()) * len(batch)
-    return total / len(order)
+    return total / len(views)
 
 
 def _rate(stage: StagePlan, epoch: int) -> float:
@@ -155,4 +153,4 @@ def _undo_class_weights(head: nn.Sequential, weights: torch.Tensor) -> None:
     last = head[-1]
     if isinstance(last, nn.Linear):
         with torch.no_grad():
-            last.bias -= weights.log()
+            last.bias.sub_(weights.log())

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-import report_inputs
 
+import report_inputs
 from snellen.evaluation import findings, gallery
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.wording import format_interval, format_number
@@ -46,9 +46,7 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self._open.append(tag)
-        self.links += [
-            value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "srcset"}
-        ]
+        self.links += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "srcset"}]
         if tag == "h2":
             self.headings.append("")
 
@@ -111,21 +109,15 @@ def test_report_escapes_hostile_names() -> None:
 def test_report_escapes_hostile_text_of_every_record(binary: ReportInputs) -> None:
     assert binary.run is not None
     assert binary.audit is not None
-    issue = binary.audit.issues[0].model_copy(
-        update={"message": HOSTILE, "advice": HOSTILE, "samples": (HOSTILE,)}
-    )
-    evaluation = binary.evaluation.model_copy(
-        update={"notes": (HOSTILE,), "patient_rule": HOSTILE, "data": HOSTILE}
-    )
+    issue = binary.audit.issues[0].model_copy(update={"message": HOSTILE, "advice": HOSTILE, "samples": (HOSTILE,)})
+    evaluation = binary.evaluation.model_copy(update={"notes": (HOSTILE,), "patient_rule": HOSTILE, "data": HOSTILE})
     changed = replace(
         binary,
         evaluation=evaluation,
         run=binary.run.model_copy(update={"command": HOSTILE, "sha256": {HOSTILE: HOSTILE}}),
         audit=binary.audit.model_copy(update={"issues": (issue,)}),
         splits=[each.model_copy(update={"reason": HOSTILE}) for each in binary.splits],
-        scores=[
-            each.model_copy(update={"sample": f"{HOSTILE}-{k}.png"}) for k, each in enumerate(binary.scores)
-        ],
+        scores=[each.model_copy(update={"sample": f"{HOSTILE}-{k}.png"}) for k, each in enumerate(binary.scores)],
     )
 
     assert "<script" not in render_report(changed)
@@ -177,9 +169,7 @@ def test_undefined_estimate_is_a_dash() -> None:
     inputs = report_inputs.build_minimal()
     metrics = inputs.evaluation.metrics | {"auc": Estimate(value=None)}
 
-    html = render_report(
-        replace(inputs, evaluation=inputs.evaluation.model_copy(update={"metrics": metrics}))
-    )
+    html = render_report(replace(inputs, evaluation=inputs.evaluation.model_copy(update={"metrics": metrics})))
 
     assert '<data value="">–</data>' in html
     assert "nan" not in html.lower().replace("fenestr", "")

@@ -26,12 +26,7 @@ def patient_of(path: Path) -> str:
 def mean_over_patients(kind: str, label: str, measure: object, n: int = 6) -> float:
     assert callable(measure)
     return float(
-        np.mean(
-            [
-                measure(draw_picture(kind, label, patient_seed=s, size_px=96, difficulty=EASY))
-                for s in range(n)
-            ]
-        )
+        np.mean([measure(draw_picture(kind, label, patient_seed=s, size_px=96, difficulty=EASY)) for s in range(n)])
     )
 
 
@@ -118,10 +113,7 @@ def test_label_changes_lesions_and_nothing_else(kind: str) -> None:
 def test_difficulty_makes_disease_fainter(kind: str) -> None:
     def change(difficulty: float) -> float:
         pairs = [
-            [
-                draw_picture(kind, label, patient_seed=s, size_px=96, difficulty=difficulty).astype(int)
-                for s in range(8)
-            ]
+            [draw_picture(kind, label, patient_seed=s, size_px=96, difficulty=difficulty).astype(int) for s in range(8)]
             for label in (list_labels(kind)[0], list_labels(kind)[2])
         ]
         return float(np.mean([np.abs(healthy - ill).mean() for healthy, ill in zip(*pairs, strict=True)]))
@@ -132,10 +124,7 @@ def test_difficulty_makes_disease_fainter(kind: str) -> None:
 def test_fundus_camera_does_not_depend_on_the_label() -> None:
     # The size of a picture tells its camera; the label must not change it.
     for seed in range(4):
-        shapes = {
-            draw_picture("fundus", label, patient_seed=seed, size_px=48).shape
-            for label in list_labels("fundus")
-        }
+        shapes = {draw_picture("fundus", label, patient_seed=seed, size_px=48).shape for label in list_labels("fundus")}
         assert len(shapes) == 1
     cameras = {choose_camera(Subject(seed)) for seed in range(40)}
     assert len(cameras) >= 4
@@ -224,9 +213,7 @@ def test_write_cohort_keeps_the_asked_classes(tmp_path: Path) -> None:
 
 def test_write_cohort_tells_progress_to_the_end(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    paths = write_cohort(
-        PhantomSpec(n_patients=4, size_px=24), tmp_path, progress=lambda n, of: told.append((n, of))
-    )
+    paths = write_cohort(PhantomSpec(n_patients=4, size_px=24), tmp_path, progress=lambda n, of: told.append((n, of)))
     assert told == [(n, len(paths)) for n in range(1, len(paths) + 1)]
 
 
