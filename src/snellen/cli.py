@@ -34,7 +34,8 @@ app = typer.Typer(
 cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-Data = Annotated[str, typer.Argument(help="Class folders, train/val/test folders, a CSV, or a MedMNIST .npz.")]
+_DATA_HELP = "Class folders, train/val/test folders, a CSV, or a MedMNIST .npz."
+Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
 Columns = Annotated[str, typer.Option(help="Columns of a table: image=…,label=…,patient=…,split=…")]
 Patients = Annotated[
     str, typer.Option(help="auto, none (each picture its own patient), or a regular expression with one group.")
@@ -79,9 +80,14 @@ def demo(
 
 @app.command()
 def audit(
-    data: Data, out: Out = None, strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
-    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    data: Data,
+    out: Out = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
     """Read DATA whole and say what is wrong with it.
 
     Example: snellen audit data/ --out audit/
@@ -103,9 +109,17 @@ def audit(
 
 @app.command()
 def plan(
-    data: Data, recipe: Recipe = "auto", settings: Settings = None, out: Out = None, overwrite: Overwrite = False,
-    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, seed: Seed = 0, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    data: Data,
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
     """Show what `train` would do, with the reason for every value, and the table of layers.
 
     Example: snellen plan data/ --set preprocess.size=320
@@ -114,9 +128,16 @@ def plan(
 
     with _told(quiet=as_json):
         prepared = workflow.plan(
-            data, recipe=recipe, settings=settings or [], out=out, overwrite=overwrite, seed=seed,
-            columns=_parse_columns(columns), patients=patients, cache=cache,
-        )  # fmt: skip
+            data,
+            recipe=recipe,
+            settings=settings or [],
+            out=out,
+            overwrite=overwrite,
+            seed=seed,
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
+        )
         if as_json:
             typer.echo(prepared.plan.to_json(), nl=False)
         else:
@@ -127,12 +148,19 @@ def plan(
 
 @app.command()
 def train(
-    data: Annotated[str | None, typer.Argument(help="Class folders, train/val/test folders, a CSV, or a MedMNIST .npz.")] = None,
+    data: Annotated[str | None, typer.Argument(help=_DATA_HELP)] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
-    recipe: Recipe = "auto", settings: Settings = None, out: Out = None, overwrite: Overwrite = False,
-    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, seed: Seed = 0,
-    no_test: Annotated[bool, typer.Option("--no-test", help="Keep the test split shut.")] = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    seed: Seed = 0,
+    no_test: Annotated[bool, typer.Option("--no-test", help="Keep the test split shut.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Train on DATA, export the model, score the exported model and write a report.
 
     Example: snellen train data/
@@ -148,9 +176,17 @@ def train(
             run = workflow.resume(resume)
         else:
             run = workflow.train(
-                str(data), recipe=recipe, settings=settings or [], out=out, overwrite=overwrite, seed=seed,
-                test=not no_test, columns=_parse_columns(columns), patients=patients, cache=cache,
-            )  # fmt: skip
+                str(data),
+                recipe=recipe,
+                settings=settings or [],
+                out=out,
+                overwrite=overwrite,
+                seed=seed,
+                test=not no_test,
+                columns=_parse_columns(columns),
+                patients=patients,
+                cache=cache,
+            )
         _print_evaluation(run.evaluation, as_json)
         if not as_json:
             _say_next(run)
@@ -161,9 +197,13 @@ def evaluate(
     run_or_bundle: Annotated[Path, typer.Argument(help="A run, or a bundle together with DATA.")],
     data: Annotated[str | None, typer.Argument(help="Other data. Without it: the run's own.")] = None,
     split: Annotated[str, typer.Option(help="train, val, test or all of the run's own data.")] = "test",
-    out: Out = None, overwrite: Overwrite = False,
-    columns: Columns = "", patients: Patients = "auto", cache: Cache = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    out: Out = None,
+    overwrite: Overwrite = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
     """Score a bundle on a split of its own data (the test split is counted as opened) or on other data.
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
@@ -172,9 +212,15 @@ def evaluate(
 
     with _told():
         found = workflow.evaluate(
-            run_or_bundle, data, split=split, out=out, overwrite=overwrite,
-            columns=_parse_columns(columns), patients=patients, cache=cache,
-        )  # fmt: skip
+            run_or_bundle,
+            data,
+            split=split,
+            out=out,
+            overwrite=overwrite,
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
+        )
         _print_evaluation(found, as_json)
 
 
@@ -183,8 +229,9 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
     paths: Annotated[list[str], typer.Argument(help="Pictures, folders or patterns such as 'new/*.jpg'.")],
     out: Annotated[Path | None, typer.Option(help="Write FILE.csv or FILE.json instead of the screen.")] = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
     """Predict pictures. A file that cannot be read gets a row with its error, and the rest goes on.
 
     Example: snellen predict runs/my-run/bundle new/ --out predictions.csv

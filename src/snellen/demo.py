@@ -9,7 +9,7 @@ from snellen.ingest.phantom import PhantomSpec, write_cohort
 from snellen.runs import Run, prepare_folder
 from snellen.workflow import train as train_run
 
-_PATIENTS = {"oct": 150, "fundus": 150, "glomeruli": 120}
+_PATIENTS = {"oct": 200, "fundus": 200, "glomeruli": 160}
 _MARK = "SYNTHETIC.txt"
 
 
@@ -17,9 +17,10 @@ def draw(out: Path, kind: str, *, overwrite: bool) -> Path:
     """Draw the cohort below `out`; it says of itself that it is synthetic."""
     prepare_folder(out, overwrite=overwrite, mark=_MARK)
     (out / _MARK).write_text("All pictures below this folder are synthetic. They show no patient.\n", encoding="utf-8")
-    say(f"Drawing a synthetic cohort ({kind}) into {out / 'cohort'}")
-    write_cohort(PhantomSpec(kind=kind, n_patients=_PATIENTS.get(kind, 120)), out / "cohort")
-    return out / "cohort"
+    say(f"Drawing a synthetic cohort ({kind}) into {out}")
+    cohort = out / f"synthetic-{kind}"
+    write_cohort(PhantomSpec(kind=kind, n_patients=_PATIENTS.get(kind, 120)), cohort)
+    return cohort
 
 
 def train(out: Path, cohort: Path) -> Run:

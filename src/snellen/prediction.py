@@ -58,7 +58,7 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
                 raise UsageError(f"The folder {pattern} holds no picture.", f"Read are {', '.join(PICTURE_SUFFIXES)}.")
             found += [str(item) for item in inside]
         elif not path.exists() and glob.has_magic(pattern):
-            matched = sorted(glob.glob(str(path), recursive=True))
+            matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
             if not matched:
                 raise UsageError(
                     f"The pattern {pattern} matches nothing.", "Check it; quotes keep the shell away from it."
@@ -92,9 +92,14 @@ def _flatten(predictions: Sequence[Prediction]) -> Iterator[dict[str, object]]:
     for row in predictions:
         numbers = {f"probability_{name}": value for name, value in row.probabilities.items()}
         yield {
-            "path": row.path, "prediction": row.prediction, **numbers, "decision": row.decision,
-            "abstain": None if row.error else row.abstain, "reason": row.reason, "error": row.error,
-        }  # fmt: skip
+            "path": row.path,
+            "prediction": row.prediction,
+            **numbers,
+            "decision": row.decision,
+            "abstain": None if row.error else row.abstain,
+            "reason": row.reason,
+            "error": row.error,
+        }
 
 
 def _require_target(target: Target) -> None:

@@ -54,18 +54,33 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     predictor = run.load()
     pixels = pixels_of(predictor, cohort.samples)
     question = Question(
-        split=split, data=record.request.source.data, patients=cohort.patients, intervals=build_intervals(run.plan),
-        test_opened=opened, n_failed=cohort.audit.n_set_aside, snellen_version=__version__,
+        split=split,
+        data=record.request.source.data,
+        patients=cohort.patients,
+        intervals=build_intervals(run.plan),
+        test_opened=opened,
+        n_failed=cohort.audit.n_set_aside,
+        snellen_version=__version__,
         notes=note_split(split, opened),
-    )  # fmt: skip
+    )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
     if out is not None:
         title = f"{cohort.name}: {split}"
-        _write(out, evaluation, scored, ReportInputs(
-            title=title, evaluation=evaluation, scores=scored.to_scores(), plan=run.plan, audit=cohort.audit,
-            manifest=predictor.manifest, load_thumbnail=build_thumbnails(scored, pixels),
-        ))  # fmt: skip
+        _write(
+            out,
+            evaluation,
+            scored,
+            ReportInputs(
+                title=title,
+                evaluation=evaluation,
+                scores=scored.to_scores(),
+                plan=run.plan,
+                audit=cohort.audit,
+                manifest=predictor.manifest,
+                load_thumbnail=build_thumbnails(scored, pixels),
+            ),
+        )
     return evaluation
 
 
@@ -85,17 +100,30 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     notes = (f"{n_known} pictures were left out: the bundle was trained on them.",) if n_known else ()
     pixels = pixels_of(predictor, members)
     question = Question(
-        split="all", data=source.data, patients=cohort.patients,
+        split="all",
+        data=source.data,
+        patients=cohort.patients,
         intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit="patient", seed=0),
-        n_failed=cohort.audit.n_set_aside, snellen_version=__version__, notes=notes,
-    )  # fmt: skip
+        n_failed=cohort.audit.n_set_aside,
+        snellen_version=__version__,
+        notes=notes,
+    )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
     if out is not None:
-        _write(out, evaluation, scored, ReportInputs(
-            title=f"{predictor.manifest.name} on {cohort.name}", evaluation=evaluation, scores=scored.to_scores(),
-            audit=cohort.audit, manifest=predictor.manifest, load_thumbnail=build_thumbnails(scored, pixels),
-        ))  # fmt: skip
+        _write(
+            out,
+            evaluation,
+            scored,
+            ReportInputs(
+                title=f"{predictor.manifest.name} on {cohort.name}",
+                evaluation=evaluation,
+                scores=scored.to_scores(),
+                audit=cohort.audit,
+                manifest=predictor.manifest,
+                load_thumbnail=build_thumbnails(scored, pixels),
+            ),
+        )
     return evaluation
 
 
@@ -137,8 +165,10 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
     """What a reader must know of the split itself."""
     notes = []
     if split in ("val", "all"):
-        notes.append("Epoch, regularisation, calibration and operating points were chosen on the validation patients: "
-                     "their numbers are too good. The test split tells.")  # fmt: skip
+        notes.append(
+            "Epoch, regularisation, calibration and operating points were chosen on the validation patients: "
+            "their numbers are too good. The test split tells."
+        )
     if split in ("train", "all"):
         notes.append(
             "The model was trained on these pictures: the numbers say how well it remembers, not how well it works."

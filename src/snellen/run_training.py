@@ -72,10 +72,14 @@ def read_data(request: DataRequest) -> tuple[Cohort, Path]:
     cache = choose_cache_folder(request.cache)
     cohort = read_cohort(request, threads=count_threads(), cache=cache)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
-    say(f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
-        + ", ".join(f"{name} {count}" for name, count in cohort.audit.classes.items()))  # fmt: skip
-    say(f"Patients: {cohort.patients.n}; {cohort.patients.rule}"
-        + "".join(f"\n    e.g. {example}" for example in cohort.patients.examples))  # fmt: skip
+    say(
+        f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
+        + ", ".join(f"{name} {count}" for name, count in cohort.audit.classes.items())
+    )
+    say(
+        f"Patients: {cohort.patients.n}; {cohort.patients.rule}"
+        + "".join(f"\n    e.g. {example}" for example in cohort.patients.examples)
+    )
     for issue in [issue for issue in cohort.audit.issues if issue.severity != "info"][:3]:
         say(f"{issue.severity.capitalize()}: {issue.message}")
     return cohort, cache
@@ -93,8 +97,10 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     prepared = Prepared(cohort, splits, fingerprint, plan, cache)
     counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
     left_out = sum(row.split == "left_out" for row in splits)
-    say(f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
-        + (f"; {left_out} left out (shared with another split)" if left_out else ""))  # fmt: skip
+    say(
+        f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
+        + (f"; {left_out} left out (shared with another split)" if left_out else "")
+    )
     for decision in plan.decisions:
         if decision.reason.startswith("UNDECIDED"):
             say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
@@ -157,9 +163,11 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
     with timed(progress.durations_s, "load backbone"):
         frozen = FrozenBackbone(plan.model)
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
-        say(f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
+        say(
+            f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
             if progress.weights.source != "none"
-            else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random")  # fmt: skip
+            else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random"
+        )
         graph = export_backbone(frozen, plan, prepared.cache)
     with timed(progress.durations_s, "features"):
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
@@ -169,8 +177,10 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         save_epochs(run.folder, progress.head.epochs)
         chosen = progress.head.chosen
         auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
-        say(f"Head: weight decay {chosen.weight_decay:g} of {chosen.n_candidates}, epoch {chosen.epoch + 1}: "
-            f"validation loss {chosen.val_loss:.3f}{auc}")  # fmt: skip
+        say(
+            f"Head: weight decay {chosen.weight_decay:g} of {chosen.n_candidates}, epoch {chosen.epoch + 1}: "
+            f"validation loss {chosen.val_loss:.3f}{auc}"
+        )
     with timed(progress.durations_s, "write bundle"):
         predictor = _write_bundle(run, prepared, progress, data, (frozen, pixels))
     return predictor, pixels
@@ -179,8 +189,16 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
 def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
     """The frozen backbone as a graph, kept in the cache by its weights and input."""
     shape = (plan.preprocess.size, plan.preprocess.size, plan.preprocess.channels)
-    key = compute_digest([_GRAPH_VERSION, compute_state_sha256(frozen), plan.model.backbone,
-                          repr(plan.model.mean), repr(plan.model.std), repr(shape)])  # fmt: skip
+    key = compute_digest(
+        [
+            _GRAPH_VERSION,
+            compute_state_sha256(frozen),
+            plan.model.backbone,
+            repr(plan.model.mean),
+            repr(plan.model.std),
+            repr(shape),
+        ]
+    )
     path = cache / "graphs" / f"{key[:24]}.onnx"
     with hold_lock(cache / "locks" / f"{key[:24]}.lock"):
         if not path.exists():
@@ -225,13 +243,26 @@ def _write_bundle(
     rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
     baselines = fit_baselines(data.train[0], data.train_labels, plan.model.n_classes)
     model = TrainedModel(
-        name=run.folder.name, created=datetime.now(UTC).isoformat(timespec="seconds"), snellen_version=__version__,
-        plan=plan, classifier=classifier, weights=progress.weights,
-        calibration=Calibration(method="temperature" if fitted.is_fitted else "none", temperature=fitted.temperature,
-                                fitted_on="val", n=fitted.n, reason=fitted.reason),
-        pixels=np.asarray(pixels.pixels[rows]), train_embedding=data.train[0], val_embedding=data.val,
-        baselines=dict(baselines.__dict__), trained_on=tuple([*train, *val]), patients=prepared.cohort.patients,
-    )  # fmt: skip
+        name=run.folder.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        snellen_version=__version__,
+        plan=plan,
+        classifier=classifier,
+        weights=progress.weights,
+        calibration=Calibration(
+            method="temperature" if fitted.is_fitted else "none",
+            temperature=fitted.temperature,
+            fitted_on="val",
+            n=fitted.n,
+            reason=fitted.reason,
+        ),
+        pixels=np.asarray(pixels.pixels[rows]),
+        train_embedding=data.train[0],
+        val_embedding=data.val,
+        baselines=dict(baselines.__dict__),
+        trained_on=tuple([*train, *val]),
+        patients=prepared.cohort.patients,
+    )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = session.run(pixels.pixels[pixels.select(val)], ("probabilities",))["probabilities"]
@@ -273,8 +304,20 @@ def _build_question(prepared: Prepared, request: TrainRequest, part: str, opened
 
 
 def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Progress) -> RunRecord:
-    names = ("recipe.toml", "plan.json", "fingerprint.json", "cohort.csv", "splits.csv", "audit.json", "metrics.jsonl",
-             "scores-val.csv", "scores-test.csv", "evaluation-val.json", "evaluation.json", "bundle/manifest.json")  # fmt: skip
+    names = (
+        "recipe.toml",
+        "plan.json",
+        "fingerprint.json",
+        "cohort.csv",
+        "splits.csv",
+        "audit.json",
+        "metrics.jsonl",
+        "scores-val.csv",
+        "scores-test.csv",
+        "evaluation-val.json",
+        "evaluation.json",
+        "bundle/manifest.json",
+    )
     hashes = {name: compute_sha256(run.folder / name) for name in names if (run.folder / name).exists()}
     pictures = compute_digest(sorted(f"{sample.name}\0{sample.pixels_sha256}" for sample in prepared.cohort.samples))
     return record.model_copy(

@@ -81,10 +81,12 @@ def show_evaluation(evaluation: Evaluation) -> None:
     for point in evaluation.operating_points:
         console.print(
             f"{point.name}{' (default)' if point.is_default else ''}: threshold {point.threshold:.3f} "
-            f"({point.rule} on {point.chosen_on}): sensitivity {_value(point.sensitivity)} {_interval(point.sensitivity)}, "
+            f"({point.rule} on {point.chosen_on}): "
+            f"sensitivity {_value(point.sensitivity)} {_interval(point.sensitivity)}, "
             f"specificity {_value(point.specificity)} {_interval(point.specificity)}",
-            markup=False, highlight=False,
-        )  # fmt: skip
+            markup=False,
+            highlight=False,
+        )
     for note in evaluation.notes:
         console.print(f"Note: {note}", markup=False, highlight=False)
 

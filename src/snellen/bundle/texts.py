@@ -10,10 +10,11 @@ def render_model_card(manifest: Manifest) -> str:
     preprocess = manifest.preprocess
     classes = "\n".join(f"| {name} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes)
     points = "\n".join(
-        f"| {point.name}{' (default)' if point.is_default else ''} | {point.rule} | {point.threshold:.4f} | {point.chosen_on} |"
+        f"| {point.name}{' (default)' * point.is_default} | {point.rule} | {point.threshold:.4f} | {point.chosen_on} |"
         for point in manifest.thresholds
     )
-    thresholds = f"""
+    thresholds = (
+        f"""
 ## Operating points
 
 Positive (`{manifest.positive}`) when its probability is at least the threshold.
@@ -21,7 +22,10 @@ Positive (`{manifest.positive}`) when its probability is at least the threshold.
 | name | rule | threshold | chosen on |
 | --- | --- | --- | --- |
 {points}
-""" if manifest.thresholds else ""  # fmt: skip
+"""
+        if manifest.thresholds
+        else ""
+    )
     return f"""# {manifest.name}
 
 {manifest.intended_use}
@@ -30,15 +34,17 @@ Positive (`{manifest.positive}`) when its probability is at least the threshold.
 
 {manifest.task} classifier: {manifest.backbone} with a trained head, as one ONNX graph (uint8 pixels in, calibrated
 probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
-Calibration: {manifest.calibration.method}, T = {manifest.calibration.temperature:.3f}, fitted on {manifest.calibration.fitted_on}
-({manifest.calibration.n} pictures). {manifest.calibration.reason}
+Calibration: {manifest.calibration.method}, T = {manifest.calibration.temperature:.3f}, fitted on \
+{manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}
 
-Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), fit {preprocess.fit}\
-{", black border cut off" if preprocess.crop_border else ""}{f", CLAHE {preprocess.clahe:g}" if preprocess.clahe else ""}.
+Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
+fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\
+{f", CLAHE {preprocess.clahe:g}" if preprocess.clahe else ""}.
 
 ## Training data
 
-{manifest.trained_on.n_samples} pictures of {manifest.trained_on.n_patients} patients (how patients were told: {manifest.trained_on.patient_rule}).
+{manifest.trained_on.n_samples} pictures of {manifest.trained_on.n_patients} patients \
+(how patients were told: {manifest.trained_on.patient_rule}).
 
 | class | pictures |
 | --- | --- |
@@ -50,7 +56,8 @@ See `report.html` and `evaluation.json` of the run: every number there was compu
 
 ## When it does not answer
 
-`gate.npz` holds what training pictures look like to the network. A picture far from them gets `abstain` with the reason.
+`gate.npz` holds what training pictures look like to the network. A picture far from them gets `abstain`
+with the reason.
 
 ## To be written by a person
 

@@ -98,7 +98,7 @@ def require_parity(parity: Parity) -> None:
         raise ParityError(
             f"The exported graph differs from the trained network: probabilities by {parity.max_abs_probability:.2g} "
             f"(allowed {parity.tolerance_probability:g}), logits by {parity.max_abs_logit:.2g} "
-            f"(allowed {parity.tolerance_logit:g}), {parity.n_decisions_changed} of {parity.n_samples} decisions change.",
+            f"(allowed {parity.tolerance_logit:g}), decisions in {parity.n_decisions_changed} of {parity.n_samples}.",
             "Nothing was delivered. Try another backbone, and please report this with bundle/parity.json.",
         )
 

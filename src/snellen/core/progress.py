@@ -31,10 +31,9 @@ def follow(items: Iterable[T], what: str, total: int, unit: str = "pictures") ->
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total, rate="")
-        begin, done = time.monotonic(), 0
-        for item in items:
+        begin = time.monotonic()
+        for done, item in enumerate(items, start=1):
             yield item
-            done += 1
             rate = done / max(time.monotonic() - begin, 1e-9)
             bar.update(task, completed=done, rate=f"{rate:,.0f}/s {unit[:1]}" if done > 1 else "")
 

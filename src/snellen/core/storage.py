@@ -32,11 +32,11 @@ def write_atomic(path: Path, content: bytes | str) -> None:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o666 & ~_read_umask())
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o666 & ~_read_umask())
+            Path(temporary).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
             raise
     except OSError as error:
         raise explain_os_error(error, path) from error

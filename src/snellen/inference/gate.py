@@ -19,7 +19,9 @@ GATE_FILE = "gate.npz"
 
 @dataclass(frozen=True)
 class Gate:
-    """`mean` `(D,)`, `components` `(D, K)` orthonormal, `scale` `(K + 1,)` standard deviations, the limit on the distance."""
+    """`mean` `(D,)`, `components` `(D, K)` orthonormal, `scale` `(K + 1,)` their standard deviations, `limit` the
+    distance beyond which a picture is foreign.
+    """
 
     mean: NDArray[np.float32]
     components: NDArray[np.float32]
@@ -27,7 +29,7 @@ class Gate:
     limit: float
 
     def compute_distances(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
-        """`(N, D)` → `(N,)`, root mean square of standardised components: about 1 for a picture like those trained on."""
+        """`(N, D)` → `(N,)`, root mean square of standardised components: about 1 for a picture as in training."""
         centred = embedding.astype(np.float64) - self.mean
         inside = centred @ self.components
         outside = np.sqrt(np.maximum((centred**2).sum(1) - (inside**2).sum(1), 0))

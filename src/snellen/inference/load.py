@@ -20,7 +20,7 @@ MANIFEST_FILE = "manifest.json"
 
 
 def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
-    """Open a bundle, or the bundle of a run. Raises BundleError where a file is missing, altered or of another version."""
+    """Open a bundle, or the bundle of a run. Raises BundleError for a missing or altered file, or another version."""
     folder = find_bundle(Path(path).expanduser())
     manifest = read_manifest(folder)
     check_files(folder, manifest)
@@ -93,7 +93,7 @@ def check_vectors(predictor: Predictor) -> float:
     if not np.array_equal(prepared, pixels):
         worst = int(np.abs(prepared.astype(np.int16) - pixels.astype(np.int16)).max())
         raise BundleError(
-            f"The vectors of {predictor.folder} come out of preprocessing with other pixels here (up to {worst} levels).",
+            f"The vectors of {predictor.folder} are preprocessed to other pixels here (up to {worst} levels).",
             "Use the versions of Pillow and OpenCV that are named in the run's run.json.",
         )
     return float(np.abs(predictor.score_pixels(prepared).probabilities - probabilities).max())

@@ -18,7 +18,7 @@ def build_audit(
     found = [
         *issues,
         *check_duplicates(samples, groups),
-        *check_patients(samples, rule),
+        *check_patients(rule),
         *check_splits(samples),
         *check_classes(samples, classes),
     ]
@@ -73,7 +73,7 @@ def check_duplicates(samples: Sequence[Sample], groups: Sequence[Sequence[str]])
     return found
 
 
-def check_patients(samples: Sequence[Sample], rule: PatientRule) -> list[Issue]:
+def check_patients(rule: PatientRule) -> list[Issue]:
     """What the inference of patients took for granted."""
     if rule.origin != "inferred":
         return []

@@ -173,10 +173,9 @@ def _candidates(value: str, by_name: dict[str, list[str]]) -> list[str]:
     found = by_name.get(path.name) or []
     if len(path.parts) > 1:
         wanted = path.as_posix().removeprefix("./")
-        exact = [
+        return [
             item for item in found if item == wanted or item.endswith("/" + wanted) or item.rsplit(".", 1)[0] == wanted
         ]
-        return exact
     return list(dict.fromkeys(found))
 
 
@@ -245,16 +244,25 @@ def _reason_to_set_aside(name: str, value: str, location: str | None, found: _Fo
 
 _SET_ASIDE = {
     "missing_picture": ("warning", "rows name a picture that is not there", "Add the pictures, or remove the rows."),
-    "ambiguous_picture": ("warning", "rows name a picture that lies in several folders", "Write the folder into the column."),
+    "ambiguous_picture": (
+        "warning",
+        "rows name a picture that several folders hold",
+        "Write the folder into the column.",
+    ),
     "empty_label": ("info", "rows carry no label (ungraded)", "Nothing to do, unless they should be graded."),
     "repeated_row": ("info", "rows repeat an earlier one", "Nothing to do: each picture counts once."),
-    "conflicting_rows": ("severe", "rows repeat a picture with another label; the first was kept", "Correct the table."),
-}  # fmt: skip
+    "conflicting_rows": ("severe", "rows give a picture another label; the first was kept", "Correct the table."),
+}
 
 
 def _set_aside(code: str, names: list[str]) -> Issue:
     severity, what, advice = _SET_ASIDE[code]
     return Issue.model_validate(
-        {"code": code, "severity": severity, "message": f"{len(names)} {what}, such as {names[0]!r}: set aside.",
-         "advice": advice, "samples": tuple(names)}
-    )  # fmt: skip
+        {
+            "code": code,
+            "severity": severity,
+            "message": f"{len(names)} {what}, such as {names[0]!r}: set aside.",
+            "advice": advice,
+            "samples": tuple(names),
+        }
+    )

@@ -57,7 +57,7 @@ def choose_threshold(labels_binary: NDArray[np.integer], scores: NDArray[np.floa
     return float(thresholds[np.flatnonzero(merit == merit.max())[-1]])
 
 
-def compute_operating_point(  # noqa: PLR0917 (four fields of the record, four of the data)
+def compute_operating_point(
     name: str,
     rule: str,
     chosen_on: str,

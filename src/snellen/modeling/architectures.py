@@ -44,7 +44,7 @@ def read_backbone_facts(name: str) -> BackboneFacts:
 
 def require_backbone(name: str) -> None:
     """Raise UsageError with near names where timm has no such architecture."""
-    architecture = name.split(".")[0]
+    architecture = name.split(".", 1)[0]
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "See timm.list_models() for the names."

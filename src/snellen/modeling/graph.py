@@ -48,7 +48,7 @@ def _quiet():  # type: ignore[no-untyped-def]  # a generator of nothing
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+        with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,4 +1,4 @@
-"""Pretrained weights: a file, an installed weight package, timm's own download, or none. Never a silent random start."""
+"""Pretrained weights: a file, an installed package, timm's own download, or none. Never a silent random start."""
 
 from __future__ import annotations
 

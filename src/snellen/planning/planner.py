@@ -12,15 +12,26 @@ from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort
 from snellen.records.plan import (
-    AugmentPlan, DataPlan, Decision, EvaluationPlan, Fingerprint, How, ImbalancePlan, ModelPlan, Plan, PreprocessPlan,
-    StagePlan, TrainingPlan,
-)  # fmt: skip
+    AugmentPlan,
+    DataPlan,
+    Decision,
+    EvaluationPlan,
+    Fingerprint,
+    How,
+    ImbalancePlan,
+    ModelPlan,
+    Plan,
+    PreprocessPlan,
+    StagePlan,
+    TrainingPlan,
+)
 from snellen.records.recipe import BatchNorm, Dropout, GlobalAvgPool, Normalize, StageWish, Task
 
 T = TypeVar("T")
 
 _NEGATIVE = re.compile(
-    r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$|^(?:no|non|not|normal|healthy)[ _-]",
+    r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$"
+    r"|^(?:no|non|not|normal|healthy)[ _-]",
     re.IGNORECASE,
 )
 _GRADED = re.compile(r"^(?:grade|stage|level|severity|class|score)[ _-]?\d+$", re.IGNORECASE)
@@ -45,7 +56,7 @@ class _Ledger:
             self.decisions.append(
                 Decision(key=key, value=_plain(wish), how="asked", reason="set in the recipe or with --set")
             )
-            return wish  # type: ignore[return-value]  # the recipe type allows "auto" or T, and it is not "auto"
+            return wish
         self.decisions.append(Decision(key=key, value=_plain(value), how=how, reason=reason))
         return value
 
@@ -101,18 +112,22 @@ def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPla
     ordered = ledger.settle("data.ordered", wish.ordered, _choose_ordered(cohort, wish.task))
     task = ledger.settle("data.task", wish.task, _choose_task(n_classes, ordered))
     if (task == "binary") != (n_classes == 2):
-        raise UsageError(f"data.task = {task}, but the data have {n_classes} classes: {', '.join(cohort.classes)}.",
-                         "Leave data.task at auto, or merge the classes.")  # fmt: skip
+        raise UsageError(
+            f"data.task = {task}, but the data have {n_classes} classes: {', '.join(cohort.classes)}.",
+            "Leave data.task at auto, or merge the classes.",
+        )
     positive: str | None = None
     if task == "binary":
         positive = ledger.settle("data.positive", wish.positive, choose_positive(cohort.classes))
         if positive not in cohort.classes:
-            raise UsageError(f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.",
-                             "Name one of them.")  # fmt: skip
+            raise UsageError(
+                f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.", "Name one of them."
+            )
     fractions = ledger.settle(
-        "data.fractions", wish.fractions,
+        "data.fractions",
+        wish.fractions,
         (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
-    )  # fmt: skip
+    )
     if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
         raise UsageError(
             f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]"
@@ -182,14 +197,22 @@ def _plan_preprocess(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Le
         size=ledger.settle("preprocess.size", wish.size, choose_size(fingerprint)),
         fit=ledger.settle("preprocess.fit", wish.fit, _choose_fit(fingerprint)),
         crop_border=ledger.settle("preprocess.crop_border", wish.crop_border, crop),
-        clahe=ledger.settle("preprocess.clahe", wish.clahe, (0.0, "fixed", "it helps some cohorts and hurts others: try it on validation")),
+        clahe=ledger.settle(
+            "preprocess.clahe",
+            wish.clahe,
+            (0.0, "fixed", "it helps some cohorts and hurts others: try it on validation"),
+        ),
         channels=ledger.settle("preprocess.channels", wish.channels, channels),  # type: ignore[arg-type]  # 1 or 3
-        normalize=ledger.settle("preprocess.normalize", wish.normalize, ("weights", "fixed", "pretrained weights expect the values they were trained with")),
-    )  # fmt: skip
+        normalize=ledger.settle(
+            "preprocess.normalize",
+            wish.normalize,
+            ("weights", "fixed", "pretrained weights want the values they were trained with"),
+        ),
+    )
 
 
 def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:
-    """Side of the input in px: as large as the pictures deserve and the forward pass of the cohort allows."""
+    """Side of the input in px: as large as the pictures deserve and the cohort's forward pass allows."""
     side = min(fingerprint.width_px[1], fingerprint.height_px[1])
     if side <= _SMALL_SOURCE_PX and fingerprint.n_samples > _LARGE_COHORT:
         return (
@@ -211,8 +234,8 @@ def _choose_fit(fingerprint: Fingerprint) -> tuple[Any, How, str]:
         "pad",
         "rule",
         (
-            f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); on validation folds it beat stretching "
-            "by 0.01 to 0.03 AUC"
+            f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); on validation folds it beat "
+            "stretching by 0.01 to 0.03 AUC"
         ),
     )
 
@@ -237,9 +260,14 @@ def _plan_model(
     )
     mean, std = _choose_normalisation(preprocess.normalize, facts)
     return ModelPlan(
-        backbone=backbone, backbone_args=wish.backbone_args, weights=weights, mean=mean, std=std,
-        head=head, n_classes=n_classes,
-    )  # fmt: skip
+        backbone=backbone,
+        backbone_args=wish.backbone_args,
+        weights=weights,
+        mean=mean,
+        std=std,
+        head=head,
+        n_classes=n_classes,
+    )
 
 
 def _choose_normalisation(normalize: Normalize, facts: BackboneFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -257,15 +285,23 @@ def _plan_augment(
     cost = fingerprint.n_samples * (preprocess.size / 224) ** 2
     views = int(min(4, max(1, _FORWARD_BUDGET / cost - 1)))
     rules: dict[str, tuple[Any, How, str]] = {
-        "views": (views, "rule", f"with {fingerprint.n_samples} pictures of {preprocess.size} px, features of so many views take minutes on two cores"),
-        "flip_horizontal": (True, "fixed", "left and right eyes and sections mirror each other; switch it off where sides differ"),
+        "views": (
+            views,
+            "rule",
+            f"features of so many views of {fingerprint.n_samples} pictures take minutes on two cores",
+        ),
+        "flip_horizontal": (
+            True,
+            "fixed",
+            "left and right eyes and sections mirror each other; switch it off where sides differ",
+        ),
         "flip_vertical": (False, "fixed", "up and down differ in most medical pictures"),
         "rotation_deg": (10.0, "fixed", "patients tilt their heads by about so much"),
         "scale": (0.1, "fixed", "distances and sizes vary by about so much"),
         "translation": (0.05, "fixed", "pictures are rarely centred better"),
         "brightness": (0.08, "fixed", "exposure varies by about so much between devices"),
         "contrast": (0.15, "fixed", "contrast varies by about so much between devices"),
-    }  # fmt: skip
+    }
     return AugmentPlan(
         **{key: ledger.settle(f"augment.{key}", getattr(wish, key), found) for key, found in rules.items()}
     )

@@ -87,9 +87,18 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
         )
         val_loss, val_auc = _monitor(head, val, val_labels)
         records.append(
-            EpochRecord(stage=0, candidate=number, weight_decay=decay, epoch=epoch, lr=rate, train_loss=train_loss,
-                        val_loss=val_loss, val_auc=val_auc, seconds=round(time.monotonic() - begin, 4))
-        )  # fmt: skip
+            EpochRecord(
+                stage=0,
+                candidate=number,
+                weight_decay=decay,
+                epoch=epoch,
+                lr=rate,
+                train_loss=train_loss,
+                val_loss=val_loss,
+                val_auc=val_auc,
+                seconds=round(time.monotonic() - begin, 4),
+            )
+        )
         if val_loss < best_loss:
             best_loss, best_epoch, best_auc = val_loss, epoch, val_auc
             best_state = copy.deepcopy(head.state_dict())
