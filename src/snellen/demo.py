@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snellen.core.progress import say
+from snellen.core.progress import say, show_bar
 from snellen.ingest.phantom import PhantomSpec, write_cohort
 from snellen.runs import Run, prepare_folder
 from snellen.workflow import train as train_run
@@ -19,7 +19,8 @@ def draw(out: Path, kind: str, *, overwrite: bool) -> Path:
     (out / _MARK).write_text("All pictures below this folder are synthetic. They show no patient.\n", encoding="utf-8")
     say(f"Drawing a synthetic cohort ({kind}) into {out}")
     cohort = out / f"synthetic-{kind}"
-    write_cohort(PhantomSpec(kind=kind, n_patients=_PATIENTS.get(kind, 120)), cohort)
+    with show_bar("Drawing", "patients") as advance:
+        write_cohort(PhantomSpec(kind=kind, n_patients=_PATIENTS.get(kind, 120)), cohort, progress=advance)
     return cohort
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,27 +15,37 @@ log = logging.getLogger("snellen")
 
 def follow(items: Iterable[T], what: str, total: int, unit: str = "pictures") -> Iterator[T]:
     """Pass `items` through while a bar shows how many of `total` are done, the speed and the time left."""
-    if not sys.stderr.isatty() or total == 0:
-        yield from items
+    with show_bar(what, unit) as advance:
+        for done, item in enumerate(items, start=1):
+            yield item
+            advance(done, total)
+
+
+@contextmanager
+def show_bar(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int], None]]:
+    """A bar to be told `(done, total)`; nothing is shown where standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:>10}"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total, rate="")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, rate="")
         begin = time.monotonic()
-        for done, item in enumerate(items, start=1):
-            yield item
+
+        def advance(done: int, total: int) -> None:
             rate = done / max(time.monotonic() - begin, 1e-9)
-            bar.update(task, completed=done, rate=f"{rate:,.0f}/s {unit[:1]}" if done > 1 else "")
+            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s")
+
+        yield advance
 
 
 @contextmanager

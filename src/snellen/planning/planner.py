@@ -25,7 +25,7 @@ from snellen.records.plan import (
     StagePlan,
     TrainingPlan,
 )
-from snellen.records.recipe import BatchNorm, Dropout, GlobalAvgPool, Normalize, StageWish, Task
+from snellen.records.recipe import BatchNorm, GlobalAvgPool, HeadLayer, Normalize, Optimizer, StageWish, Task
 
 T = TypeVar("T")
 
@@ -39,6 +39,8 @@ _GRADED_COLUMN = re.compile(r"grade|stage|level|severity", re.IGNORECASE)
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _BORDER_LIMIT = 0.03
 _FORWARD_BUDGET = 14_000
+_L2_STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+_DECAY_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 _SMALL_SOURCE_PX = 64
 _LARGE_COHORT = 20_000
 
@@ -81,7 +83,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     wish = loaded.recipe.imbalance.method
     imbalance = ImbalancePlan(method=ledger.settle("imbalance.method", wish, _choose_imbalance(fingerprint)))
-    training = _plan_training(loaded, fingerprint, ledger, machine)
+    training = _plan_training(loaded, fingerprint, ledger, machine, model.head)
     evaluation = loaded.recipe.evaluation
     for key in ("resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
@@ -252,7 +254,7 @@ def _plan_model(
     weights = ledger.settle(
         "model.weights", wish.weights, ("auto", "rule", "an installed package first, then timm's own download")
     )
-    default_head = (GlobalAvgPool(), BatchNorm(), Dropout(p=0.2))
+    default_head = (GlobalAvgPool(), BatchNorm())
     head = ledger.settle(
         "model.head",
         wish.head,
@@ -320,31 +322,43 @@ def _choose_imbalance(fingerprint: Fingerprint) -> tuple[Any, How, str]:
     )
 
 
-def _plan_training(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, machine: Machine) -> TrainingPlan:
+def _plan_training(
+    loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, machine: Machine, head: Sequence[HeadLayer]
+) -> TrainingPlan:
     wish = loaded.recipe.training
     threads = ledger.settle(
         "training.threads", wish.threads, (machine.threads, "measured", "processors this process may use")
     )
-    stages = tuple(_plan_stage(stage, number, fingerprint, ledger) for number, stage in enumerate(wish.stages))
+    stages = tuple(_plan_stage(stage, number, fingerprint, head, ledger) for number, stage in enumerate(wish.stages))
     return TrainingPlan(seed=machine.seed, threads=threads, stages=stages)
 
 
-def _plan_stage(wish: StageWish, number: int, fingerprint: Fingerprint, ledger: _Ledger) -> StagePlan:
+def _plan_stage(
+    wish: StageWish, number: int, fingerprint: Fingerprint, head: Sequence[HeadLayer], ledger: _Ledger
+) -> StagePlan:
+    place = f"training.stages.{number}"
+    is_linear = all(isinstance(layer, GlobalAvgPool | BatchNorm) for layer in head)
+    linear: tuple[Optimizer, How, str] = ("lbfgs", "rule", "a linear head is convex: full steps reach its optimum")
+    general: tuple[Optimizer, How, str] = ("adamw", "rule", "the head has layers that learn better in small steps")
+    optimizer = ledger.settle(f"{place}.optimizer", wish.optimizer, linear if is_linear else general)
+    strengths = _L2_STRENGTHS if optimizer == "lbfgs" else _DECAY_STRENGTHS
     batch = 64 if fingerprint.n_samples < 1000 else 256
     rules: dict[str, tuple[Any, How, str]] = {
         "epochs": (60, "fixed", "on cached features an epoch costs milliseconds; early stopping ends it"),
         "batch_size": (batch, "rule", f"{fingerprint.n_samples} training pictures"),
-        "lr": (1e-3, "fixed", "standardised features suit AdamW's usual rate"),
-        "weight_decay": ((0.01, 0.1, 1.0, 3.0), "fixed", "the strength is chosen by validation loss among these"),
-        "schedule": ("cosine", "fixed", "ends at a small step, so that the last epochs settle"),
+        "lr": (
+            1.0 if optimizer == "lbfgs" else 1e-3,
+            "rule",
+            f"usual for {optimizer} on standardised features",
+        ),
+        "weight_decay": (strengths, "fixed", "validation loss chooses the strength among these"),
+        "schedule": ("constant" if optimizer == "lbfgs" else "cosine", "rule", f"what suits {optimizer}"),
         "patience": (15, "fixed", "epochs without a better validation loss"),
     }
-    found = {
-        key: ledger.settle(f"training.stages.{number}.{key}", getattr(wish, key), rule) for key, rule in rules.items()
-    }
+    found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}
     decay = found["weight_decay"]
     found["weight_decay"] = decay if isinstance(decay, tuple) else (float(decay),)
-    return StagePlan(unfreeze=wish.unfreeze, **found)
+    return StagePlan(unfreeze=wish.unfreeze, optimizer=optimizer, **found)
 
 
 def _plain(value: Any) -> Any:

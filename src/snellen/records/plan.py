@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from snellen.records.base import Record
-from snellen.records.recipe import Fit, HeadLayer, Imbalance, Normalize, Schedule, Task
+from snellen.records.recipe import Fit, HeadLayer, Imbalance, Normalize, Optimizer, Schedule, Task
 
 How = Literal["fixed", "asked", "rule", "measured"]
 
@@ -89,6 +89,7 @@ class ModelPlan(Record):
 
 class StagePlan(Record):
     unfreeze: Literal["none"]
+    optimizer: Optimizer
     epochs: int
     batch_size: int
     lr: float

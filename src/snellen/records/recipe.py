@@ -16,6 +16,7 @@ Fit = Literal["stretch", "pad", "crop"]
 Normalize = Literal["weights", "imagenet", "unit"]
 Imbalance = Literal["none", "class_weights"]
 Schedule = Literal["constant", "cosine"]
+Optimizer = Literal["lbfgs", "adamw"]
 
 
 class GlobalAvgPool(Record):
@@ -93,9 +94,14 @@ class ModelWish(Record):
 
 
 class StageWish(Record):
-    """One stage of training. `weight_decay` may list several values; validation patients choose."""
+    """One stage of training. `weight_decay` may list several values; validation patients choose.
+
+    `adamw` learns in batches with decoupled decay. `lbfgs` takes all pictures and views at once and
+    weight_decay as an L2 penalty on the mean loss; `batch_size` and `schedule` mean nothing to it.
+    """
 
     unfreeze: Literal["none"] = "none"
+    optimizer: Optimizer | Auto = "auto"
     epochs: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"
     batch_size: Annotated[int, Field(ge=2, le=65_536)] | Auto = "auto"
     lr: Positive | Auto = "auto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from snellen.metrics.scores import compute_scores
 from snellen.modeling.blocks import build_head, fix_batch_norm
 from snellen.records.plan import Plan, StagePlan
 from snellen.records.run import ChosenHead, EpochRecord
+
+_LBFGS_STEPS = 5
+_CONVERGED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -61,30 +65,17 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
 
 def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, number: int) -> FittedHead:
     """Same seed for every candidate, so that they differ in nothing but the decay."""
-    generator = torch.Generator().manual_seed(plan.training.seed)
     torch.manual_seed(plan.training.seed)
-    features, labels = torch.from_numpy(data.train), torch.from_numpy(data.train_labels)
-    val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
-    n_views, n_samples, n_features = features.shape
-    head = build_head(plan.model.head, n_features, plan.model.n_classes)
-    fix_batch_norm(head, features[0])
-    optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=decay)
+    head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
+    fix_batch_norm(head, torch.from_numpy(data.train[0]))
     weights = _class_weights(data.train_labels, plan.model.n_classes)
     objective = nn.CrossEntropyLoss(weight=weights if plan.imbalance.method == "class_weights" else None)
+    run = _run_lbfgs if stage.optimizer == "lbfgs" else _run_adamw
+    val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
     best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 0, None
     records: list[EpochRecord] = []
-    for epoch in range(stage.epochs):
-        begin = time.monotonic()
-        rate = _rate(stage, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        _set_training(head)
-        # every epoch sees each picture once, in a view drawn anew
-        order = torch.randperm(n_samples, generator=generator)
-        views = torch.randint(n_views, (n_samples,), generator=generator)
-        train_loss = _run_epoch(
-            head, features, labels, (*torch.split(order, stage.batch_size), views), (optimizer, objective)
-        )
+    begin = time.monotonic()
+    for epoch, (rate, train_loss) in enumerate(run(head, data, stage, objective, (decay, plan.training.seed))):
         val_loss, val_auc = _monitor(head, val, val_labels)
         records.append(
             EpochRecord(
@@ -99,6 +90,7 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
                 seconds=round(time.monotonic() - begin, 4),
             )
         )
+        begin = time.monotonic()
         if val_loss < best_loss:
             best_loss, best_epoch, best_auc = val_loss, epoch, val_auc
             best_state = copy.deepcopy(head.state_dict())
@@ -109,23 +101,71 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
     return FittedHead(head.eval(), chosen, tuple(records))
 
 
-def _run_epoch(
-    head: nn.Sequential,
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    drawn: tuple[torch.Tensor, ...],
-    step: tuple[torch.optim.Optimizer, nn.Module],
-) -> float:
-    *batches, views = drawn
-    optimizer, objective = step
-    total = 0.0
-    for batch in batches:
-        loss = objective(head(features[views[batch], batch]), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += float(loss.detach()) * len(batch)
-    return total / len(views)
+_Penalty = tuple[float, int]
+
+
+def _run_adamw(
+    head: nn.Sequential, data: HeadData, stage: StagePlan, objective: nn.Module, settings: _Penalty
+) -> Iterator[tuple[float, float]]:
+    """Learning rate and training loss of every epoch; each sees every picture once, in a view drawn anew."""
+    decay, seed = settings
+    generator = torch.Generator().manual_seed(seed)
+    features, labels = torch.from_numpy(data.train), torch.from_numpy(data.train_labels)
+    n_views, n_samples, _ = features.shape
+    optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=decay)
+    for epoch in range(stage.epochs):
+        rate = _rate(stage, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        _set_training(head)
+        order = torch.randperm(n_samples, generator=generator)
+        views = torch.randint(n_views, (n_samples,), generator=generator)
+        total = 0.0
+        for batch in torch.split(order, stage.batch_size):
+            loss = objective(head(features[views[batch], batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += float(loss.detach()) * len(batch)
+        yield rate, total / n_samples
+
+
+def _run_lbfgs(
+    head: nn.Sequential, data: HeadData, stage: StagePlan, objective: nn.Module, settings: _Penalty
+) -> Iterator[tuple[float, float]]:
+    """Full-batch quasi-Newton steps (Liu and Nocedal 1989) on all pictures and views, until they no longer help.
+
+    For a linear head the penalised loss is convex: the result depends on no seed.
+    """
+    decay, _ = settings
+    n_views = len(data.train)
+    features = torch.from_numpy(data.train).flatten(0, 1)
+    labels = torch.from_numpy(np.tile(data.train_labels, n_views))
+    matrices = [parameter for parameter in head.parameters() if parameter.ndim > 1]
+    # standardised once: the frozen batch norm would repeat it at every step
+    first = head[0]
+    fixed = isinstance(first, nn.BatchNorm1d)
+    inputs = first.eval()(features).detach() if fixed else features
+    trained = head[1:] if fixed else head
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), lr=stage.lr, max_iter=_LBFGS_STEPS, history_size=10, line_search_fn="strong_wolfe"
+    )
+    before = math.inf
+    for _ in range(stage.epochs):
+        _set_training(head)
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            penalty = sum((matrix.square().sum() for matrix in matrices), torch.zeros(()))
+            loss: torch.Tensor = objective(trained(inputs), labels) + 0.5 * decay * penalty
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            return loss
+
+        loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # as above
+        yield stage.lr, loss
+        if before - loss < _CONVERGED * abs(loss):
+            return
+        before = loss
 
 
 def _rate(stage: StagePlan, epoch: int) -> float:
