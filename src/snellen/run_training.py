@@ -171,7 +171,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         graph = export_backbone(frozen, plan, prepared.cache)
     with timed(progress.durations_s, "features"):
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
-        data = _collect_features(prepared, pixels, store)
+        data = collect_features(prepared, pixels, store)
     with timed(progress.durations_s, "train head"):
         progress.head = fit_head(data, plan)
         save_epochs(run.folder, progress.head.epochs)
@@ -207,7 +207,8 @@ def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
     return path
 
 
-def _collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
+def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
+    """Features of training pictures with their views, and of validation pictures as they are."""
     train, val = prepared.members("train"), prepared.members("val")
     return HeadData(
         train=store.compute(pixels.select(train), prepared.plan.augment.views),

@@ -7,7 +7,7 @@ SnellenError                    the user can act on it: exit code 2
 ├── WeightsError                pretrained weights are missing, damaged or of another network
 ├── BundleError                 a bundle is incomplete, altered or of another version
 │   └── ParityError             two forms of a model disagree beyond the stated tolerance
-└── StorageError                disk full, no permission, a lock that another process holds
+└── StorageError                disk full, no permission, a damaged file of ours
 """
 
 from __future__ import annotations
@@ -33,30 +33,44 @@ class SnellenError(Exception):
 
 
 class UsageError(SnellenError):
+    """An option, a recipe key or a command does not fit."""
+
     code = "usage"
 
 
 class DataError(SnellenError):
+    """The pictures, labels, patients or splits do not allow the step."""
+
     code = "data"
 
 
 class PictureError(DataError):
+    """One picture cannot be read; a cohort goes on without it."""
+
     code = "unreadable_picture"
 
 
 class WeightsError(SnellenError):
+    """Pretrained weights are missing, damaged or of another network."""
+
     code = "weights"
 
 
 class BundleError(SnellenError):
+    """A bundle is incomplete, altered or of another version."""
+
     code = "bundle"
 
 
 class ParityError(BundleError):
+    """Two forms of a model disagree beyond the stated tolerance."""
+
     code = "parity"
 
 
 class StorageError(SnellenError):
+    """The disk is full, a folder may not be written, or a file of ours is damaged."""
+
     code = "storage"
 
 

@@ -161,7 +161,7 @@ def _run_lbfgs(
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             return loss
 
-        loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # as above
+        loss = float(optimizer.step(closure).detach())  # type: ignore[no-untyped-call]  # as above
         yield stage.lr, loss
         if before - loss < _CONVERGED * abs(loss):
             return

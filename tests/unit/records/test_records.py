@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pictures import make_augment, make_cohort, make_preprocess, make_sample
 from pydantic import ValidationError
 
+from pictures import make_augment, make_cohort, make_preprocess, make_sample
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort, Issue, Split

@@ -1,0 +1,470 @@
+"""Writes the reference pages that follow from the source: docs/reference/{cli,recipe,errors,issues}.md.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    exit 1 naming those that are stale
+
+What is written depends on the source alone: not on the terminal, the machine or the order of files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from snellen.cli import app
+from snellen.core import errors
+from snellen.planning.recipe_files import read_recipe_text
+from snellen.records import recipe
+
+REFERENCE = Path(__file__).parent / "reference"
+_NOTE = "<!-- Written by docs/generate.py from the source. Do not edit: run `python docs/generate.py`. -->\n"
+
+_PLACEHOLDERS = {
+    "--out": "PATH",
+    "--set": "KEY=VALUE",
+    "--columns": "ROLE=NAME,…",
+    "--patients": "RULE",
+    "--cache": "DIR",
+    "--recipe": "NAME or FILE",
+    "--resume": "RUN",
+    "--seed": "N",
+}
+
+_CLI_HEAD = """# Commands
+
+`snellen --help` lists the commands, `snellen COMMAND --help` explains one, `snellen --version` prints the version.
+`python -m snellen` is the same as `snellen`.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done; `predict` also where single pictures could not be read: their rows say why |
+| 1 | a defect of Snellen, shown as a traceback: please report it |
+| 2 | bad usage or bad data; standard error says what is wrong, where, and what to do |
+| 130 | stopped with Ctrl-C; what is computed is kept |
+
+Results go to standard output, steps and progress to standard error. Bars are shown in a terminal only.
+The cache lies where `--cache` says, else where the environment variable `SNELLEN_CACHE` says, else in the user's cache
+folder. `snellen cache info` prints the place.
+"""
+
+_RECIPE_HEAD = """# Recipe
+
+A recipe is a TOML file with wishes. Every key may be left out; the default then holds. `"auto"` leaves the value to the
+planner, which writes into `plan.json` what it chose and why: see [planning](../explanation/planning.md).
+`snellen recipes auto` prints a recipe to start from; `--set KEY=VALUE` sets one key, for example
+`--set preprocess.size=320` or `--set training.stages.0.epochs=30`. Unknown keys are errors.
+"""
+
+# Keys without a comment in auto.toml. A key that has neither is an error of this script.
+_MEANINGS = {
+    "name": "name of the recipe in records and folders; without it the file's name",
+    "description": "what `snellen recipes` prints beside the name",
+    "augment.flip_horizontal": "mirror left and right in half of the views",
+    "augment.flip_vertical": "mirror up and down in half of the views",
+    "model.backbone_args": 'arguments that go to timm as they are, such as `{ pad_type = "same" }`',
+    "training.stages.N.epochs": "at most so many; for lbfgs an epoch is up to five steps on all pictures",
+    "training.stages.N.batch_size": "pictures a step; adamw only",
+    "training.stages.N.lr": "learning rate",
+    "training.threads": "processors to use",
+}
+
+_LAYERS = (recipe.GlobalAvgPool, recipe.BatchNorm, recipe.Dropout, recipe.Dense, recipe.Relu)
+_LAYER_MEANINGS = {
+    "dropout": "Sets a share `p` of the features to 0 in training.",
+    "dense": "A fully connected layer with `units` outputs.",
+    "relu": "Negative values become 0.",
+}
+
+_ISSUES_HEAD = """# Issues of the audit
+
+The audit reads the data whole and writes what is wrong into `audit.json` as issues. An issue never stops a run; what
+cannot be used is set aside and counted. `snellen audit DATA --strict` ends with exit code 2 where an issue is severe.
+
+| severity | meaning |
+| --- | --- |
+| info | to know; nothing has to be done |
+| warning | numbers may be worse or less certain than they could be |
+| severe | labels contradict each other: correct the data before you believe a number |
+"""
+
+# code → severity, what it means, what to do. tests/contracts/test_docs.py holds this against the source.
+ISSUES: dict[str, tuple[str, str, str]] = {
+    "conflicting_rows": (
+        "severe",
+        "A table names one picture twice with different labels. The first row was kept, the others set aside.",
+        "Correct the table.",
+    ),
+    "unreadable_picture": (
+        "warning",
+        "Pictures are empty, truncated, damaged, no JPEG, PNG or TIFF, or hold more than 8 bits a channel.",
+        "Copy or export them again, then repeat the step.",
+    ),
+    "missing_picture": (
+        "warning",
+        "Rows of a table name a picture that is not below the table's folder.",
+        "Add the pictures, or remove the rows.",
+    ),
+    "ambiguous_picture": (
+        "warning",
+        "Rows name a picture that lies in several folders, and nothing tells which is meant.",
+        "Write the folder into the image column, such as `left/0001.png`.",
+    ),
+    "empty_label": (
+        "info",
+        "Rows carry no label. They are taken for ungraded.",
+        "Nothing, unless they should be graded.",
+    ),
+    "repeated_row": ("info", "Rows repeat an earlier row with the same label.", "Nothing: each picture counts once."),
+    "table_not_used": (
+        "info",
+        "A table lies beside class folders. The labels are the folder names; the table was not read.",
+        "To take labels from the table, give the table as DATA.",
+    ),
+    "folder_not_used": (
+        "warning",
+        "Beside `train`, `val` and `test` lie other folders. They were not read.",
+        "Move pictures that belong to the data into one of the three.",
+    ),
+    "patients_unknown": (
+        "warning",
+        "Nothing tells which pictures are of one patient. Each is taken for a patient of its own. If that is wrong, "
+        "patients leak between the splits, and every number is too good.",
+        "Say how to tell: `--columns patient=NAME` or `--patients REGEX`.",
+    ),
+    "patients_inferred": (
+        "info",
+        "Patients were told from file names by a rule. The message names the rule and gives examples.",
+        "Check the examples. If they are wrong: `--columns patient=NAME` or `--patients REGEX`.",
+    ),
+    "patients_in_several_splits": (
+        "warning",
+        "The data bring their own splits, and a patient occurs in several of them.",
+        "Nothing: the pictures stay in test before val before train, the others are left out and counted in "
+        "`splits.csv`.",
+    ),
+    "copies_in_several_splits": (
+        "warning",
+        "The data bring their own splits, and identical pictures occur in several of them.",
+        "Nothing: as above.",
+    ),
+    "exact_duplicates": (
+        "info",
+        "Pictures have identical pixels, whatever their file names and formats are.",
+        "Nothing: copies stay on one side of every split.",
+    ),
+    "conflicting_copies": (
+        "warning",
+        "Pictures with identical pixels carry different labels.",
+        "Ask whoever graded them. Until then both labels are kept and count as noise.",
+    ),
+    "few_patients": (
+        "warning",
+        "A class has fewer than 30 patients. Its intervals will be wide.",
+        "Collect more, or merge classes.",
+    ),
+}
+
+
+def main() -> int:
+    """Write the pages, or compare them with what lies there."""
+    parser = argparse.ArgumentParser(description="Write docs/reference from the source.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 naming stale files")
+    is_check = parser.parse_args().check
+    stale = find_stale()
+    if is_check:
+        for name in stale:
+            sys.stderr.write(f"docs/reference/{name} is stale: run `python docs/generate.py`\n")
+        return 1 if stale else 0
+    REFERENCE.mkdir(exist_ok=True)
+    pages = render_pages()
+    for name in stale:
+        (REFERENCE / name).write_text(pages[name], encoding="utf-8", newline="\n")
+        sys.stdout.write(f"docs/reference/{name} written\n")
+    return 0
+
+
+def render_pages() -> dict[str, str]:
+    """File name → content of every generated page."""
+    return {
+        "cli.md": render_cli(),
+        "recipe.md": render_recipe(),
+        "errors.md": render_errors(),
+        "issues.md": render_issues(),
+    }
+
+
+def find_stale() -> list[str]:
+    """Names of the pages that differ from what would be written."""
+    return [
+        name
+        for name, content in render_pages().items()
+        if not (REFERENCE / name).is_file() or (REFERENCE / name).read_text(encoding="utf-8") != content
+    ]
+
+
+def render_cli() -> str:
+    """Every command: what it does, its arguments and options, its examples."""
+    parts = [_NOTE, _CLI_HEAD]
+    for name, command in list_commands():
+        parts.append(_render_command(name, command))
+    return "\n".join(parts)
+
+
+def list_commands() -> Iterator[tuple[str, Any]]:
+    """`("cache info", command)` and so on, groups opened."""
+
+    def walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from walk(command, f"{prefix}{name} ")
+            else:
+                yield f"{prefix}{name}", command
+
+    return walk(typer.main.get_command(app), "")
+
+
+def _render_command(name: str, command: Any) -> str:
+    text = inspect.cleandoc(command.help or "")
+    examples = re.findall(r"^Example: (.+)$", text, re.MULTILINE)
+    meaning = re.sub(r"\n*^Example: .+$", "", text, flags=re.MULTILINE).strip()
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param.param_type_name == "option"]
+    shown = [_show_argument(param) for param in arguments]
+    parts = [f"## snellen {name}", "", meaning, "", "```text"]
+    parts += [" ".join(["snellen", name, *shown, *(["[OPTIONS]"] if options else [])]), "```", ""]
+    if arguments:
+        parts += _table(
+            ("argument", "meaning"),
+            [(f"`{_show_argument(param)}`", _clean(param.help)) for param in arguments],
+        )
+    if options:
+        rows = [(_show_option(param), _clean(param.help), _show_default(param)) for param in options]
+        parts += _table(("option", "meaning", "default"), rows)
+    if examples:
+        parts += ["```sh", *examples, "```", ""]
+    return "\n".join(parts)
+
+
+def _show_argument(param: Any) -> str:
+    name = param.name.upper() + ("..." if param.nargs == -1 else "")
+    return name if param.required else f"[{name}]"
+
+
+def _show_option(param: Any) -> str:
+    names = ", ".join([*param.opts, *param.secondary_opts])
+    if param.is_flag:
+        return f"`{names}`"
+    first = param.opts[0]
+    return f"`{names} {_PLACEHOLDERS.get(first, first.lstrip('-').upper())}`"
+
+
+def _show_default(param: Any) -> str:
+    value = param.default
+    if param.is_flag or not isinstance(value, str | int | float | Path) or value == "":
+        return ""
+    return f"`{value.as_posix() if isinstance(value, Path) else value}`"
+
+
+def _clean(text: str | None) -> str:
+    """Without the default that help texts carry in brackets for the terminal."""
+    return re.sub(r"\[default: (.+?)\]", r"(default: \1)", " ".join((text or "").split()))
+
+
+def render_recipe() -> str:
+    """Every key of the Recipe model, table by table."""
+    comments = read_comments(read_recipe_text("auto"))
+    parts = [_NOTE, _RECIPE_HEAD]
+    tables: list[tuple[str, str, list[tuple[str, FieldInfo]]]] = [("", "Top of the file", [])]
+    for name, info in recipe.Recipe.model_fields.items():
+        model = _find_model(info.annotation)
+        if model is None:
+            tables[0][2].append((name, info))
+        else:
+            tables += _list_tables(name, model)
+    for path, title, fields in tables:
+        parts.append(f"## {title}\n")
+        rows = []
+        for name, info in fields:
+            key = f"{path}{name}"
+            rows.append((f"`{name}`", describe_type(info), _show_value(info), _explain(key, comments)))
+        parts.append("\n".join(_table(("key", "value", "default", "meaning"), rows)))
+    parts.append(_render_layers())
+    return "\n".join(parts)
+
+
+def _list_tables(name: str, model: type[BaseModel]) -> list[tuple[str, str, list[tuple[str, FieldInfo]]]]:
+    own, inner = [], []
+    for key, info in model.model_fields.items():
+        found = _find_model(info.annotation)
+        if found is None or key == "head":
+            own.append((key, info))
+        else:
+            inner.append((f"{name}.{key}.N.", f"`[[{name}.{key}]]`", list(found.model_fields.items())))
+    return [(f"{name}.", f"`[{name}]`", own), *inner]
+
+
+def _find_model(annotation: Any) -> type[BaseModel] | None:
+    """The record inside an annotation, if there is exactly one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [model for argument in typing.get_args(annotation) if (model := _find_model(argument)) is not None]
+    return found[0] if found else None
+
+
+def read_comments(text: str) -> dict[str, str]:
+    """Dotted key → the comment behind it in a recipe's TOML; tables in a list count as `N`."""
+    comments, table = {}, ""
+    for line in text.splitlines():
+        if header := re.match(r"\[+([\w.]+)\]+", line):
+            table = header.group(1) + (".N." if line.startswith("[[") else ".")
+        elif found := re.match(r'(\w+) = (?:"[^"]*"|\[[^\]]*\]|[^#"\[]+?)\s*#\s*(.+)$', line):
+            comments[table + found.group(1)] = found.group(2).strip()
+    return comments
+
+
+def _explain(key: str, comments: dict[str, str]) -> str:
+    meaning = comments.get(key) or _MEANINGS.get(key)
+    if meaning is None:
+        raise SystemExit(f"docs/generate.py: {key} has no comment in auto.toml and none in _MEANINGS")
+    return meaning
+
+
+def describe_type(info: FieldInfo) -> str:
+    """What may stand for a value, in words."""
+    return _describe(info.annotation, info.metadata)
+
+
+def _describe(annotation: Any, limits: Sequence[Any] = ()) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _describe_annotated(arguments[0], arguments[1:], limits)
+    if origin in (typing.Union, types.UnionType):
+        said = dict.fromkeys(_describe(argument) for argument in arguments)
+        return " or ".join(sorted(said, key=lambda text: text == '`"auto"`'))
+    if origin is Literal:
+        return ", ".join(f"`{_toml(value)}`" for value in arguments)
+    if origin is tuple:
+        number = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"list of {number}{_plural(_describe(arguments[0]))}"
+    names = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text", dict: "table"}
+    return names[origin or annotation] + _describe_limits(limits)
+
+
+def _describe_annotated(annotation: Any, extras: Sequence[Any], limits: Sequence[Any]) -> str:
+    if any(isinstance(extra, FieldInfo) and extra.discriminator for extra in extras):
+        return "layer"
+    inner = [limit for extra in extras for limit in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
+    return _describe(annotation, [*inner, *limits])
+
+
+def _plural(text: str) -> str:
+    return re.sub(r"^(number|whole number|layer)", r"\1s", text)
+
+
+def _describe_limits(limits: Sequence[Any]) -> str:
+    signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+    said = [f"{sign} {getattr(limit, name):g}" for limit in limits for name, sign in signs if hasattr(limit, name)]
+    return f" {', '.join(said)}" if said else ""
+
+
+def _show_value(info: FieldInfo) -> str:
+    if info.is_required():
+        return "none"
+    return f"`{_toml(info.default)}`"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return "{}" if value == {} else str(value)
+
+
+def _render_layers() -> str:
+    rows = []
+    for layer in _LAYERS:
+        name = str(layer.model_fields["type"].default)
+        keys = [
+            f"`{key}` ({describe_type(info)}, default {_show_value(info)})"
+            for key, info in layer.model_fields.items()
+            if key != "type"
+        ]
+        own = layer.__doc__ if layer.__doc__ and layer.__doc__ != recipe.Record.__doc__ else None
+        rows.append((f"`{name}`", "; ".join(keys), _LAYER_MEANINGS.get(name) or " ".join((own or "").split())))
+    head = (
+        "## Layers of `model.head`\n\nThe head begins with `global_avg_pool`. The closing dense layer to the classes "
+        'is added; it is not listed. Example: `head = [{ type = "global_avg_pool" }, { type = "dense", units = 128 }, '
+        '{ type = "relu" }, { type = "dropout", p = 0.3 }]`.\n'
+    )
+    return "\n".join([head, *_table(("type", "keys", "meaning"), rows)])
+
+
+def render_errors() -> str:
+    """The tree of exceptions with their codes."""
+    rows = [(f"`{'    ' * depth}{kind.__name__}`", f"`{kind.code}`", _say(kind)) for depth, kind in walk_errors()]
+    tree = [f"{'    ' * depth}{kind.__name__}" for depth, kind in walk_errors()]
+    flat = [(name.replace(" ", ""), code, meaning) for name, code, meaning in rows]
+    head = """# Errors
+
+Every error that a user can act on is a `SnellenError`. It has `code` (stable, for programs), `message` (what is wrong
+and where, with the offending value) and `hint` (what to do). The command line prints message and hint and ends with
+exit code 2. Anything else that is raised is a defect of Snellen.
+"""
+    example = """```python
+import snellen
+
+try:
+    model = snellen.load("bundle")
+except snellen.BundleError as error:
+    print(error.code, error.message, error.hint)
+```
+"""
+    return "\n".join([_NOTE, head, "```text", *tree, "```", "", *_table(("error", "code", "meaning"), flat), example])
+
+
+def walk_errors() -> Iterator[tuple[int, type[errors.SnellenError]]]:
+    """(depth, class) of the tree, top down, in the order of the source."""
+
+    def walk(kind: type[errors.SnellenError], depth: int) -> Iterator[tuple[int, type[errors.SnellenError]]]:
+        yield depth, kind
+        for inner in kind.__subclasses__():
+            if inner.__module__ == errors.__name__:
+                yield from walk(inner, depth + 1)
+
+    return walk(errors.SnellenError, 0)
+
+
+def _say(kind: type) -> str:
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+
+
+def render_issues() -> str:
+    """The table of the audit's issues, gravest first."""
+    order = ("severe", "warning", "info")
+    listed = sorted(ISSUES.items(), key=lambda item: order.index(item[1][0]))
+    rows = [(f"`{code}`", severity, meaning, advice) for code, (severity, meaning, advice) in listed]
+    return "\n".join([_NOTE, _ISSUES_HEAD, *_table(("code", "severity", "meaning", "what to do"), rows)])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Promises that hold for the whole package: what is imported when, what is never done, what others read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import snellen
+from snellen.cli import app
+from snellen.planning.recipe_files import list_recipes, load_recipe
+from snellen.records.bundle import INPUT, MANIFEST_SCHEMA, OUTPUTS
+
+SOURCES = Path(snellen.__file__).parent
+HEAVY = ("torch", "timm", "matplotlib", "sklearn", "pandas", "scipy")
+
+
+def run_python(code: str) -> list[str]:
+    """The heavy modules that are loaded after `code` ran in a fresh interpreter."""
+    script = f"{code}\nimport sys, json\nprint(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code", ["import snellen", "import snellen.cli", "from snellen import load", "import snellen.prediction"]
+)
+def test_import_loads_nothing_heavy(code: str) -> None:
+    assert run_python(code) == []
+
+
+@pytest.mark.parametrize("name", [name for name in snellen.__all__ if name != "__version__"])
+def test_public_names_exist_and_are_documented(name: str) -> None:
+    found = getattr(snellen, name)
+    assert found.__doc__
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = snellen.trian  # type: ignore[attr-defined]
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    group = typer.main.get_command(app)
+    commands = dict(group.commands)  # type: ignore[attr-defined]
+    commands |= {f"cache {name}": command for name, command in commands.pop("cache").commands.items()}
+    assert {name for name, command in commands.items() if "Example: snellen" not in (command.help or "")} == set()
+
+
+def test_nothing_pickled_is_ever_loaded() -> None:
+    offences = []
+    for path in SOURCES.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for match in re.finditer(r"torch\.load\([^\n]*|pickle\.|joblib|allow_pickle=True|weights_only=False", text):
+            if "weights_only=True" not in match.group():
+                offences.append(f"{path.name}: {match.group()}")
+    assert offences == []
+
+
+def test_no_module_prints_or_asserts() -> None:
+    offences = [
+        path.name
+        for path in SOURCES.rglob("*.py")
+        if re.search(r"^\s*(print\(|assert )", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert offences == []
+
+
+def test_package_inits_are_empty() -> None:
+    assert [path for path in SOURCES.glob("*/__init__.py") if path.read_text(encoding="utf-8").strip()] == []
+
+
+def test_every_module_says_what_it_knows() -> None:
+    missing = []
+    for path in SOURCES.rglob("*.py"):
+        if path.name == "__init__.py" and path.parent != SOURCES:
+            continue
+        name = ".".join(path.relative_to(SOURCES.parent).with_suffix("").parts).removesuffix(".__init__")
+        if name.endswith("__main__"):
+            continue
+        if not importlib.import_module(name).__doc__:
+            missing.append(name)
+    assert missing == []
+
+
+def test_frozen_names_of_the_bundle_have_not_changed() -> None:
+    assert (INPUT, OUTPUTS, MANIFEST_SCHEMA) == (
+        "pixels", ("probabilities", "logits", "embedding", "feature_map"), 1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(list_recipes()))
+def test_shipped_recipe_is_valid_and_described(name: str) -> None:
+    assert load_recipe(name).recipe.description

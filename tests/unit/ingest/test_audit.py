@@ -1,0 +1,148 @@
+"""What the audit finds: copies in any dress, contradictions, patients across splits, small classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pictures import draw_noise, encode, make_sample
+from snellen.ingest.audit import build_audit, check_classes, check_duplicates, check_splits, find_duplicates
+from snellen.ingest.cohort import read_cohort
+from snellen.records.cohort import Issue, PatientRule, Sample
+from snellen.records.run import DataRequest
+
+RULE = PatientRule(rule="patient column", origin="column", n=2)
+INFERRED = PatientRule(rule="number before the eye", origin="inferred", n=2, examples=("1@N: 1_left, 1_right",))
+
+
+def codes(issues: list[Issue]) -> list[str]:
+    return [issue.code for issue in issues]
+
+
+def duplicates_of(tmp_path: Path, first: bytes, second: bytes, names: tuple[str, str]) -> tuple[tuple[str, ...], ...]:
+    for name, content in zip((*names, "y/z.png"), (first, second, encode(draw_noise(99))), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    cohort = read_cohort(DataRequest(data=str(tmp_path)), threads=1, cache=tmp_path / ".cache")
+    return cohort.audit.duplicate_groups
+
+
+RGB, GREY = draw_noise(1), draw_noise(2, channels=1)
+GREY_AS_RGB = np.repeat(GREY[..., None], 3, axis=2)
+JPEG = encode(RGB, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (encode(RGB), encode(RGB)),
+        (encode(RGB), encode(RGB, compress_level=0)),
+        (encode(RGB), encode(RGB, "TIFF")),
+        (encode(GREY), encode(GREY_AS_RGB)),
+        (encode(GREY), encode(GREY, mode="RGBA")),
+        (JPEG, JPEG + b"trailing bytes"),
+    ],
+    ids=["bytes", "compression", "format", "grey-as-rgb", "grey-as-rgba", "trailing-bytes"],
+)
+def test_copies_are_found_in_another_dress(tmp_path: Path, first: bytes, second: bytes) -> None:
+    assert duplicates_of(tmp_path, first, second, ("x/a.png", "y/b.png")) == (("x/a.png", "y/b.png"),)
+
+
+def test_jpeg_saved_as_png_is_found_as_copy(tmp_path: Path) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    with Image.open(BytesIO(JPEG)) as image:
+        png = encode(np.asarray(image))
+    assert duplicates_of(tmp_path, JPEG, png, ("x/a.jpg", "y/b.png")) == (("x/a.jpg", "y/b.png"),)
+
+
+def test_one_changed_pixel_is_no_copy(tmp_path: Path) -> None:
+    changed = RGB.copy()
+    changed[3, 4, 1] ^= 1
+    assert duplicates_of(tmp_path, encode(RGB), encode(changed), ("x/a.png", "y/b.png")) == ()
+
+
+def make_copies(*labels: str) -> list[Sample]:
+    return [make_sample(f"{number}.png", label, pixels_sha256="same") for number, label in enumerate(labels)]
+
+
+def test_find_duplicates_lists_each_group_once() -> None:
+    samples = [*make_copies("x", "x", "x"), make_sample("other.png", "x")]
+    assert find_duplicates(samples) == (("0.png", "1.png", "2.png"),)
+
+
+def test_check_duplicates_counts_copies_not_pictures() -> None:
+    samples = make_copies("x", "x", "x")
+    assert check_duplicates(samples, find_duplicates(samples))[0].message.startswith("2 pictures are exact copies")
+
+
+def test_check_duplicates_without_copies_is_quiet() -> None:
+    assert check_duplicates([make_sample("a.png", "x")], ()) == []
+
+
+def test_check_duplicates_warns_of_contradicting_labels() -> None:
+    samples = [*make_copies("grade 0", "grade 2"), make_sample("c.png", "grade 0")]
+    conflict = check_duplicates(samples, find_duplicates(samples))[1]
+    assert (conflict.code, conflict.severity, conflict.samples) == (
+        "conflicting_copies", "warning", ("0.png", "1.png"),
+    )  # fmt: skip
+
+
+def test_check_duplicates_with_equal_labels_finds_no_conflict() -> None:
+    samples = make_copies("x", "x")
+    assert codes(check_duplicates(samples, find_duplicates(samples))) == ["exact_duplicates"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [({"patient": "7"}, "patients_in_several_splits"), ({"pixels_sha256": "same"}, "copies_in_several_splits")],
+)
+def test_check_splits_names_what_occurs_in_several(facts: dict[str, str], code: str) -> None:
+    samples = [make_sample("a.png", "x", split="train", **facts), make_sample("b.png", "x", split="test", **facts)]
+    found = check_splits([*samples, make_sample("c.png", "x", split="val")])
+    assert [(issue.code, issue.samples) for issue in found] == [(code, ("a.png", "b.png"))]
+
+
+def test_check_splits_within_one_split_is_quiet() -> None:
+    samples = [make_sample(name, "x", "7", split="train", pixels_sha256="same") for name in ("a.png", "b.png")]
+    assert check_splits(samples) == []
+
+
+def test_check_splits_without_own_splits_is_quiet() -> None:
+    assert check_splits([make_sample(name, "x", "7") for name in ("a.png", "b.png")]) == []
+
+
+def test_check_classes_counts_patients_not_pictures() -> None:
+    samples = [make_sample(f"{number}.png", "x", str(number % 29)) for number in range(100)]
+    assert "x (29)" in check_classes(samples, ("x",))[0].message
+
+
+def test_check_classes_with_enough_patients_is_quiet() -> None:
+    assert check_classes([make_sample(f"{number}.png", "x") for number in range(30)], ("x",)) == []
+
+
+def test_build_audit_says_that_patients_were_inferred() -> None:
+    audit = build_audit([make_sample("a.png", "x")], ("x",), INFERRED, [], n_listed=1)
+    (issue,) = [issue for issue in audit.issues if issue.code == "patients_inferred"]
+    assert INFERRED.examples[0] in issue.advice
+
+
+def test_build_audit_does_not_call_a_column_inferred() -> None:
+    assert "patients_inferred" not in codes(
+        [*build_audit([make_sample("a", "x")], ("x",), RULE, [], n_listed=1).issues]
+    )
+
+
+def test_build_audit_shows_severe_issues_first() -> None:
+    given = [Issue(code=s, severity=s, message="m", advice="a") for s in ("info", "severe", "warning")]  # type: ignore[arg-type]  # the three
+    audit = build_audit([make_sample("a.png", "x")], ("x",), RULE, given, n_listed=1)
+    severities = [issue.severity for issue in audit.issues]
+    assert severities == sorted(severities, key=["severe", "warning", "info"].index)
+
+
+def test_build_audit_counts_class_that_lost_all_pictures_as_zero() -> None:
+    assert build_audit([make_sample("a.png", "x")], ("x", "y"), RULE, [], n_listed=1).classes == {"x": 1, "y": 0}
