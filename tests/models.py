@@ -217,10 +217,12 @@ def deliver_bundle(folder: Path) -> Delivered:
     return Delivered(run, model, session, manifest, pixels, labels)
 
 
-def write_plain_graph(path: Path, weight: Floats, bias: Floats, temperature: float = 1.0, full: float = 255.0) -> Path:
+def write_plain_graph(
+    path: Path, weight: Floats, bias: Floats, temperature: float = 1.0, *, full: float = 255.0, planes: int = 3
+) -> Path:
     """A bundle's graph that can be worked out by hand, written without torch.
 
-    embedding = mean RGB over `full`, `(N, 3)`; logits = embedding @ weight `(3, C)` + bias `(C,)`;
+    embedding = mean RGB over `full`, `(N, planes)`; logits = embedding @ weight `(planes, C)` + bias `(C,)`;
     probabilities = softmax(logits / temperature); feature_map = the planes over `full`.
     """
 
@@ -247,13 +249,13 @@ def write_plain_graph(path: Path, weight: Floats, bias: Floats, temperature: flo
     shapes: dict[str, list[str | int]] = {
         "probabilities": ["N", len(bias)],
         "logits": ["N", len(bias)],
-        "embedding": ["N", 3],
-        "feature_map": ["N", 3, "H", "W"],
+        "embedding": ["N", planes],
+        "feature_map": ["N", planes, "H", "W"],
     }
     graph = helper.make_graph(
         nodes,
         "plain",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", "H", "W", 3])],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", "H", "W", planes])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in OUTPUTS],
         constants,
     )

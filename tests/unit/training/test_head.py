@@ -143,8 +143,8 @@ def test_candidate_with_the_smallest_validation_loss_is_chosen() -> None:
 
 
 def test_candidates_are_judged_on_validation_not_on_training() -> None:
-    # few pictures, many features: the weakest penalty fits training best and validation worst
-    data = draw_features(12, n_features=40, distance=0.2)
+    # labels by lot, fewer pictures than features: the weak penalty fits training best and validation worst
+    data = draw_features(12, n_features=40, distance=0.0)
     fitted = fit_head(data, plan_of(stage={"weight_decay": (1e-4, 3.0)}))
     assert fitted.chosen.weight_decay == 3.0
 
@@ -230,6 +230,6 @@ def test_learning_that_diverges_is_told_with_its_rate() -> None:
 
 
 def test_candidate_that_diverges_loses_to_one_that_does_not() -> None:
-    # float32 ends at 3.4e38
-    fitted = fit_head(draw_features(60), plan_of(stage={"weight_decay": (1e39, 0.1)}))
-    assert fitted.chosen.weight_decay == 0.1
+    # each step multiplies the weights by 1 - 0.1 · 100
+    stage = {**ADAMW, "lr": 0.1, "weight_decay": (100.0, 1e-3)}
+    assert fit_head(draw_features(200), plan_of(stage=stage)).chosen.weight_decay == 1e-3

@@ -1,0 +1,185 @@
+"""The other commands on a finished run, and what a user meets who gets something wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+from pipeline_tools import run_snellen
+from snellen.ingest.phantom import draw_picture
+
+
+@pytest.fixture(scope="session")
+def pictures(cohort: Path) -> list[Path]:
+    return sorted((cohort / "normal").iterdir())[:3]
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_predict_writes_a_row_a_picture_in_order(run: Path, pictures: list[Path]) -> None:
+    rows = read_csv(run_snellen("predict", run / "bundle", *pictures).stdout)
+    assert [row["path"] for row in rows] == [str(path) for path in pictures]
+    assert list(rows[0]) == [
+        "path", "prediction", "probability_cysts", "probability_normal", "decision", "abstain", "reason", "error",
+    ]  # fmt: skip
+    for row in rows:
+        assert float(row["probability_cysts"]) + float(row["probability_normal"]) == pytest.approx(1, abs=2e-6)
+
+
+def test_predict_goes_on_after_a_bad_file(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    done = run_snellen("predict", run, bad, pictures[0], tmp_path / "absent.png")
+    rows = read_csv(done.stdout)
+    assert ["no picture" in row["error"] for row in rows] == [True, False, False]
+    assert rows[1]["prediction"]
+    assert "does not exist" in rows[2]["error"]
+    assert "2 picture(s)" in done.stderr
+
+
+def test_predict_takes_folders_and_patterns(run: Path, cohort: Path) -> None:
+    folder = read_csv(run_snellen("predict", run, cohort / "cysts").stdout)
+    pattern = read_csv(run_snellen("predict", run, f"{cohort}/cysts/*_left_*.png").stdout)
+    assert len(folder) == len(list((cohort / "cysts").iterdir()))
+    assert 0 < len(pattern) < len(folder)
+
+
+def test_predict_json_has_the_names_of_the_csv(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    run_snellen("predict", run, pictures[0], "--out", tmp_path / "p.json")
+    from_file = json.loads((tmp_path / "p.json").read_text())
+    from_screen = json.loads(run_snellen("predict", run, pictures[0], "--json").stdout)
+    assert from_file == from_screen
+    assert list(from_file[0]) == list(read_csv(run_snellen("predict", run, pictures[0]).stdout)[0])
+
+
+def test_predict_refuses_to_overwrite(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "mine.csv"
+    target.write_text("mine")
+    run_snellen("predict", run, pictures[0], "--out", target, expect=2)
+    assert target.read_text() == "mine"
+    run_snellen("predict", run, pictures[0], "--out", target, "--overwrite")
+    assert target.read_text().startswith("path,")
+
+
+def test_predict_abstains_on_another_kind_of_picture(run: Path, tmp_path: Path) -> None:
+    fundus = draw_picture("fundus", "grade_0", patient_seed=1, size_px=200)
+    cv2.imwrite(str(tmp_path / "synthetic_fundus.png"), cv2.cvtColor(fundus, cv2.COLOR_RGB2BGR))
+    row = read_csv(run_snellen("predict", run, tmp_path / "synthetic_fundus.png").stdout)[0]
+    assert row["abstain"] == "true"
+    assert row["reason"]
+
+
+def test_bundle_works_after_moving_away_from_run_and_data(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(run / "bundle", tmp_path / "elsewhere" / "model")
+    here = run_snellen("predict", run / "bundle", pictures[0]).stdout
+    assert run_snellen("predict", tmp_path / "elsewhere" / "model", pictures[0]).stdout == here
+
+
+def test_altered_bundle_is_refused(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(run / "bundle", copy)
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(content)
+    assert "model.onnx was altered" in run_snellen("predict", copy, pictures[0], expect=2).stderr
+
+
+def test_evaluate_counts_every_opening_of_the_test_split(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    run_snellen("evaluate", copy, "--split", "val")
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
+    done = run_snellen("evaluate", copy, "--json")
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == 2
+    found = json.loads(done.stdout)
+    assert found["test_opened"] == 2
+    assert found["metrics"] == json.loads((run / "evaluation.json").read_text())["metrics"]
+    assert any("opened 2 times" in note for note in found["notes"])
+
+
+def test_evaluate_names_classes_that_the_bundle_lacks(run: Path, cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(cohort, tmp_path / "data")
+    (tmp_path / "data" / "cysts").rename(tmp_path / "data" / "oedema")
+    error = run_snellen("evaluate", run / "bundle", tmp_path / "data", expect=2).stderr
+    assert "oedema" in error
+    assert "cysts" in error
+
+
+def test_audit_writes_its_files_and_speaks_json(cohort: Path, cache: Path, tmp_path: Path) -> None:
+    done = run_snellen("audit", cohort, "--out", tmp_path / "audit", "--cache", cache, "--json")
+    assert json.loads(done.stdout) == json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert (tmp_path / "audit" / "cohort.csv").exists()
+
+
+def test_strict_audit_fails_on_severe_issues(tmp_path: Path, cohort: Path, cache: Path) -> None:
+    names = [path.relative_to(cohort).as_posix() for path in sorted(cohort.rglob("*.png"))]
+    rows = [f"{name},{name.split('/')[0]}" for name in names] + [f"{names[0]},normal"]
+    shutil.copytree(cohort, tmp_path / "data")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+    run_snellen("audit", tmp_path / "data" / "labels.csv", "--cache", cache)
+    error = run_snellen("audit", tmp_path / "data" / "labels.csv", "--strict", "--cache", cache, expect=2).stderr
+    assert "another label" in error
+
+
+def test_plan_shows_reasons_and_layers(cohort: Path, cache: Path) -> None:
+    done = run_snellen("plan", cohort, "--cache", cache, "--set", "training.stages.0.epochs=3")
+    assert "training.stages.0.epochs" in done.stdout
+    assert "asked" in done.stdout
+    assert "3,371,008" in done.stdout  # parameters of EfficientNet-Lite0 without its classifier
+
+
+def test_class_that_cannot_fill_the_splits_is_named_with_counts(tmp_path: Path, cohort: Path, cache: Path) -> None:
+    shutil.copytree(cohort / "normal", tmp_path / "data" / "normal")
+    (tmp_path / "data" / "cysts").mkdir()
+    one = sorted((cohort / "cysts").iterdir())[0].name.rsplit("_", 2)[0]
+    for path in (cohort / "cysts").glob(f"{one}_*"):
+        shutil.copy(path, tmp_path / "data" / "cysts")
+    error = run_snellen("train", tmp_path / "data", "--out", tmp_path / "run", "--cache", cache, expect=2).stderr
+    assert "class cysts" in error
+    assert "1 patient" in error
+    assert "--patients none" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train"], "DATA or --resume"),
+        (["train", "nowhere"], "does not exist"),
+        (["train", "nowhere", "--recipe", "aut"], "Did you mean auto"),
+        (["train", "nowhere", "--set", "preprocess.sise=3"], "did you mean size"),
+        (["train", "nowhere", "--set", "preprocess.size=3", "--set", "augment.views=-1"], "augment.views"),
+        (["train", "nowhere", "--columns", "image"], "role=column"),
+        (["evaluate", "nowhere"], "no run"),
+        (["predict", "nowhere", "x.jpg"], "no bundle"),
+        (["recipes", "nothing"], "no recipe"),
+        (["demo", "--kind", "mri", "--out", "new"], "mri"),
+    ],
+)
+def test_mistakes_are_told_with_exit_code_2(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in run_snellen(*arguments, expect=2).stderr
+
+
+def test_recipe_printed_can_be_trained_with(tmp_path: Path, cohort: Path, cache: Path) -> None:
+    (tmp_path / "mine.toml").write_text(run_snellen("recipes", "auto").stdout)
+    done = run_snellen("plan", cohort, "--recipe", tmp_path / "mine.toml", "--cache", cache, "--json")
+    assert json.loads(done.stdout)["recipe"] == "mine"
+
+
+def test_cache_is_measured_and_cleared(cohort: Path, tmp_path: Path) -> None:
+    run_snellen("audit", cohort, "--cache", tmp_path / "cache")
+    (tmp_path / "cache" / "precious.txt").write_text("not ours")
+    found = json.loads(run_snellen("cache", "info", "--cache", tmp_path / "cache", "--json").stdout)
+    assert found["bytes"]["facts"] > 0
+    run_snellen("cache", "clear", "--cache", tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious.txt"]

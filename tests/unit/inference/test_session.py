@@ -1,0 +1,70 @@
+"""A graph is opened or refused in words, and takes any number of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import draw_pixels, write_plain_graph
+from snellen.core.errors import BundleError
+from snellen.inference.session import BATCH, GraphSession
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> GraphSession:
+    weight = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
+    return GraphSession(write_plain_graph(tmp_path / "plain.onnx", weight, np.zeros(2, np.float32)), threads=1)
+
+
+@pytest.mark.parametrize("n", [1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
+def test_session_gives_a_row_a_picture_in_order(session: GraphSession, n: int) -> None:
+    pixels = draw_pixels(n, 8)
+    found = session.run(pixels, ("embedding",))["embedding"]
+    # float32 sums of 64 levels
+    np.testing.assert_allclose(found, pixels.mean((1, 2)) / 255, rtol=1e-5)
+
+
+def test_session_gives_what_was_asked_and_no_more(session: GraphSession) -> None:
+    assert list(session.run(draw_pixels(2, 8), ("logits", "embedding"))) == ["logits", "embedding"]
+
+
+def test_session_names_go_with_their_values(session: GraphSession) -> None:
+    found = session.run(draw_pixels(3, 8), ("logits", "embedding"))
+    assert np.array_equal(found["logits"], found["embedding"][:, :2])
+
+
+def test_session_gives_float32(session: GraphSession) -> None:
+    found = session.run(draw_pixels(2, 8), session.outputs)
+    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+
+
+def test_session_takes_pixels_that_are_not_contiguous(session: GraphSession) -> None:
+    pixels = draw_pixels(3, 8)
+    found = session.run(pixels[:, ::-1, ::-1], ("embedding",))["embedding"]
+    # a mean does not see the order, but for the rounding of float32
+    np.testing.assert_allclose(found, session.run(pixels, ("embedding",))["embedding"], rtol=1e-6)
+
+
+def test_session_knows_its_input_and_outputs(session: GraphSession) -> None:
+    assert session.input_name == "pixels"
+    assert session.outputs == ("probabilities", "logits", "embedding", "feature_map")
+
+
+def test_session_of_no_pictures_is_a_defect_of_the_caller(session: GraphSession) -> None:
+    with pytest.raises(ValueError, match="no pictures"):
+        session.run(draw_pixels(0, 8), ("logits",))
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", bytes(1000)], ids=["empty", "text", "zeros"])
+def test_file_that_is_no_graph_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.onnx is no graph"):
+        GraphSession(path, threads=1)
+
+
+def test_absent_graph_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"absent\.onnx"):
+        GraphSession(tmp_path / "absent.onnx", threads=1)
