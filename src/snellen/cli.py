@@ -38,7 +38,8 @@ _DATA_HELP = "Class folders, train/val/test folders, a CSV, or a MedMNIST .npz."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
 Columns = Annotated[str, typer.Option(help="Columns of a table: image=…,label=…,patient=…,split=…")]
 Patients = Annotated[
-    str, typer.Option(help="auto, none (each picture its own patient), or a regular expression with one group.")
+    str,
+    typer.Option(help="auto, none (a patient a picture), a column, or a regular expression with one group."),
 ]
 Cache = Annotated[
     str | None, typer.Option(help="Folder for preprocessed pixels and features. [default: the user's cache]")
@@ -82,6 +83,7 @@ def demo(
 def audit(
     data: Data,
     out: Out = None,
+    overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
     columns: Columns = "",
     patients: Patients = "auto",
@@ -95,7 +97,9 @@ def audit(
     from snellen import workflow
 
     with _told():
-        cohort = workflow.audit(data, out=out, columns=_parse_columns(columns), patients=patients, cache=cache)
+        cohort = workflow.audit(
+            data, out=out, overwrite=overwrite, columns=_parse_columns(columns), patients=patients, cache=cache
+        )
         if as_json:
             typer.echo(cohort.audit.to_json(), nl=False)
         else:

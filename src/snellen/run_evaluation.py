@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen import __version__
-from snellen.bundle.write import compute_salted_hash
 from snellen.core.errors import DataError, UsageError
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
@@ -17,6 +16,7 @@ from snellen.core.storage import choose_cache_folder, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
+from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
@@ -24,7 +24,7 @@ from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals
 from snellen.records.plan import Plan
-from snellen.records.run import DataRequest
+from snellen.records.run import DataRequest, RunRecord
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000
@@ -46,11 +46,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             f"{expected - len(members)} of the {expected} pictures of the split are no longer at {cohort.root}.",
             "Put the data back where the run found them, or give other data as DATA.",
         )
-    opened = record.test_opened
-    if split in ("test", "all"):
-        opened += 1
-        run.save("run.json", record.model_copy(update={"test_opened": opened}))
-        say(f"The test split of this run is now opened {opened} times.")
+    opened = _count_opening(run.folder) if split in ("test", "all") else record.test_opened
     predictor = run.load()
     pixels = pixels_of(predictor, cohort.samples)
     question = Question(
@@ -85,25 +81,28 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
 
 
 def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Evaluation:
-    """All of some other data. Pictures that the bundle was trained on are left out and counted."""
+    """All of some other data. Pictures that the bundle was trained on are left out and counted.
+
+    Where the data hold the test split of the run beside the bundle, that is one more opening of it.
+    """
     predictor = load_bundle(bundle)
     cohort, pixels_of = _read(source)
-    trained = set(predictor.manifest.trained_on.pixel_hashes)
-    salt = predictor.manifest.trained_on.salt
-    members = [s for s in cohort.samples if compute_salted_hash(salt, s.pixels_sha256) not in trained]
-    n_known = len(cohort.samples) - len(members)
+    known = find_trained_on(predictor.manifest, cohort.samples)
+    members = [sample for sample in cohort.samples if sample.name not in known]
     if not members:
         raise DataError(
-            f"The bundle was trained on every one of the {n_known} pictures of {source.data}.",
+            f"The bundle was trained on every one of the {len(known)} pictures of {source.data}.",
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
-    notes = (f"{n_known} pictures were left out: the bundle was trained on them.",) if n_known else ()
+    n_own_test = len(find_own_test(predictor.manifest, members))
+    notes = _note_overlap(len(known), n_own_test)
     pixels = pixels_of(predictor, members)
     question = Question(
         split="all",
         data=source.data,
         patients=cohort.patients,
         intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit="patient", seed=0),
+        test_opened=_count_opening(predictor.folder.parent) if n_own_test else 0,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=notes,
@@ -111,35 +110,54 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
     if out is not None:
-        _write(
-            out,
-            evaluation,
-            scored,
-            ReportInputs(
-                title=f"{predictor.manifest.name} on {cohort.name}",
-                evaluation=evaluation,
-                scores=scored.to_scores(),
-                audit=cohort.audit,
-                manifest=predictor.manifest,
-                load_thumbnail=build_thumbnails(scored, pixels),
-            ),
+        inputs = ReportInputs(
+            title=f"{predictor.manifest.name} on {cohort.name}",
+            evaluation=evaluation,
+            scores=scored.to_scores(),
+            audit=cohort.audit,
+            manifest=predictor.manifest,
+            load_thumbnail=build_thumbnails(scored, pixels),
         )
+        _write(out, evaluation, scored, inputs)
     return evaluation
 
 
-def render_run_report(run: Run, scored: Scored, pixels: PixelCache, manifest: Manifest) -> str:
-    """The report of a finished run; `scored` is its headline split."""
+def _note_overlap(n_known: int, n_own_test: int) -> tuple[str, ...]:
+    notes = []
+    if n_known:
+        notes.append(f"{n_known} pictures were left out: the bundle was trained on them.")
+    if n_own_test:
+        notes.append(
+            f"{n_own_test} pictures are of the bundle's own test split: this is no external test, "
+            "and it counts as one more opening of that split."
+        )
+    return tuple(notes)
+
+
+def _count_opening(folder: Path) -> int:
+    """Count one more opening of the test split of the run at `folder`; 0 where the bundle left its run."""
+    if not (folder / "run.json").is_file():
+        return 0
+    run = Run(folder)
+    opened = run.record.test_opened + 1
+    run.save("run.json", run.record.model_copy(update={"test_opened": opened}))
+    say(f"The test split of this run is now opened {opened} times.")
+    return opened
+
+
+def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, manifest: Manifest) -> str:
+    """The report of a run; `scored` is its headline split, `record` what run.json is about to hold."""
     evaluation = run.evaluation
     return render_report(
         ReportInputs(
-            title=run.record.request.source.data.rstrip("/").rsplit("/", 1)[-1],
+            title=Path(record.request.source.data).name,
             evaluation=evaluation,
             scores=scored.to_scores(),
             validation=run.validation if evaluation.split != "val" else None,
             plan=run.plan,
             fingerprint=run.fingerprint,
             audit=run.audit,
-            run=run.record,
+            run=record,
             manifest=manifest,
             splits=run.splits,
             epochs=run.epochs,

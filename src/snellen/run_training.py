@@ -22,7 +22,7 @@ from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
 from snellen.metrics.calibration import fit_temperature
-from snellen.modeling.architectures import FrozenBackbone, build_classifier
+from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
 from snellen.modeling.graph import export_graph
 from snellen.modeling.weights import PACKAGES, compute_state_sha256, load_weights
 from snellen.planning.fingerprint import compute_fingerprint
@@ -124,8 +124,10 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         with timed(progress.durations_s, "evaluate"):
             opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
         record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
-        run.save("run.json", record)
-        write_atomic(run.report, render_run_report(run, scored, pixels, predictor.manifest))
+        write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
+        # last of all: a run that is finished has its report
+        hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
+        run.save("run.json", record.model_copy(update={"sha256": hashes}))
     return run
 
 
@@ -162,6 +164,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         )
     with timed(progress.durations_s, "load backbone"):
         frozen = FrozenBackbone(plan.model)
+        compute_map_shape(frozen, plan.preprocess)
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(
             f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
@@ -262,6 +265,7 @@ def _write_bundle(
         val_embedding=data.val,
         baselines=dict(baselines.__dict__),
         trained_on=tuple([*train, *val]),
+        held_out=tuple(prepared.members("test")),
         patients=prepared.cohort.patients,
     )
     session = write_graph(model, run.bundle)

@@ -52,14 +52,19 @@ def predict(bundle: str | Path, pictures: Iterable[PictureSource]) -> list[Predi
     return load_bundle(bundle).predict(pictures)
 
 
-def audit(data: str | Path, *, out: str | Path | None = None, **options: Unpack[DataOptions]) -> Cohort:
+def audit(
+    data: str | Path, *, out: str | Path | None = None, overwrite: bool = False, **options: Unpack[DataOptions]
+) -> Cohort:
     """Read DATA whole and say what is wrong with it; with `out`, write audit.json and cohort.csv there."""
     from snellen.ingest.cohort import read_cohort
 
+    folder = None if out is None else Path(out).expanduser()
+    if folder is not None:
+        prepare_folder(folder, overwrite=overwrite, mark="audit.json")
     request = build_data_request(data, options)
     cohort = read_cohort(request, threads=count_threads(), cache=choose_cache_folder(request.cache))
-    if out is not None:
-        save_cohort(Path(out).expanduser(), cohort)
+    if folder is not None:
+        save_cohort(folder, cohort)
     return cohort
 
 
@@ -155,5 +160,7 @@ def describe_command(request: TrainRequest, folder: Path) -> str:
         words += ["--columns", ",".join(f"{role}={name}" for role, name in request.source.columns.items())]
     if request.source.patients != "auto":
         words += ["--patients", request.source.patients]
+    if request.source.cache:
+        words += ["--cache", request.source.cache]
     words += ["--seed", str(request.seed), "--out", str(folder)]
     return shlex.join(words if request.opens_test else [*words, "--no-test"])

@@ -59,7 +59,7 @@ See `report.html` and `evaluation.json` of the run: every number there was compu
 `gate.npz` holds what training pictures look like to the network. A picture far from them gets `abstain`
 with the reason.
 
-## To be written by a person
+## To be written by a person, in a file beside the bundle (this one is sealed by its hash)
 
 Intended users and setting · who labelled the pictures and how · patients and devices not represented · known failures ·
 ethical review and consent · contact.
@@ -80,8 +80,9 @@ Pretrained weights
   sha256:   {manifest.weights.sha256 or "none"}
 
 Training data
-  The licence of the training pictures is not known to Snellen. Whoever trained this model must state it here
-  before passing the bundle on: some licences forbid redistribution or commercial use of models derived from the data.
+  The licence of the training pictures is not known to Snellen. Whoever trained this model must state it beside this
+  file (which is sealed by its hash) before passing the bundle on: some licences forbid redistribution or
+  commercial use of models derived from the data.
 
 {manifest.intended_use}
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from snellen.bundle.texts import render_model_card, render_notice
 from snellen.bundle.vectors import write_vectors
 from snellen.core.errors import ParityError
 from snellen.core.storage import compute_digest, compute_sha256, write_atomic
+from snellen.inference.known import compute_salted_hashes
 from snellen.inference.load import MANIFEST_FILE, MODEL_FILE
 from snellen.inference.session import GraphSession
 from snellen.modeling.architectures import Classifier
@@ -48,6 +48,7 @@ class TrainedModel:
     val_embedding: NDArray[np.float32]
     baselines: dict[str, NDArray[np.float32]]
     trained_on: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
     patients: PatientRule
 
 
@@ -142,11 +143,6 @@ def finish_bundle(
     return manifest
 
 
-def compute_salted_hash(salt: str, pixels_sha256: str) -> str:
-    """What the manifest keeps of a training picture: enough to find it again, not to learn what it shows."""
-    return hashlib.sha256(f"{salt}{pixels_sha256}".encode()).hexdigest()[:32]
-
-
 def _describe_training(model: TrainedModel) -> TrainedOn:
     salt = secrets.token_hex(16)
     labels = [sample.label for sample in model.trained_on]
@@ -156,5 +152,6 @@ def _describe_training(model: TrainedModel) -> TrainedOn:
         patient_rule=model.patients.rule,
         class_counts={name: labels.count(name) for name in model.plan.data.classes},
         salt=salt,
-        pixel_hashes=tuple(sorted({compute_salted_hash(salt, sample.pixels_sha256) for sample in model.trained_on})),
+        pixel_hashes=compute_salted_hashes(salt, model.trained_on),
+        test_hashes=compute_salted_hashes(salt, model.held_out),
     )

@@ -13,15 +13,21 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MAX_PIXELS = 178_000_000
 _EIGHT_BIT_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+# MPO is what several cameras write as .jpg; a short list also keeps rarely tested decoders away from foreign files
+_FORMATS = ("JPEG", "MPO", "PNG", "TIFF")
 _WHITE = (255, 255, 255)
 
 
@@ -54,7 +60,7 @@ def read_picture(source: Path | bytes, *, min_side_px: int | None = None) -> Pic
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise PictureError(
             "the content is no picture that Snellen reads (JPEG, PNG, TIFF)", "Check what the file really is."
@@ -66,9 +72,9 @@ def read_picture(source: Path | bytes, *, min_side_px: int | None = None) -> Pic
         raise PictureError(
             f"{width}×{height} pixels are more than the limit of {MAX_PIXELS:,}", "Scale the picture down first."
         )
-    if image.mode not in _EIGHT_BIT_MODES:
+    if image.mode not in _EIGHT_BIT_MODES or _count_bits(image, data) > 8:
         raise PictureError(
-            f"pictures of mode {image.mode} (more than 8 bits a channel) are not read yet",
+            f"pictures with more than 8 bits a channel are not read yet (mode {image.mode})",
             "Export it with 8 bits a channel.",
         )
     try:
@@ -119,6 +125,16 @@ def is_grey(pixels: NDArray[np.uint8]) -> bool:
     return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
 
 
+def _count_bits(image: Image.Image, data: bytes) -> int:
+    """Bits a channel as stored: Pillow opens 16-bit colour as 8-bit RGB without a word."""
+    if image.format == "PNG":
+        return data[24]  # the header chunk's bit depth
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]  # Pillow's TIFF images have it
+        return int(max(bits if isinstance(bits, tuple) else (bits,)))
+    return 8
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -128,11 +144,9 @@ def _read_bytes(path: Path) -> bytes:
         raise PictureError(f"the file cannot be read: {error.strerror}", "Check its permissions.") from error
 
 
-def _to_pixels(image: object) -> NDArray[np.uint8]:
+def _to_pixels(image: Image.Image) -> NDArray[np.uint8]:
     from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"expected a Pillow image, got {type(image)}")
     if image.mode == "L":
         return np.asarray(image)
     if image.mode == "1":

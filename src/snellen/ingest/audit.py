@@ -129,6 +129,6 @@ def check_classes(samples: Sequence[Sample], classes: Sequence[str]) -> list[Iss
             code="few_patients",
             severity="warning",
             message=f"Classes with fewer than {_SMALL_CLASS} patients: {listed}. Their intervals will be wide.",
-            advice="Collect more, or merge classes.",
+            advice="Collect more patients of these classes.",
         )
     ]

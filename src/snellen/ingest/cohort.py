@@ -39,12 +39,13 @@ class _Facts:
 
 def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
-    source = read_source(request.data, request.columns)
+    source = read_source(request.data, request.columns, request.patients)
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
         )
-    grouped, rule, patient_issues = group_patients(source.samples, request.patients)
+    wish = "auto" if source.has_patients and request.patients != "none" else request.patients
+    grouped, rule, patient_issues = group_patients(source.samples, wish)
     facts = _read_facts(source.root, grouped, threads, cache)
     samples, set_aside = _join(grouped, facts)
     if not samples:

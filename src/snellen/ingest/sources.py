@@ -31,18 +31,19 @@ class Source:
     class_origin: str = ""
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
+    has_patients: bool = False
 
 
-def read_source(data: str, columns: dict[str, str]) -> Source:
+def read_source(data: str, columns: dict[str, str], patients: str = "auto") -> Source:
     """Find out what DATA is and list its samples. Raises DataError that says what was expected."""
     path = Path(data).expanduser()
     if not path.exists():
         raise DataError(f"{data} does not exist.", f"DATA is {_LAYOUTS}.")
     if path.is_dir():
-        return _read_folder(path.resolve(), columns)
+        return _read_folder(path.resolve(), columns, patients)
     suffix = path.suffix.lower()
     if suffix in TABLE_SUFFIXES:
-        return _from_table(path.resolve(), columns)
+        return _from_table(path.resolve(), columns, patients)
     if suffix == ".npz":
         samples, layout, origin, is_ordered = read_npz(path.resolve())
         return Source(path.resolve().parent, layout, samples, origin, is_ordered)
@@ -50,15 +51,15 @@ def read_source(data: str, columns: dict[str, str]) -> Source:
                     f"DATA is {_LAYOUTS}.")  # fmt: skip
 
 
-def _from_table(path: Path, columns: dict[str, str]) -> Source:
-    table = read_table(path, columns)
-    return Source(path.parent, table.layout, table.samples, table.class_origin, False, table.issues)
+def _from_table(path: Path, columns: dict[str, str], patients: str) -> Source:
+    table = read_table(path, columns, patients)
+    return Source(path.parent, table.layout, table.samples, table.class_origin, False, table.issues, table.has_patients)
 
 
-def _read_folder(folder: Path, columns: dict[str, str]) -> Source:
+def _read_folder(folder: Path, columns: dict[str, str], patients: str) -> Source:
     tables = sorted(item for item in folder.iterdir() if item.suffix.lower() in TABLE_SUFFIXES)
     if len(tables) == 1 and (columns or names_most_pictures(tables[0], len(_list_pictures(folder)))):
-        return _from_table(tables[0], columns)
+        return _from_table(tables[0], columns, patients)
     inside = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
     if _has_splits(inside):
         return _read_split_folders(folder, inside)
@@ -66,9 +67,9 @@ def _read_folder(folder: Path, columns: dict[str, str]) -> Source:
     if len(classes) >= 2:
         return _read_class_folders(folder, classes, tables)
     if len(tables) == 1:
-        return _from_table(tables[0], columns)
+        return _from_table(tables[0], columns, patients)
     if len(classes) == 1 and any(child.is_dir() for child in classes[0].iterdir()):
-        return _read_folder(classes[0], columns)
+        return _read_folder(classes[0], columns, patients)
     n_pictures = len(_list_pictures(folder))
     raise DataError(
         f"{folder} holds {n_pictures} pictures in {len(classes)} class folder(s) and {len(tables)} tables: "

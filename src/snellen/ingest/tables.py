@@ -31,6 +31,7 @@ class Table:
     layout: str
     class_origin: str
     issues: list[Issue] = field(default_factory=list)
+    has_patients: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ class _Rows:
         return [row[column] for row in self.rows]
 
 
-def read_table(path: Path, columns: dict[str, str]) -> Table:
-    """Read a CSV or TSV. Raises DataError or UsageError naming the column in question."""
+def read_table(path: Path, columns: dict[str, str], patients: str = "auto") -> Table:
+    """Read a CSV or TSV; `patients` may name the patient column. Raises DataError or UsageError naming the column."""
     table = _read_rows(path)
+    if patients in table.header:
+        columns = {**columns, "patient": patients}
     _require_columns(table, columns)
     found = _find_pictures(table, columns.get("image"))
     taken = {found.column}
@@ -57,7 +60,13 @@ def read_table(path: Path, columns: dict[str, str]) -> Table:
     samples, issues = _to_samples(table, found, label, patient, split)
     told = {"image": found.column, "label": label, "patient": patient, "split": split}
     roles = ", ".join(f"{role}={column}" for role, column in told.items() if column)
-    return Table(samples, f"table {path.name} ({roles}; pictures in {found.place})", f"column {label}", issues)
+    return Table(
+        samples,
+        f"table {path.name} ({roles}; pictures in {found.place})",
+        f"column {label}",
+        issues,
+        patient is not None,
+    )
 
 
 def names_most_pictures(path: Path, n_pictures: int) -> bool:
@@ -214,6 +223,7 @@ def _to_samples(
 ) -> tuple[list[RawSample], list[Issue]]:
     samples: list[RawSample] = []
     set_aside: dict[str, list[str]] = defaultdict(list)
+    without_patient: list[str] = []
     seen: dict[str, str] = {}
     for row in table.rows:
         name, value = row[found.column], row[label]
@@ -224,10 +234,23 @@ def _to_samples(
             continue
         seen[location] = value
         part = row[split].lower() if split else ""
+        if patient and not row[patient]:
+            without_patient.append(location)
         samples.append(
             RawSample(location, location, value, part or None, row[patient] or location if patient else None)
         )
-    return samples, [_set_aside(code, names) for code, names in set_aside.items()]
+    issues = [_set_aside(code, names) for code, names in set_aside.items()]
+    return samples, issues + ([_no_patient(str(patient), without_patient)] if without_patient else [])
+
+
+def _no_patient(column: str, names: list[str]) -> Issue:
+    return Issue(
+        code="empty_patient",
+        severity="warning",
+        message=f"{len(names)} rows have an empty {column}, such as {names[0]!r}: each counts as a patient of its own.",
+        advice="Fill in the patients: rows of one patient may now lie on both sides of a split.",
+        samples=tuple(names),
+    )
 
 
 def _reason_to_set_aside(name: str, value: str, location: str | None, found: _Found, seen: dict[str, str]) -> str:

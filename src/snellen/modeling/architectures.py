@@ -127,6 +127,11 @@ def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tup
             f"The backbone gives features of shape {tuple(feature_map.shape)}, no map with height and width.",
             "Choose a convolutional backbone such as tf_efficientnet_lite0, mobilenetv2_100 or vgg16.",
         )
+    if feature_map.shape[1] != frozen.backbone.num_features:
+        raise UsageError(
+            f"The backbone gives a map of shape {tuple(feature_map.shape)} whose channels do not come second.",
+            "Choose a convolutional backbone such as tf_efficientnet_lite0, mobilenetv2_100 or vgg16.",
+        )
     return feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]
 
 

@@ -21,7 +21,10 @@ _HINT = "`snellen recipes auto` prints every key with its meaning."
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """`asked` holds the dotted keys that the file or `--set` gave; `text` is the TOML that reproduces the recipe."""
+    """`asked` holds the dotted keys that `--set` gave, or the file with a value other than the default.
+
+    `text` is the TOML that reproduces the recipe.
+    """
 
     recipe: Recipe
     asked: frozenset[str]
@@ -61,8 +64,11 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
         content = tomllib.loads(read_recipe_text(name))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The recipe {name} is no valid TOML: {error}", _HINT) from error
+    usual = dict(_flatten(Recipe().to_dict()))
+    asked = {key for key, value in _flatten(content) if key not in usual or usual[key] != value}
     for setting in settings:
         _apply(content, setting)
+        asked.add(setting.partition("=")[0].strip())
     content.setdefault("name", Path(name).stem)
     try:
         recipe = Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
@@ -70,7 +76,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
         raise UsageError(
             f"The recipe {name} has mistakes:\n" + "\n".join(f"  • {line}" for line in _explain(error, content)), _HINT
         ) from error
-    return LoadedRecipe(recipe, frozenset(_flatten(content)), _to_toml(content))
+    return LoadedRecipe(recipe, frozenset(asked), _to_toml(content))
 
 
 def _apply(content: dict[str, Any], setting: str) -> None:
@@ -156,17 +162,17 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _flatten(content: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted keys of all values that are not `"auto"`."""
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of all values that are not `"auto"`, with the values."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flatten(value, f"{prefix}{key}.")
     elif isinstance(content, list) and content and isinstance(content[0], dict):
-        yield prefix[:-1]
+        yield prefix[:-1], content
         for index, value in enumerate(content):
             yield from _flatten(value, f"{prefix}{index}.")
     elif content != "auto":
-        yield prefix[:-1]
+        yield prefix[:-1], content
 
 
 def _to_toml(content: dict[str, Any]) -> str:

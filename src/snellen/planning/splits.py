@@ -149,6 +149,6 @@ def _require_full(cohort: Cohort, splits: Sequence[Split]) -> None:
     require_no_problems(
         problems,
         f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
-        "Collect more patients of these classes, remove or merge the classes, or, if the patients were told wrongly, "
+        "Collect more patients of these classes, remove the classes, or, if the patients were told wrongly, "
         "say how: --columns patient=NAME, --patients REGEX, or --patients none (then every number is picture-level).",
     )

@@ -46,7 +46,10 @@ class Threshold(Record):
 
 
 class TrainedOn(Record):
-    """What the model has seen. `pixel_hashes` are salted, so that they name no picture to an outsider."""
+    """What the model has seen (`pixel_hashes`: training and validation) and what is kept to test it (`test_hashes`).
+
+    Hashes are salted, so that they name no picture to an outsider.
+    """
 
     n_samples: int
     n_patients: int
@@ -54,6 +57,7 @@ class TrainedOn(Record):
     class_counts: dict[str, int]
     salt: str
     pixel_hashes: tuple[str, ...]
+    test_hashes: tuple[str, ...]
 
 
 class Manifest(Record):

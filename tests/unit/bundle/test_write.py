@@ -75,7 +75,9 @@ def test_manifest_lists_every_other_file(delivered: Delivered) -> None:
 
 
 def test_manifest_holds_the_hash_of_every_file(delivered: Delivered) -> None:
-    wrong = [name for name, digest in delivered.manifest.files.items() if compute_sha256(delivered.folder / name) != digest]
+    wrong = [
+        name for name, digest in delivered.manifest.files.items() if compute_sha256(delivered.folder / name) != digest
+    ]
     assert wrong == []
 
 
@@ -177,7 +179,12 @@ def test_baselines_are_stored_as_fitted(delivered: Delivered) -> None:
 
 def test_parity_is_written_beside_the_graph(delivered: Delivered) -> None:
     parity = Parity.model_validate_json((delivered.folder / "parity.json").read_text(encoding="utf-8"))
-    assert (parity.reference, parity.candidate, parity.n_samples, parity.is_within) == ("torch", "onnxruntime", 64, True)
+    assert (parity.reference, parity.candidate, parity.n_samples, parity.is_within) == (
+        "torch",
+        "onnxruntime",
+        64,
+        True,
+    )
 
 
 def test_parity_of_the_exported_network_is_within(delivered: Delivered) -> None:

@@ -41,6 +41,11 @@ def build_small(temperature: float = 1.0) -> Classifier:
     return Classifier(FrozenBackbone(plan), fill_head(build_head(plan.head, 96, 3)), temperature).eval()
 
 
+@pytest.fixture(scope="module")
+def vgg16() -> FrozenBackbone:
+    return FrozenBackbone(make_model(backbone="vgg16"))
+
+
 def test_unknown_backbone_names_near_ones() -> None:
     with pytest.raises(UsageError, match="mobilenetv2_100"):
         require_backbone("mobilenet_v2_100")
@@ -90,15 +95,18 @@ def test_backbone_is_built_for_inference() -> None:
     assert not any(module.training for module in build_backbone("test_resnet").modules())
 
 
-def test_vgg16_leaves_out_the_dense_layers() -> None:
+def test_vgg16_leaves_out_the_dense_layers(vgg16: FrozenBackbone) -> None:
     # 13 convolutions of Simonyan and Zisserman 2015; both dense layers would add 119.5 million
-    backbone = build_backbone("vgg16")
-    assert sum(parameter.numel() for parameter in backbone.parameters()) == 14_714_688
+    assert sum(parameter.numel() for parameter in vgg16.backbone.parameters()) == 14_714_688
 
 
-def test_vgg16_gives_map_of_its_last_pooling() -> None:
-    frozen = FrozenBackbone(make_model(backbone="vgg16"))
-    assert compute_map_shape(frozen, make_preprocess(size=32)) == (512, 1, 1)
+def test_vgg16_gives_map_of_its_last_pooling(vgg16: FrozenBackbone) -> None:
+    assert compute_map_shape(vgg16, make_preprocess(size=32)) == (512, 1, 1)
+
+
+def test_input_too_small_for_backbone_names_the_size(vgg16: FrozenBackbone) -> None:
+    with pytest.raises(UsageError, match="16×16"):
+        compute_map_shape(vgg16, make_preprocess(size=16))
 
 
 @pytest.mark.parametrize(
@@ -116,19 +124,14 @@ def test_map_shape_of_grey_input_is_that_of_colour() -> None:
 
 def test_transformer_without_map_is_refused_in_words() -> None:
     frozen = FrozenBackbone(make_model(backbone="test_vit"))
-    with pytest.raises(UsageError, match="(?s)no map with height and width.*convolutional"):
+    with pytest.raises(UsageError, match=r"(?s)no map with height and width.*convolutional"):
         compute_map_shape(frozen, make_preprocess(size=160))
 
 
 def test_backbone_with_channels_last_is_refused() -> None:
     # its map is (N, h, w, 64): taken as (N, D, h, w), the pool would average over columns and channels
-    with pytest.raises(UsageError, match="test_mambaout|channels"):
+    with pytest.raises(UsageError, match="channels"):
         compute_map_shape(FrozenBackbone(make_model(backbone="test_mambaout")), make_preprocess(size=64))
-
-
-def test_input_too_small_for_backbone_names_the_size() -> None:
-    with pytest.raises(UsageError, match="16×16"):
-        compute_map_shape(FrozenBackbone(make_model(backbone="vgg11")), make_preprocess(size=16))
 
 
 def test_normalise_is_level_minus_mean_over_std() -> None:

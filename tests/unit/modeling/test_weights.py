@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,7 +216,9 @@ def test_timm_offline_tells_every_way_out(hub: Path) -> None:
 
 
 def test_timm_offline_names_what_cannot_be_reached(hub: Path) -> None:
-    with pytest.raises(WeightsError, match=r"mobilenetv3_small_050 are not on this machine.*timm/mobilenetv3_small_050"):
+    with pytest.raises(
+        WeightsError, match=r"mobilenetv3_small_050 are not on this machine.*timm/mobilenetv3_small_050"
+    ):
         load_weights(build("mobilenetv3_small_050"), "mobilenetv3_small_050", "timm")
 
 
