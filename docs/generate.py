@@ -125,11 +125,6 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Rows carry no label. They are taken for ungraded.",
         "Nothing, unless they should be graded.",
     ),
-    "empty_patient": (
-        "warning",
-        "Rows have an empty cell in the patient column. Each is taken for a patient of its own.",
-        "Fill in the patients: until then one patient may lie on both sides of a split.",
-    ),
     "repeated_row": ("info", "Rows repeat an earlier row with the same label.", "Nothing: each picture counts once."),
     "table_not_used": (
         "info",

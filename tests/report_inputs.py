@@ -331,6 +331,7 @@ def _plan(evaluation: Evaluation) -> Plan:
             threads=2,
             stages=(
                 StagePlan(
+                    optimizer="adamw",
                     unfreeze="none",
                     epochs=30,
                     batch_size=64,

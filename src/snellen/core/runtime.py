@@ -46,4 +46,7 @@ def has_package(module: str) -> bool:
     """Whether `module` can be imported, without importing it."""
     import importlib.util
 
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
+        return False

@@ -146,6 +146,11 @@ def clear_cache(folder: Path) -> int:
     """Delete what Snellen keeps in `folder`, and nothing else. Returns the bytes freed."""
     freed = sum(measure_folder(folder).values())
     for part in CACHE_PARTS:
-        if (folder / part).exists():
-            shutil.rmtree(folder / part)
+        place = folder / part
+        if place.is_symlink():  # a part that was moved to another disk: its content is ours, the link the user's
+            place = place.resolve()
+            for item in place.iterdir() if place.is_dir() else ():
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        elif place.exists():
+            shutil.rmtree(place)
     return freed

@@ -68,14 +68,17 @@ def build_pixel_cache(
 
 
 def _open_arrays(place: Path, shape: tuple[int, ...]) -> tuple[np.memmap, np.memmap]:
+    pixels, done = place / "pixels.npy", place / "done.npy"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        pixels, done = place / "pixels.npy", place / "done.npy"
         if not (pixels.exists() and done.exists()):
             require_space(place, int(np.prod(shape)), "The pixel cache")
             np.lib.format.open_memmap(pixels, mode="w+", dtype=np.uint8, shape=shape).flush()
             np.lib.format.open_memmap(done, mode="w+", dtype=np.bool_, shape=shape[:1]).flush()
         return np.lib.format.open_memmap(pixels, mode="r+"), np.lib.format.open_memmap(done, mode="r+")
+    except ValueError:  # a build was killed while it made the files
+        done.unlink()
+        return _open_arrays(place, shape)
     except OSError as error:
         raise explain_os_error(error, place) from error
 
@@ -88,6 +91,7 @@ def _fill(
     def one(item: tuple[int, Sample]) -> int:
         row, sample = item
         try:
+            _require_unchanged(root, sample)
             array[row] = preprocess_location(root, sample.location, plan)
         except PictureError as error:
             raise PictureError(
@@ -109,6 +113,17 @@ def _fill(
                 yield finished
     finally:
         cv2.setNumThreads(before)
+
+
+def _require_unchanged(root: Path, sample: Sample) -> None:
+    if "::" in sample.location or not sample.n_bytes:
+        return
+    try:
+        n_bytes = (root / sample.location).stat().st_size
+    except OSError:
+        return  # the reader says why
+    if n_bytes != sample.n_bytes:
+        raise PictureError(f"it had {sample.n_bytes} bytes and has {n_bytes}", "")
 
 
 def _map_in_pieces(

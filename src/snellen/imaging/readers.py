@@ -11,6 +11,7 @@ import hashlib
 import io
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MAX_PIXELS = 178_000_000
 _EIGHT_BIT_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
-# MPO is what several cameras write as .jpg; a short list also keeps rarely tested decoders away from foreign files
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF")
+_FORMATS = ("JPEG", "PNG", "TIFF")  # EPS, for one, would start Ghostscript on whatever was sent
+_DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError,
+)  # fmt: skip
 _WHITE = (255, 255, 255)
 
 
@@ -72,7 +75,8 @@ def read_picture(source: Path | bytes, *, min_side_px: int | None = None) -> Pic
         raise PictureError(
             f"{width}×{height} pixels are more than the limit of {MAX_PIXELS:,}", "Scale the picture down first."
         )
-    if image.mode not in _EIGHT_BIT_MODES or _count_bits(image, data) > 8:
+    # Pillow opens colour of 16 bits as RGB and drops the lower 8
+    if image.mode not in _EIGHT_BIT_MODES or ";16" in str(image.tile):
         raise PictureError(
             f"pictures with more than 8 bits a channel are not read yet (mode {image.mode})",
             "Export it with 8 bits a channel.",
@@ -80,8 +84,10 @@ def read_picture(source: Path | bytes, *, min_side_px: int | None = None) -> Pic
     try:
         if min_side_px is not None:
             image.draft(None, (min_side_px, min_side_px))
-        upright = ImageOps.exif_transpose(image)
-        pixels = _to_pixels(upright)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF beside sound pixels
+            upright = ImageOps.exif_transpose(image)
+            pixels = _to_pixels(upright)
     except (OSError, ValueError, SyntaxError, MemoryError, EOFError) as error:
         raise PictureError(f"the picture is damaged: {error}", "Copy or export it again.") from error
     if upright.size[0] != upright.size[1] and (upright.size[0] > upright.size[1]) != (width > height):
@@ -95,19 +101,39 @@ def read_location(root: Path, location: str, *, min_side_px: int | None = None) 
         return read_picture(root / location, min_side_px=min_side_px)
     file, _, entry = location.partition("::")
     name, _, index = entry.rstrip("]").partition("[")
-    pixels = open_array(root / file, name)[int(index)]
+    array = open_array(root / file, name)
+    if not index.isdecimal() or int(index) >= len(array):
+        raise PictureError(f"{file} holds no {entry}", "It changed since it was read: start again.")
+    pixels = array[int(index)]
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
     return Picture(np.ascontiguousarray(pixels), pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes)
 
 
-@functools.lru_cache(maxsize=4)
 def open_array(path: Path, name: str) -> NDArray[np.uint8]:
     """One array of an `.npz` file, `(N, H, W)` or `(N, H, W, 3)`. Objects inside (pickles) are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            array: NDArray[np.uint8] = archive[name]
-            return array
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        found = path.stat()
+        return _load_array(path, name, found.st_size, found.st_mtime_ns)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        EOFError,
+    ) as error:
         raise PictureError(f"{path}: {name} cannot be read: {error}", "Download or export the file again.") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _load_array(path: Path, name: str, _size: int, _changed_ns: int) -> NDArray[np.uint8]:
+    # size and date are part of the key, so that a file that was written anew is read anew
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        array: NDArray[np.uint8] = archive[name]
+        return array
 
 
 def compute_pixels_sha256(pixels: NDArray[np.uint8]) -> str:
@@ -125,16 +151,6 @@ def is_grey(pixels: NDArray[np.uint8]) -> bool:
     return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
 
 
-def _count_bits(image: Image.Image, data: bytes) -> int:
-    """Bits a channel as stored: Pillow opens 16-bit colour as 8-bit RGB without a word."""
-    if image.format == "PNG":
-        return data[24]  # the header chunk's bit depth
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]  # Pillow's TIFF images have it
-        return int(max(bits if isinstance(bits, tuple) else (bits,)))
-    return 8
-
-
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -147,11 +163,12 @@ def _read_bytes(path: Path) -> bytes:
 def _to_pixels(image: Image.Image) -> NDArray[np.uint8]:
     from PIL import Image
 
-    if image.mode == "L":
+    is_opaque = "transparency" not in image.info
+    if image.mode == "L" and is_opaque:
         return np.asarray(image)
-    if image.mode == "1":
+    if image.mode == "1" and is_opaque:
         return np.asarray(image.convert("L"))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA") or not is_opaque:
         layer = image.convert("RGBA")
         background = Image.new("RGBA", layer.size, (*_WHITE, 255))
         return np.asarray(Image.alpha_composite(background, layer).convert("RGB"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,23 +31,32 @@ _PICTURE_DIMENSIONS = (3, 4)
 def read_npz(path: Path) -> tuple[list[RawSample], str, str, bool]:
     """(samples, layout, where class names come from, classes are ordered). Raises DataError."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, because np.load leaves a file open whose zip directory is damaged
+        with path.open("rb") as stream, _open_archive(stream) as archive:
             names = set(archive.files)
             splits = [split for split in ("train", "val", "test") if f"{split}_images" in names]
             _require_layout(path, names, splits)
             labels = {split: np.asarray(archive[f"{split}_labels"]) for split in splits}
             counts = {split: _check_images(path, archive, split) for split in splits}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, KeyError) as error:
         raise DataError(f"{path} is no readable .npz file: {error}", "Download or export it again.") from error
     known = next((name for name in MEDMNIST_CLASSES if path.stem.startswith(name)), None)
+    class_names = MEDMNIST_CLASSES[known] if known else ()
     samples: list[RawSample] = []
     for split in splits:
         values = _check_labels(path, split, labels[split], counts[split])
         for index, value in enumerate(values):
-            label = MEDMNIST_CLASSES[known][value] if known and value < len(MEDMNIST_CLASSES[known]) else str(value)
+            label = class_names[value] if 0 <= value < len(class_names) else str(value)
             samples.append(RawSample(f"{split}/{index:06d}", f"{path.name}::{split}_images[{index}]", label, split))
     origin = f"label names of MedMNIST's {known}, recognised by the file's name" if known else "numbers in the file"
     return samples, f"npz with {', '.join(splits)}", origin, known in _ORDERED
+
+
+def _open_archive(stream: BinaryIO) -> np.lib.npyio.NpzFile:
+    archive = np.load(stream, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("it is one array, not an archive of arrays")
+    return archive
 
 
 def _require_layout(path: Path, names: set[str], splits: list[str]) -> None:
@@ -59,6 +70,8 @@ def _require_layout(path: Path, names: set[str], splits: list[str]) -> None:
 
 def _check_images(path: Path, archive: np.lib.npyio.NpzFile, split: str) -> int:
     images = archive[f"{split}_images"]
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"{split}_images is no array")
     is_picture = images.ndim == _PICTURE_DIMENSIONS[0] or (
         images.ndim == _PICTURE_DIMENSIONS[1] and images.shape[3] in (1, 3)
     )

@@ -39,12 +39,11 @@ class _Facts:
 
 def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
-    source = read_source(request.data, request.columns, request.patients)
+    source, wish = _read_source(request)
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
         )
-    wish = "auto" if source.has_patients and request.patients != "none" else request.patients
     grouped, rule, patient_issues = group_patients(source.samples, wish)
     facts = _read_facts(source.root, grouped, threads, cache)
     samples, set_aside = _join(grouped, facts)
@@ -69,8 +68,43 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     )
 
 
+def _read_source(request: DataRequest) -> tuple[Source, str]:
+    source, wish = read_source(request.data, request.columns), request.patients
+    if wish in source.columns:  # --patients COLUMN
+        source, wish = read_source(request.data, {**request.columns, "patient": wish}), "auto"
+    nameless = [sample for sample in source.samples if not _is_text(sample.location)]
+    if nameless:
+        source.samples = [sample for sample in source.samples if _is_text(sample.location)]
+        shown = tuple(sample.name.encode("utf-8", "backslashreplace").decode() for sample in nameless)
+        source.issues.append(
+            Issue(
+                code="unreadable_name",
+                severity="warning",
+                message=f"{len(shown)} pictures have names that are no UTF-8, such as {shown[0]}: set aside.",
+                advice="Rename them, or unpack the archive again with the right encoding.",
+                samples=shown,
+            )
+        )
+    return source, wish
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _count_listed(source: Source) -> int:
-    dropped = {"missing_picture", "ambiguous_picture", "empty_label", "repeated_row", "conflicting_rows"}
+    dropped = {
+        "missing_picture",
+        "ambiguous_picture",
+        "empty_label",
+        "repeated_row",
+        "conflicting_rows",
+        "unreadable_name",
+    }
     return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in dropped)
 
 
@@ -119,7 +153,8 @@ def _read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: P
     facts = []
     for index, (sample, stamp) in enumerate(zip(samples, stamps, strict=True)):
         fact = fresh.get(index) or _Facts(*known[sample.location][1])
-        known[sample.location] = [stamp, list(fact.__dict__.values())]
+        if not fact.error:  # what could not be read is tried again: a copy may keep size and date
+            known[sample.location] = [stamp, list(fact.__dict__.values())]
         facts.append(fact)
     if fresh:
         _save_facts(store, known)

@@ -65,9 +65,15 @@ def group_patients(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSam
         return done, _describe(done, "one patient a picture, as asked", "none"), [_unknown(len(done), len(done))]
     if wish != "auto":
         return _by_pattern(samples, wish)
-    if samples and all(sample.patient for sample in samples):
-        done = list(samples)
-        return done, _describe(done, "patient column", "column"), []
+    if any(sample.patient for sample in samples):
+        # a row without patient is never inferred from its name: half the ids would be of another kind
+        empty = tuple(sample.name for sample in samples if not sample.patient)
+        done = [replace(sample, patient=sample.patient or sample.name) for sample in samples]
+        return (
+            done,
+            _describe(done, "patient column", "column"),
+            ([_unknown(len(empty), len(done), empty)] if empty else []),
+        )
     return _by_inference(samples)
 
 
@@ -81,10 +87,10 @@ def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample
     done, unmatched = [], []
     for sample in samples:
         match = pattern.search(sample.name)
-        if match is None:
+        patient = "" if match is None else match.groupdict().get("patient") or match.group(1) or ""
+        if not patient:
             unmatched.append(sample.name)
-        patient = sample.name if match is None else match.groupdict().get("patient") or match.group(1)
-        done.append(replace(sample, patient=patient))
+        done.append(replace(sample, patient=patient or sample.name))
     if len(unmatched) == len(samples):
         raise UsageError(
             f"--patients {wish!r} fits none of the {len(samples)} names, such as {samples[0].name!r}.",

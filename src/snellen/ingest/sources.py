@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from snellen.core.errors import DataError
 from snellen.imaging.readers import PICTURE_SUFFIXES
 from snellen.ingest.arrays import read_npz
 from snellen.ingest.patients import RawSample
-from snellen.ingest.tables import TABLE_SUFFIXES, names_most_pictures, read_table
+from snellen.ingest.tables import TABLE_SUFFIXES, is_hidden, names_most_pictures, read_table
 from snellen.records.cohort import Issue
 
 SPLIT_NAMES = {
@@ -31,19 +31,19 @@ class Source:
     class_origin: str = ""
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
-    has_patients: bool = False
+    columns: tuple[str, ...] = ()
 
 
-def read_source(data: str, columns: dict[str, str], patients: str = "auto") -> Source:
+def read_source(data: str, columns: dict[str, str]) -> Source:
     """Find out what DATA is and list its samples. Raises DataError that says what was expected."""
     path = Path(data).expanduser()
     if not path.exists():
         raise DataError(f"{data} does not exist.", f"DATA is {_LAYOUTS}.")
     if path.is_dir():
-        return _read_folder(path.resolve(), columns, patients)
+        return _read_folder(path.resolve(), columns)
     suffix = path.suffix.lower()
     if suffix in TABLE_SUFFIXES:
-        return _from_table(path.resolve(), columns, patients)
+        return _from_table(path.resolve(), columns)
     if suffix == ".npz":
         samples, layout, origin, is_ordered = read_npz(path.resolve())
         return Source(path.resolve().parent, layout, samples, origin, is_ordered)
@@ -51,25 +51,30 @@ def read_source(data: str, columns: dict[str, str], patients: str = "auto") -> S
                     f"DATA is {_LAYOUTS}.")  # fmt: skip
 
 
-def _from_table(path: Path, columns: dict[str, str], patients: str) -> Source:
-    table = read_table(path, columns, patients)
-    return Source(path.parent, table.layout, table.samples, table.class_origin, False, table.issues, table.has_patients)
+def _from_table(path: Path, columns: dict[str, str]) -> Source:
+    table = read_table(path, columns)
+    return Source(path.parent, table.layout, table.samples, table.class_origin, False, table.issues, table.columns)
 
 
-def _read_folder(folder: Path, columns: dict[str, str], patients: str) -> Source:
-    tables = sorted(item for item in folder.iterdir() if item.suffix.lower() in TABLE_SUFFIXES)
+def _read_folder(folder: Path, columns: dict[str, str]) -> Source:
+    visible = [item for item in folder.iterdir() if not item.name.startswith(".")]
+    tables = sorted(item for item in visible if item.suffix.lower() in TABLE_SUFFIXES)
     if len(tables) == 1 and (columns or names_most_pictures(tables[0], len(_list_pictures(folder)))):
-        return _from_table(tables[0], columns, patients)
-    inside = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+        return _from_table(tables[0], columns)
+    inside = sorted(item for item in visible if item.is_dir())
     if _has_splits(inside):
         return _read_split_folders(folder, inside)
     classes = [item for item in inside if _list_pictures(item)]
     if len(classes) >= 2:
-        return _read_class_folders(folder, classes, tables)
+        source = _read_class_folders(folder, classes, tables)
+        empty = [item.name for item in inside if item not in classes]
+        return replace(source, issues=[*source.issues, _empty_folders(empty)]) if empty else source
     if len(tables) == 1:
-        return _from_table(tables[0], columns, patients)
-    if len(classes) == 1 and any(child.is_dir() for child in classes[0].iterdir()):
-        return _read_folder(classes[0], columns, patients)
+        return _from_table(tables[0], columns)
+    if len(classes) == 1 and any(
+        child.is_dir() or child.suffix.lower() in TABLE_SUFFIXES for child in classes[0].iterdir()
+    ):
+        return _read_folder(classes[0], columns)
     n_pictures = len(_list_pictures(folder))
     raise DataError(
         f"{folder} holds {n_pictures} pictures in {len(classes)} class folder(s) and {len(tables)} tables: "
@@ -127,7 +132,17 @@ def _list_pictures(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden(path, folder) and path.is_file()
+    )
+
+
+def _empty_folders(names: list[str]) -> Issue:
+    return Issue(
+        code="folder_without_pictures",
+        severity="warning",
+        message=f"Folders without a picture that Snellen reads ({', '.join(PICTURE_SUFFIXES)}): {', '.join(names)}. "
+        "They are no classes.",
+        advice="Export their pictures as JPEG, PNG or TIFF if they belong to the data.",
     )
 
 
@@ -145,6 +160,6 @@ def sort_classes(labels: set[str]) -> tuple[str, ...]:
 
     def key(label: str) -> list[tuple[int, int, str]]:
         parts = re.split(r"(\d+)", label)
-        return [(0, int(part), "") if part.isdigit() else (1, 0, part.casefold()) for part in parts if part]
+        return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part]
 
-    return tuple(sorted(labels, key=key))
+    return tuple(sorted(labels, key=lambda label: (key(label), label)))

@@ -31,7 +31,7 @@ class Table:
     layout: str
     class_origin: str
     issues: list[Issue] = field(default_factory=list)
-    has_patients: bool = False
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,15 @@ class _Rows:
         return [row[column] for row in self.rows]
 
 
-def read_table(path: Path, columns: dict[str, str], patients: str = "auto") -> Table:
-    """Read a CSV or TSV; `patients` may name the patient column. Raises DataError or UsageError naming the column."""
+def read_table(path: Path, columns: dict[str, str]) -> Table:
+    """Read a CSV or TSV. Raises DataError or UsageError naming the column."""
     table = _read_rows(path)
-    if patients in table.header:
-        columns = {**columns, "patient": patients}
     _require_columns(table, columns)
     found = _find_pictures(table, columns.get("image"))
     taken = {found.column}
     patient = columns.get("patient") or _by_name(table, _PATIENT_NAMES, taken)
     taken |= {patient} if patient else set()
-    split = columns.get("split") or _find_split(table, taken)
+    split, split_issues = _choose_split(table, taken, columns.get("split"))
     taken |= {split} if split else set()
     label = columns.get("label") or _find_label(table, taken)
     samples, issues = _to_samples(table, found, label, patient, split)
@@ -64,8 +62,8 @@ def read_table(path: Path, columns: dict[str, str], patients: str = "auto") -> T
         samples,
         f"table {path.name} ({roles}; pictures in {found.place})",
         f"column {label}",
-        issues,
-        patient is not None,
+        [*split_issues, *issues],
+        table.header,
     )
 
 
@@ -94,6 +92,9 @@ def _read_rows(path: Path) -> _Rows:
             f"{path} has {len(rows)} rows and {len(header)} columns.",
             "A table needs a header, an image and a label column.",
         )
+    twice = [name for name, count in Counter(header).items() if name and count > 1]
+    if twice:
+        raise DataError(f"{path} has several columns called {twice[0]!r}.", "Rename all but one.")
     return _Rows(path, header, rows)
 
 
@@ -131,7 +132,7 @@ def _find_pictures(table: _Rows, asked: str | None) -> _Found:
     by_name: dict[str, list[str]] = defaultdict(list)
     folder = table.path.parent
     for path in folder.rglob("*"):
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        if path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden(path, folder) and path.is_file():
             relative = path.relative_to(folder).as_posix()
             for key in {path.name, path.stem}:
                 by_name[key].append(relative)
@@ -192,11 +193,24 @@ def _by_name(table: _Rows, names: tuple[str, ...], taken: set[str]) -> str | Non
     return next((column for column in table.header if column.lower() in names and column not in taken), None)
 
 
-def _find_split(table: _Rows, taken: set[str]) -> str | None:
-    column = _by_name(table, _SPLIT_NAMES, taken)
-    if column and {value.lower() for value in table.values(column) if value} <= _SPLIT_VALUES:
-        return column
-    return None
+def _choose_split(table: _Rows, taken: set[str], asked: str | None) -> tuple[str | None, list[Issue]]:
+    column = asked or _by_name(table, _SPLIT_NAMES, taken)
+    if column is None:
+        return None, []
+    strange = sorted({value for value in table.values(column) if value and value.lower() not in _SPLIT_VALUES})
+    if not strange:
+        return column, []
+    message = f"{table.path}: the column {column} has values that name no split: {', '.join(strange[:5])}"
+    advice = f"Splits are called {', '.join(sorted(_SPLIT_VALUES))}."
+    if asked:
+        raise DataError(f"{message}.", advice)
+    issue = Issue(code="split_not_used", severity="warning", message=f"{message}; it was not used.", advice=advice)
+    return None, [issue]
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether the file, or a folder between it and `root`, is one of those that systems and editors hide."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _find_label(table: _Rows, taken: set[str]) -> str:
@@ -223,7 +237,6 @@ def _to_samples(
 ) -> tuple[list[RawSample], list[Issue]]:
     samples: list[RawSample] = []
     set_aside: dict[str, list[str]] = defaultdict(list)
-    without_patient: list[str] = []
     seen: dict[str, str] = {}
     for row in table.rows:
         name, value = row[found.column], row[label]
@@ -234,23 +247,8 @@ def _to_samples(
             continue
         seen[location] = value
         part = row[split].lower() if split else ""
-        if patient and not row[patient]:
-            without_patient.append(location)
-        samples.append(
-            RawSample(location, location, value, part or None, row[patient] or location if patient else None)
-        )
-    issues = [_set_aside(code, names) for code, names in set_aside.items()]
-    return samples, issues + ([_no_patient(str(patient), without_patient)] if without_patient else [])
-
-
-def _no_patient(column: str, names: list[str]) -> Issue:
-    return Issue(
-        code="empty_patient",
-        severity="warning",
-        message=f"{len(names)} rows have an empty {column}, such as {names[0]!r}: each counts as a patient of its own.",
-        advice="Fill in the patients: rows of one patient may now lie on both sides of a split.",
-        samples=tuple(names),
-    )
+        samples.append(RawSample(location, location, value, part or None, (row[patient] or None) if patient else None))
+    return samples, [_set_aside(code, names) for code, names in set_aside.items()]
 
 
 def _reason_to_set_aside(name: str, value: str, location: str | None, found: _Found, seen: dict[str, str]) -> str:

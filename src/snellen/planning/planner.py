@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from snellen.core.errors import UsageError
 from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
+from snellen.modeling.weights import PACKAGES
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort
 from snellen.records.plan import (
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 _NEGATIVE = re.compile(
     r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$"
-    r"|^(?:no|non|not|normal|healthy)[ _,-]",
+    r"|^(?:no|non|not|normal|healthy)[ ,_-]",
     re.IGNORECASE,
 )
 _GRADED = re.compile(r"^(?:grade|stage|level|severity|class|score)[ _-]?\d+$", re.IGNORECASE)
@@ -81,7 +82,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     backbone = ledger.settle("model.backbone", loaded.recipe.model.backbone, _choose_backbone(machine))
     facts = read_backbone_facts(backbone)
     preprocess = _plan_preprocess(loaded, fingerprint, ledger)
-    model = _plan_model(loaded, ledger, backbone, facts, preprocess, len(data.classes))
+    model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     wish = loaded.recipe.imbalance.method
     imbalance = ImbalancePlan(method=ledger.settle("imbalance.method", wish, _choose_imbalance(fingerprint)))
@@ -247,29 +248,38 @@ def _plan_model(
     ledger: _Ledger,
     backbone: str,
     facts: BackboneFacts,
+    machine: Machine,
     preprocess: PreprocessPlan,
     n_classes: int,
 ) -> ModelPlan:
     wish = loaded.recipe.model
-    weights = ledger.settle(
-        "model.weights", wish.weights, ("auto", "rule", "an installed package first, then timm's own download")
-    )
+    weights = ledger.settle("model.weights", wish.weights, _choose_weights(backbone, machine))
     default_head = (GlobalAvgPool(), BatchNorm())
     head = ledger.settle(
         "model.head",
         wish.head,
         (default_head, "fixed", "a regularised linear classifier: few patients rarely pay for more"),
     )
+    arguments: dict[str, bool | int | float | str] = {}
+    arguments = ledger.settle(
+        "model.backbone_args", wish.backbone_args, (arguments, "fixed", "the network as timm builds it")
+    )
     mean, std = _choose_normalisation(preprocess.normalize, facts)
     return ModelPlan(
         backbone=backbone,
-        backbone_args=wish.backbone_args,
+        backbone_args=arguments,
         weights=weights,
         mean=mean,
         std=std,
         head=head,
         n_classes=n_classes,
     )
+
+
+def _choose_weights(backbone: str, machine: Machine) -> tuple[str, How, str]:
+    if machine.has_offline_weights and backbone in PACKAGES:
+        return "package", "measured", f"a package with weights of {backbone} is installed"
+    return "timm", "rule", "no installed package carries its weights, so timm downloads them"
 
 
 def _choose_normalisation(normalize: Normalize, facts: BackboneFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from pydantic import BaseModel, ValidationError
 from snellen.core.errors import UsageError
 from snellen.records.recipe import Recipe
 
+_TEXT_KEYS = ("name", "description", "data.positive", "model.backbone", "model.weights")
 _HINT = "`snellen recipes auto` prints every key with its meaning."
 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """`asked` holds the dotted keys that `--set` gave, or the file with a value other than the default.
+    """`asked` holds the dotted keys whose value differs from the default.
 
     `text` is the TOML that reproduces the recipe.
     """
@@ -49,7 +51,7 @@ def read_recipe_text(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_file():
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"The recipe {path} cannot be read: {error}", "A recipe is TOML in UTF-8.") from error
     known = list(list_recipes())
@@ -64,11 +66,9 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
         content = tomllib.loads(read_recipe_text(name))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The recipe {name} is no valid TOML: {error}", _HINT) from error
-    usual = dict(_flatten(Recipe().to_dict()))
-    asked = {key for key, value in _flatten(content) if key not in usual or usual[key] != value}
     for setting in settings:
         _apply(content, setting)
-        asked.add(setting.partition("=")[0].strip())
+    content = json.loads(json.dumps(content, default=str))  # dates become text
     content.setdefault("name", Path(name).stem)
     try:
         recipe = Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
@@ -76,7 +76,13 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
         raise UsageError(
             f"The recipe {name} has mistakes:\n" + "\n".join(f"  • {line}" for line in _explain(error, content)), _HINT
         ) from error
-    return LoadedRecipe(recipe, frozenset(asked), _to_toml(content))
+    return LoadedRecipe(recipe, _find_asked(content), _to_toml(content))
+
+
+def _find_asked(content: dict[str, Any]) -> frozenset[str]:
+    """Keys whose value differs from the default: shipped recipes spell out defaults that nobody asked for."""
+    defaults = dict(_flatten(Recipe().to_dict()))
+    return frozenset(key for key, value in _flatten(content) if key not in defaults or defaults[key] != value)
 
 
 def _apply(content: dict[str, Any], setting: str) -> None:
@@ -86,14 +92,17 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     parts = key.strip().split(".")
     place: Any = content
     for position, part in enumerate(parts[:-1]):
-        is_list_next = parts[position + 1].isdigit()
+        is_list_next = parts[position + 1].isdecimal()
         place = _step(place, part, [] if is_list_next else {}, setting)
-    _put(place, parts[-1], _parse(text.strip()), setting)
+    value = _parse(text.strip())
+    if key.strip() in _TEXT_KEYS and not isinstance(value, str):
+        value = text.strip()  # a class may be called 1
+    _put(place, parts[-1], value, setting)
 
 
 def _step(place: Any, part: str, empty: Any, setting: str) -> Any:
     if isinstance(place, list):
-        if not part.isdigit() or int(part) > len(place):
+        if not part.isdecimal() or int(part) > len(place):
             raise UsageError(f"--set {setting}: {part!r} is no place in a list of {len(place)}.", _HINT)
         if int(part) == len(place):
             place.append(empty)
@@ -106,7 +115,7 @@ def _step(place: Any, part: str, empty: Any, setting: str) -> Any:
 def _put(place: Any, part: str, value: Any, setting: str) -> None:
     if isinstance(place, dict):
         place[part] = value
-    elif isinstance(place, list) and part.isdigit() and int(part) <= len(place):
+    elif isinstance(place, list) and part.isdecimal() and int(part) <= len(place):
         place[int(part) : int(part) + 1] = [value]
     else:
         raise UsageError(f"--set {setting}: there is no such place.", _HINT)
@@ -129,7 +138,9 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> list[str]:
         else:
             message = f"{item['msg']} (given: {json.dumps(item['input'], default=str)[:60]})"
         lines.setdefault(key, []).append(message)
-    return [f"{key}: {' or '.join(dict.fromkeys(messages))}" for key, messages in lines.items()]
+    # a list whose items have mistakes counts for pydantic as too short as well
+    inner = [key for key in lines if not any(other.startswith(f"{key}.") for other in lines)]
+    return [f"{key}: {' or '.join(dict.fromkeys(lines[key]))}" for key in inner]
 
 
 def _locate(location: Sequence[str | int], content: Any) -> str:
@@ -163,7 +174,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys of all values that are not `"auto"`, with the values."""
+    """Dotted keys and values of all that are not `"auto"`."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flatten(value, f"{prefix}{key}.")
@@ -179,19 +190,22 @@ def _to_toml(content: dict[str, Any]) -> str:
     """The recipe as TOML: JSON's scalars and arrays are TOML's too; inline tables keep lists of layers short."""
     lines: list[str] = []
 
+    def name(key: str) -> str:
+        return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else value(key)
+
     def value(item: Any) -> str:
         if isinstance(item, dict):
             return "{ " + ", ".join(f"{json.dumps(key)} = {value(inner)}" for key, inner in item.items()) + " }"
         if isinstance(item, list):
             return "[" + ", ".join(value(inner) for inner in item) + "]"
-        return json.dumps(item, ensure_ascii=False)
+        return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007f")
 
     def table(items: dict[str, Any], path: str) -> None:
-        lines.extend(f"{key} = {value(item)}" for key, item in items.items() if not isinstance(item, dict))
+        lines.extend(f"{name(key)} = {value(item)}" for key, item in items.items() if not isinstance(item, dict))
         for key, item in items.items():
             if isinstance(item, dict):
-                lines.extend(["", f"[{path}{key}]"])
-                table(item, f"{path}{key}.")
+                lines.extend(["", f"[{path}{name(key)}]"])
+                table(item, f"{path}{name(key)}.")
 
     table(content, "")
     return "\n".join(lines) + "\n"
