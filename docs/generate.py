@@ -125,6 +125,21 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Rows carry no label. They are taken for ungraded.",
         "Nothing, unless they should be graded.",
     ),
+    "split_not_used": (
+        "warning",
+        "A column looks like splits, but some of its values are none. The column was not used.",
+        "Correct the values to train, val and test, or tell the column with `--columns split=NAME`.",
+    ),
+    "unreadable_name": (
+        "warning",
+        "Names of pictures that are no UTF-8. They were set aside.",
+        "Rename them, or unpack the archive again with the right encoding.",
+    ),
+    "folder_without_pictures": (
+        "warning",
+        "Folders beside the class folders hold no picture that Snellen reads. They are no classes.",
+        "Export their pictures as JPEG, PNG or TIFF if they belong to the data.",
+    ),
     "repeated_row": ("info", "Rows repeat an earlier row with the same label.", "Nothing: each picture counts once."),
     "table_not_used": (
         "info",

@@ -48,6 +48,7 @@ SIZE = 64
 CLASSES = ("healthy", "sick")
 PATIENTS = PatientRule(rule="patient column", origin="column", n=40)
 NO_WEIGHTS = WeightsRecord(source="none", origin="random", licence="none", sha256=None, n_parameters=372_688)
+HELD_OUT = tuple(make_sample(f"held-out-{row}.png", CLASSES[row % 2]) for row in range(6))
 CALIBRATED = Calibration(method="temperature", temperature=1.5, fitted_on="val", n=40)
 DEFAULT_POINT = Threshold(name="balanced", rule="youden", threshold=0.5, chosen_on="val", is_default=True)
 
@@ -210,6 +211,7 @@ def deliver_bundle(folder: Path) -> Delivered:
         val_embedding=features[120:],
         baselines=dict(fit_baselines(features[:120], labels[:120], 2).__dict__),
         trained_on=tuple(samples),
+        held_out=(),
         patients=PATIENTS,
     )
     session = write_graph(model, run / "bundle")
@@ -296,6 +298,7 @@ def deliver_plain_bundle(
         "val_embedding": embedding[60:],
         "baselines": dict(fit_baselines(embedding[:60], labels[:60], n).__dict__),
         "trained_on": tuple(make_sample(f"{row}.png", classes[label]) for row, label in enumerate(labels)),
+        "held_out": (),
         "patients": PATIENTS,
     }
     model = TrainedModel(**{**plain, **changes})

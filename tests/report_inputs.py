@@ -442,6 +442,7 @@ def _manifest(evaluation: Evaluation, counts: dict[str, int]) -> Manifest:
             class_counts=counts,
             salt="00",
             pixel_hashes=(),
+            test_hashes=(),
         ),
         plan_sha256="1" * 64,
         intended_use="Research on pictures like those of the training data.",

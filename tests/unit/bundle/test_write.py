@@ -23,9 +23,11 @@ from models import (
     write_plain_graph,
 )
 from pictures import make_sample
-from snellen.bundle.write import compute_parity, compute_salted_hash, finish_bundle, require_parity
+from snellen.bundle.write import compute_parity, finish_bundle, require_parity
 from snellen.core.errors import ParityError
 from snellen.core.storage import compute_sha256
+from snellen.inference.known import find_trained_on
+from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
 from snellen.inference.session import GraphSession
 from snellen.modeling.architectures import Classifier
@@ -116,26 +118,44 @@ def test_plan_hash_changes_with_the_plan(tmp_path: Path) -> None:
     assert one.plan_sha256 != other.plan_sha256
 
 
-def test_manifest_finds_a_training_picture_again(delivered: Delivered) -> None:
-    seen = delivered.manifest.trained_on
-    found = [compute_salted_hash(seen.salt, sample.pixels_sha256) for sample in delivered.model.trained_on]
-    assert set(found) == set(seen.pixel_hashes)
+def test_manifest_finds_every_training_picture_again(delivered: Delivered) -> None:
+    seen = delivered.model.trained_on
+    assert find_trained_on(delivered.manifest, seen) == {sample.name for sample in seen}
+
+
+def test_manifest_finds_every_picture_of_its_own_test_again(delivered: Delivered) -> None:
+    kept = delivered.model.held_out
+    assert find_own_test(delivered.manifest, kept) == {sample.name for sample in kept}
+
+
+def test_manifest_knows_a_renamed_training_picture_by_its_pixels(delivered: Delivered) -> None:
+    renamed = delivered.model.trained_on[0].model_copy(update={"name": "renamed.png"})
+    assert find_trained_on(delivered.manifest, [renamed]) == {"renamed.png"}
+
+
+def test_manifest_does_not_take_test_for_training(delivered: Delivered) -> None:
+    assert find_trained_on(delivered.manifest, delivered.model.held_out) == set()
+
+
+def test_manifest_does_not_take_training_for_test(delivered: Delivered) -> None:
+    assert find_own_test(delivered.manifest, delivered.model.trained_on) == set()
 
 
 def test_manifest_does_not_know_another_picture(delivered: Delivered) -> None:
-    seen = delivered.manifest.trained_on
-    other = make_sample("never seen.png", "sick").pixels_sha256
-    assert compute_salted_hash(seen.salt, other) not in seen.pixel_hashes
+    other = [make_sample("never seen.png", "sick")]
+    assert find_trained_on(delivered.manifest, other) | find_own_test(delivered.manifest, other) == set()
 
 
 def test_manifest_keeps_no_plain_hash_of_a_picture(delivered: Delivered) -> None:
     text = (delivered.folder / "manifest.json").read_text(encoding="utf-8")
-    assert [s.name for s in delivered.model.trained_on if s.pixels_sha256[:16] in text] == []
+    samples = (*delivered.model.trained_on, *delivered.model.held_out)
+    assert [s.name for s in samples if s.pixels_sha256[:16] in text] == []
 
 
 def test_manifest_keeps_no_name_of_a_picture(delivered: Delivered) -> None:
     text = (delivered.folder / "manifest.json").read_text(encoding="utf-8")
-    assert [s.name for s in delivered.model.trained_on if f'"{s.name}"' in text or f'"{s.patient}"' in text] == []
+    samples = (*delivered.model.trained_on, *delivered.model.held_out)
+    assert [s.name for s in samples if f'"{s.name}"' in text or f'"{s.patient}"' in text] == []
 
 
 def test_two_bundles_of_the_same_pictures_share_no_hash(tmp_path: Path) -> None:

@@ -91,13 +91,18 @@ def test_write_atomic_below_file_raises_storage_error(tmp_path: Path) -> None:
         write_atomic(tmp_path / "file" / "plan.json", "x")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@needs_posix
 def test_write_atomic_without_permission_raises_storage_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)  # root may write anywhere: for a moment be nobody
     try:
         with pytest.raises(StorageError, match="Permission"):
             write_atomic(tmp_path / "plan.json", "x")
     finally:
+        if is_root:
+            os.seteuid(0)
         tmp_path.chmod(0o700)
 
 

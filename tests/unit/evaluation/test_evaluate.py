@@ -60,9 +60,14 @@ def ask(**changes: Any) -> Question:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    """A bundle of three classes."""
+    """A bundle of three classes, of which half the training pictures showed the second."""
     folder: Path = tmp_path_factory.mktemp("three")
-    deliver_plain_bundle(folder, CLASSES, calibration=CALIBRATED)
+    baselines = {
+        "prior": np.array([0.2, 0.5, 0.3], np.float32),
+        "weight": np.diag([3.0, 2.0, 4.0]).astype(np.float32),
+        "bias": np.array([0.1, 0.6, -0.4], np.float32),
+    }
+    deliver_plain_bundle(folder, CLASSES, calibration=CALIBRATED, baselines=baselines)
     return load_bundle(folder, threads=1)
 
 
@@ -165,9 +170,15 @@ def test_majority_class_has_an_auc_of_one_half(evaluated: Evaluation) -> None:
 
 
 def test_majority_class_calls_every_picture_the_commonest_of_training(three: Predictor) -> None:
-    # training had as many of each: the first is called, a third of 60 pictures show it
-    found = evaluate(three, make_scored(), ask()).baselines["majority_class"]
-    assert found["accuracy"].value == pytest.approx(1 / 3)
+    scored = keep(make_scored(), np.flatnonzero(make_scored().labels != 0))
+    # "normal" was the commonest of training: half of the pictures left show it
+    assert evaluate(three, scored, ask()).baselines["majority_class"]["accuracy"].value == 0.5
+
+
+def test_majority_class_is_as_sure_as_training_was(three: Predictor) -> None:
+    scored = keep(make_scored(), np.flatnonzero(make_scored().labels == 2))
+    found = evaluate(three, scored, ask()).baselines["majority_class"]["log_loss"].value
+    assert found == pytest.approx(-np.log(0.3), rel=1e-6)  # the share is stored as float32
 
 
 def test_linear_probe_is_scored_on_the_embedding(three: Predictor) -> None:

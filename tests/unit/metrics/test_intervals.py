@@ -90,9 +90,7 @@ def test_the_same_seed_gives_the_same_numbers(cohort):
     labels, probs, patients = cohort
     first = compute_estimates(labels, probs, patients, settings=SETTINGS)
     again = compute_estimates(labels, probs, patients, settings=SETTINGS)
-    other = compute_estimates(
-        labels, probs, patients, settings=Intervals(n_resamples=400, unit="patient", seed=12)
-    )
+    other = compute_estimates(labels, probs, patients, settings=Intervals(n_resamples=400, unit="patient", seed=12))
     assert first == again
     assert first != other
 
@@ -109,9 +107,7 @@ def test_chunks_do_not_change_the_intervals(cohort, monkeypatch):
 def test_copies_of_a_patients_pictures_do_not_narrow_the_interval(cohort):
     labels, probs, patients = cohort
     once = compute_estimates(labels, probs, patients, settings=SETTINGS)
-    copied = compute_estimates(
-        np.tile(labels, 4), np.tile(probs, (4, 1)), np.tile(patients, 4), settings=SETTINGS
-    )
+    copied = compute_estimates(np.tile(labels, 4), np.tile(probs, (4, 1)), np.tile(patients, 4), settings=SETTINGS)
     for name in ("accuracy", "auc", "f1", "log_loss"):
         assert copied[name].low == pytest.approx(once[name].low)
         assert copied[name].high == pytest.approx(once[name].high)
@@ -121,9 +117,9 @@ def test_copies_narrow_the_interval_where_the_unit_is_the_picture(cohort):
     labels, probs, patients = cohort
     by_picture = Intervals(n_resamples=400, unit="picture", seed=11)
     once = compute_estimates(labels, probs, patients, settings=by_picture)["accuracy"]
-    copied = compute_estimates(
-        np.tile(labels, 4), np.tile(probs, (4, 1)), np.tile(patients, 4), settings=by_picture
-    )["accuracy"]
+    copied = compute_estimates(np.tile(labels, 4), np.tile(probs, (4, 1)), np.tile(patients, 4), settings=by_picture)[
+        "accuracy"
+    ]
     # Four times the units: half the width, give or take the noise of 400 resamples.
     assert (copied.high - copied.low) / (once.high - once.low) == pytest.approx(0.5, abs=0.12)
 
@@ -173,9 +169,7 @@ def test_a_single_patient_has_no_bootstrap_interval():
 
 
 def test_a_score_that_is_undefined_has_no_value():
-    found = compute_estimates(
-        np.zeros(4, dtype=int), np.eye(2)[[0, 0, 0, 1]], list("abcd"), settings=SETTINGS
-    )
+    found = compute_estimates(np.zeros(4, dtype=int), np.eye(2)[[0, 0, 0, 1]], list("abcd"), settings=SETTINGS)
     assert (found["auc"].value, found["auc"].low, found["auc"].method) == (None, None, "none")
 
 
@@ -194,9 +188,7 @@ def test_resamples_without_a_value_are_left_out_unless_they_are_the_majority():
 
 def test_per_class_estimates_name_classes_and_count_patients(cohort):
     labels, probs, patients = cohort
-    found = compute_per_class_estimates(
-        labels, probs, patients, classes=["none", "mild", "severe"], settings=SETTINGS
-    )
+    found = compute_per_class_estimates(labels, probs, patients, classes=["none", "mild", "severe"], settings=SETTINGS)
     assert list(found) == ["none", "mild", "severe"]
     for c, entry in enumerate(found.values()):
         assert entry.n == (labels == c).sum() == 2 * entry.n_patients
@@ -207,9 +199,7 @@ def test_per_class_estimates_name_classes_and_count_patients(cohort):
 
 def test_per_class_proportions_of_one_have_wilson_intervals_over_their_patients(cohort):
     labels, _, patients = cohort
-    found = compute_per_class_estimates(
-        labels, np.eye(3)[labels], patients, classes=["a", "b", "c"], settings=SETTINGS
-    )
+    found = compute_per_class_estimates(labels, np.eye(3)[labels], patients, classes=["a", "b", "c"], settings=SETTINGS)
     for entry in found.values():
         n = entry.n_patients
         assert entry.recall.low == pytest.approx(n / (n + Z**2))

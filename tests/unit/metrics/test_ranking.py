@@ -26,9 +26,7 @@ def binary(request):
 def test_roc_agrees_with_scikit_learn(binary, drop_intermediate):
     labels, scores = binary
     found = compute_roc(labels, scores, drop_intermediate=drop_intermediate)
-    for mine, theirs in zip(
-        found, roc_curve(labels, scores, drop_intermediate=drop_intermediate), strict=True
-    ):
+    for mine, theirs in zip(found, roc_curve(labels, scores, drop_intermediate=drop_intermediate), strict=True):
         assert mine == pytest.approx(theirs)
 
 

@@ -43,9 +43,7 @@ def _expected(labels, probs, weights, name):
         "recall_weighted": lambda: oracle.recall_score(y, decided, **weighted),
         "mcc": lambda: oracle.matthews_corrcoef(y, decided, sample_weight=w),
         "log_loss": lambda: oracle.log_loss(y, p, labels=classes, sample_weight=w),
-        "brier": lambda: oracle.brier_score_loss(
-            y, p[:, 1] if is_binary else p, sample_weight=w, labels=classes
-        ),
+        "brier": lambda: oracle.brier_score_loss(y, p[:, 1] if is_binary else p, sample_weight=w, labels=classes),
         "auc": lambda: (
             oracle.roc_auc_score(y, p[:, 1], sample_weight=w)
             if is_binary
@@ -201,9 +199,7 @@ def test_per_class_scores_agree_with_scikit_learn():
         for c in range(4):
             specificity = oracle.recall_score(labels != c, decided != c, sample_weight=w)
             assert found["specificity"][row, c] == close(specificity)
-            assert found["auc"][row, c] == close(
-                oracle.roc_auc_score(labels == c, probs[:, c], sample_weight=w)
-            )
+            assert found["auc"][row, c] == close(oracle.roc_auc_score(labels == c, probs[:, c], sample_weight=w))
 
 
 def test_per_class_scores_without_cases_are_nan():

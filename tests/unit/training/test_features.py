@@ -143,11 +143,13 @@ def test_other_pixels_are_not_taken_for_these(store: FeatureStore) -> None:
 
 
 def test_other_graph_is_not_taken_for_this(store: FeatureStore, tmp_path: Path) -> None:
-    store.compute(ALL, views=0)
-    plain = write_plain_graph(tmp_path / "plain.onnx", np.ones((3, 2), np.float32), np.zeros(2, np.float32))
-    found = replace(store, graph=plain).compute(ALL, views=0)[0]
-    # the plain graph's embedding is the mean colour; float32 sums of 256 levels
-    np.testing.assert_allclose(found, store.pixels.pixels.mean((1, 2)) / 255, rtol=1e-5)
+    # of equal width, so that nothing but the values tells them apart
+    weight, bias = np.ones((3, 2), np.float32), np.zeros(2, np.float32)
+    for name, full in (("one", 255.0), ("other", 510.0)):
+        graph = write_plain_graph(tmp_path / f"{name}.onnx", weight, bias, full=full)
+        found = replace(store, graph=graph).compute(ALL, views=0)[0]
+    # the plain graph's embedding is the mean colour over `full`; float32 sums of 256 levels
+    np.testing.assert_allclose(found, store.pixels.pixels.mean((1, 2)) / 510, rtol=1e-5)
 
 
 def test_features_that_are_no_numbers_are_refused(store: FeatureStore, tmp_path: Path) -> None:
