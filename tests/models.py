@@ -211,7 +211,7 @@ def deliver_bundle(folder: Path) -> Delivered:
         val_embedding=features[120:],
         baselines=dict(fit_baselines(features[:120], labels[:120], 2).__dict__),
         trained_on=tuple(samples),
-        held_out=(),
+        held_out=HELD_OUT,
         patients=PATIENTS,
     )
     session = write_graph(model, run / "bundle")

@@ -26,7 +26,6 @@ from pictures import make_sample
 from snellen.bundle.write import compute_parity, finish_bundle, require_parity
 from snellen.core.errors import ParityError
 from snellen.core.storage import compute_sha256
-from snellen.inference.known import find_trained_on
 from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
 from snellen.inference.session import GraphSession

@@ -69,7 +69,7 @@ def test_rules_that_need_both_sides_say_so():
 
 
 def test_labels_other_than_zero_and_one_are_refused():
-    with pytest.raises(DataError, match="0 .negative. or 1"):
+    with pytest.raises(DataError, match=r"0 .negative. or 1"):
         choose_threshold(np.array([1, 2]), np.array([0.1, 0.2]), "youden")
 
 
