@@ -39,7 +39,7 @@ from snellen.training.features import FeatureStore
 from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
-_GRAPH_VERSION = "graph-1"
+_GRAPH_VERSION = "graph-2"
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,7 @@ def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
             _GRAPH_VERSION,
             compute_state_sha256(frozen),
             plan.model.backbone,
+            repr(sorted(plan.model.backbone_args.items())),
             repr(plan.model.mean),
             repr(plan.model.std),
             repr(shape),

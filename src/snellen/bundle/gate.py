@@ -12,6 +12,7 @@ from snellen.inference.gate import GATE_FILE, Gate
 FALSE_REFUSALS = 0.01
 _COMPONENTS = 64
 _MARGIN = 1.15
+_RELATIVE_FLOOR = 1e-6
 
 
 def fit_gate(train: NDArray[np.float32], val: NDArray[np.float32]) -> Gate:
@@ -26,10 +27,13 @@ def fit_gate(train: NDArray[np.float32], val: NDArray[np.float32]) -> Gate:
     # the covariance's eigenvectors, D×D at most 4096: exact, and the same on every call
     values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(train) - 1))
     order = np.argsort(values)[::-1][:n_components]
+    # directions in which training never varies are left to what lies outside: their rounding is no measure
+    floor = max(_RELATIVE_FLOOR * float(values.max()), 1e-12)
+    order = order[: max(1, int((values[order] > floor).sum()))]
     components = vectors[:, order]
     inside = centred @ components
     outside = np.sqrt(np.maximum((centred**2).sum(1) - (inside**2).sum(1), 0))
-    scale = np.concatenate([np.sqrt(np.maximum(values[order], 1e-12)), [np.sqrt((outside**2).mean()) + 1e-12]])
+    scale = np.sqrt(np.maximum([*values[order], (outside**2).mean()], floor))
     gate = Gate(mean.astype(np.float32), components.astype(np.float32), scale.astype(np.float32), np.inf)
     distances = gate.compute_distances(val if len(val) else train)
     limit = float(np.quantile(distances, 1 - FALSE_REFUSALS)) * _MARGIN

@@ -79,7 +79,7 @@ def compute_parity(classifier: Classifier, session: GraphSession, pixels: NDArra
     found = session.run(used, ("probabilities", "logits"))
     probability = float(np.abs(reference[0] - found["probabilities"]).max())
     logit = float(np.abs(reference[1] - found["logits"]).max() / max(1.0, float(np.abs(reference[1]).max())))
-    is_finite = bool(np.isfinite(found["logits"]).all())
+    is_finite = bool(np.isfinite([probability, logit]).all())
     return Parity(
         reference="torch",
         candidate="onnxruntime",

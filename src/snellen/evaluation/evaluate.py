@@ -82,6 +82,8 @@ def score_samples(predictor: Predictor, samples: Sequence[Sample], pixels: Pixel
             f"The data have classes that the bundle does not know: {', '.join(unknown)}.",
             f"Its classes are {', '.join(classes)}: rename or leave out the others.",
         )
+    if not samples:
+        raise DataError("There is no picture to score.", "Check the split: it holds no readable picture.")
     rows = pixels.select(samples)
     parts = []
     steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]

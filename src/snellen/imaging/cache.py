@@ -15,14 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.array_store import open_array_store
 from snellen.core.errors import PictureError
 from snellen.core.progress import follow
-from snellen.core.storage import compute_digest, explain_os_error, hold_lock, require_space
+from snellen.core.storage import compute_digest, hold_lock
 from snellen.imaging.preprocess import preprocess_location
 from snellen.records.cohort import Sample
 from snellen.records.plan import PreprocessPlan
 
-CACHE_VERSION = "pixels-1"
+CACHE_VERSION = "pixels-2"
 _CHUNK = 256
 
 
@@ -55,32 +56,16 @@ def build_pixel_cache(
     place = folder / "pixels" / key[:24]
     shape = (len(hashes), plan.size, plan.size, plan.channels)
     with hold_lock(folder / "locks" / f"{key[:24]}.lock"):
-        array, done = _open_arrays(place, shape)
-        missing = [row for row in range(len(hashes)) if not done[row]]
+        store = open_array_store(place, shape, np.uint8, "The pixel cache")
+        missing = [row for row in range(len(hashes)) if not store.done[row]]
         if missing:
             work = [(row, distinct[hashes[row]]) for row in missing]
-            for chunk in _fill(work, root, plan, array, threads):
-                array.flush()
-                done[chunk] = True
-                done.flush()
-    readable = np.load(place / "pixels.npy", mmap_mode="r")
+            for chunk in _fill(work, root, plan, store.values, threads):
+                store.done[chunk] = True
+            store.settle()
+    readable = np.array(store.values, copy=False)
+    readable.flags.writeable = False
     return PixelCache(readable, tuple(hashes), key, place)
-
-
-def _open_arrays(place: Path, shape: tuple[int, ...]) -> tuple[np.memmap, np.memmap]:
-    pixels, done = place / "pixels.npy", place / "done.npy"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        if not (pixels.exists() and done.exists()):
-            require_space(place, int(np.prod(shape)), "The pixel cache")
-            np.lib.format.open_memmap(pixels, mode="w+", dtype=np.uint8, shape=shape).flush()
-            np.lib.format.open_memmap(done, mode="w+", dtype=np.bool_, shape=shape[:1]).flush()
-        return np.lib.format.open_memmap(pixels, mode="r+"), np.lib.format.open_memmap(done, mode="r+")
-    except ValueError:  # a build was killed while it made the files
-        done.unlink()
-        return _open_arrays(place, shape)
-    except OSError as error:
-        raise explain_os_error(error, place) from error
 
 
 def _fill(

@@ -6,6 +6,7 @@ what lies outside them added as one more component; Ren et al. 2021 show why bot
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class Gate:
 def load_gate(folder: Path) -> Gate:
     """Raises BundleError where the file does not hold a gate."""
     try:
-        with np.load(folder / GATE_FILE, allow_pickle=False) as stored:
+        # opened here: NumPy leaves the file open where the archive is damaged
+        with (folder / GATE_FILE).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return Gate(stored["mean"], stored["components"], stored["scale"], float(stored["limit"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{folder / GATE_FILE} cannot be read: {error}", "Get the bundle again.") from error

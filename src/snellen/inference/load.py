@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from snellen.core.errors import BundleError
+from snellen.core.errors import BundleError, StorageError
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, read_json
 from snellen.inference.gate import GATE_FILE, load_gate
@@ -27,6 +27,11 @@ def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
     session = GraphSession(folder / MODEL_FILE, threads=threads or count_threads())
     if session.input_name != INPUT or not set(OUTPUTS) <= set(session.outputs):
         raise BundleError(f"{folder / MODEL_FILE} has other inputs or outputs than a bundle.", "Get the bundle again.")
+    if session.n_classes not in (None, len(manifest.classes)):
+        raise BundleError(
+            f"{folder / MODEL_FILE} knows {session.n_classes} classes, the manifest {len(manifest.classes)}.",
+            "Get the bundle again.",
+        )
     gate = load_gate(folder) if GATE_FILE in manifest.files else None
     return Predictor(OpenedBundle(manifest, folder, compute_sha256(folder / MANIFEST_FILE)), session, gate)
 
@@ -43,7 +48,10 @@ def find_bundle(path: Path) -> Path:
 
 def read_manifest(folder: Path) -> Manifest:
     """The validated manifest of a bundle."""
-    content = read_json(folder / MANIFEST_FILE)
+    try:
+        content = read_json(folder / MANIFEST_FILE)
+    except StorageError as error:
+        raise BundleError(error.message, "The manifest is damaged: get the bundle again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != MANIFEST_SCHEMA:
         raise BundleError(
@@ -86,6 +94,8 @@ def check_vectors(predictor: Predictor) -> float:
     Raises BundleError where the preprocessing of a vector gives other pixels than it gave there.
     """
     folder = predictor.folder / "vectors"
+    if "vectors/expected.npz" not in predictor.manifest.files:
+        raise BundleError(f"The bundle {predictor.folder} holds no vectors.", "Get the bundle again from the run.")
     with np.load(folder / "expected.npz", allow_pickle=False) as expected:
         names = [str(name) for name in expected["names"]]
         pixels, probabilities = expected["pixels"], expected["probabilities"]

@@ -73,7 +73,8 @@ class Predictor:
         """`(N, D)` → `(N,)`: whether the gate finds the picture unlike those trained on; never, without a gate."""
         if self._gate is None:
             return np.zeros(len(embedding), np.bool_)
-        return np.asarray(self._gate.compute_distances(embedding) > self._gate.limit)
+        # turned round, so that a distance which is no number is foreign too
+        return ~(self._gate.compute_distances(embedding) <= self._gate.limit)
 
     def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
         """One picture (path, encoded bytes, or uint8 `(H, W)` / `(H, W, 3)` RGB) → uint8 `(height, width, channels)`.

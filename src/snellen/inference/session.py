@@ -31,6 +31,8 @@ class GraphSession:
         self.input_name = self._session.get_inputs()[0].name
         self.input_shape = tuple(self._session.get_inputs()[0].shape)
         self.outputs = tuple(output.name for output in self._session.get_outputs())
+        widths = {output.name: output.shape[-1] for output in self._session.get_outputs() if output.shape}
+        self.n_classes = widths.get("probabilities")
 
     def run(self, pixels: NDArray[np.uint8], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """`pixels` is `(N, H, W, C)` uint8 with any N; each output is float32 with N rows."""

@@ -30,7 +30,10 @@ class BackboneFacts:
 def read_backbone_facts(name: str) -> BackboneFacts:
     """Raises UsageError for a name that timm does not have."""
     require_backbone(name)
-    config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    try:
+        config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        raise UsageError(f'model.backbone = "{name}": {error}', "Leave out what follows the dot.") from error
     if config is None:
         return BackboneFacts((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, "", "unknown")
     return BackboneFacts(
@@ -56,8 +59,10 @@ def build_backbone(name: str, arguments: dict[str, Any] | None = None) -> nn.Mod
     require_backbone(name)
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **(arguments or {}))
-    except TypeError as error:
-        raise UsageError(f"model.backbone_args do not fit {name}: {error}", "Remove the unknown argument.") from error
+    except (TypeError, ValueError, LookupError, AssertionError, AttributeError, RuntimeError) as error:
+        # timm refuses arguments in all these ways
+        reason = f"{type(error).__name__} {error}"
+        raise UsageError(f"model.backbone_args do not fit {name}: {reason}", "Remove the unknown argument.") from error
     if hasattr(backbone, "pre_logits"):
         # VGG keeps its two large dense layers here, which the feature map never meets
         backbone.pre_logits = nn.Identity()
@@ -117,7 +122,7 @@ def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tup
     try:
         with torch.no_grad():
             feature_map = frozen.backbone.forward_features(frozen.normalise(pixels))  # type: ignore[operator]  # timm's own method
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, AttributeError) as error:
         raise UsageError(
             f"The backbone cannot take pictures of {preprocess.size}×{preprocess.size}: {error}",
             "Choose another preprocess.size or model.backbone.",

@@ -92,11 +92,12 @@ def compute_state_sha256(module: nn.Module) -> str:
 
 
 def _has_package(name: str) -> bool:
-    return name in PACKAGES and has_package(PACKAGES[name].module)
+    package = PACKAGES.get(name.removesuffix(".in1k"))
+    return package is not None and has_package(package.module)
 
 
 def _find_package(name: str) -> tuple[Path, str, str]:
-    package = PACKAGES.get(name)
+    package = PACKAGES.get(name.removesuffix(".in1k"))
     if package is None:
         raise WeightsError(
             f'model.weights = "package": no package carries weights of {name}.',
@@ -143,7 +144,8 @@ def _download(name: str) -> tuple[Path, str, str]:
         return Path(cached), f"timm: {facts.hub_id}", facts.licence
     try:
         # the hub's client tries six times in half a minute before it says that it is offline
-        _require_connection(constants.ENDPOINT)
+        if not constants.HF_HUB_OFFLINE:
+            _require_connection(constants.ENDPOINT)
         path = hf_hub_download(facts.hub_id, _HUB_FILE, etag_timeout=_CONNECT_TIMEOUT_S)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise WeightsError(
@@ -191,7 +193,11 @@ def _rename_tensorflow_names(state: dict[str, torch.Tensor], wanted: list[str]) 
             renamed[".".join([outer.get(parts[0], parts[0]), *parts[1:]])] = tensor
             continue
         names = expanded if f"_blocks.{parts[1]}._expand_conv.weight" in state else separable
-        renamed[".".join([places[int(parts[1])], names[parts[2]], *parts[3:]])] = tensor
+        number, layer = int(parts[1]), names.get(parts[2])
+        if number >= len(places) or layer is None:
+            renamed[key] = tensor  # of another network: told as unknown
+            continue
+        renamed[".".join([places[number], layer, *parts[3:]])] = tensor
     return renamed
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.array_store import ArrayStore, open_array_store
 from snellen.core.errors import BundleError
 from snellen.core.progress import follow
-from snellen.core.storage import compute_digest, compute_sha256, explain_os_error, hold_lock, require_space
+from snellen.core.storage import compute_digest, compute_sha256, hold_lock
 from snellen.imaging.augment import draw_view
 from snellen.imaging.cache import PixelCache
 from snellen.inference.session import BATCH, GraphSession
 from snellen.records.plan import AugmentPlan
 
-_FLUSH_EVERY = 64
+_FEATURES_VERSION = "features-1"
 
 
 @dataclass(frozen=True)
@@ -42,54 +43,35 @@ class FeatureStore:
         graph_sha256 = compute_sha256(self.graph)
         wanted = np.unique(rows)
         width = session.run(self.pixels.pixels[:1], ("embedding",))["embedding"].shape[1]
-        arrays = []
-        todo: list[tuple[int, NDArray[np.intp]]] = []
         opened = [self._open(view, graph_sha256, width) for view in range(views + 1)]
-        for view, (_, done, _) in enumerate(opened):
-            todo.append((view, wanted[~done[wanted]]))
-        total = sum(len(missing) for _, missing in todo)
-        bar = follow(self._fill_all(session, opened, todo), "Computing features", total, "views")
-        for _ in bar:
+        total = sum(int((~store.done[wanted]).sum()) for store in opened)
+        for _ in follow(self._fill_all(session, opened, wanted), "Computing features", total, "views"):
             pass
-        for features, _, _ in opened:
-            arrays.append(np.asarray(features[rows]))
-        return np.stack(arrays)
+        return np.stack([np.asarray(store.values[rows]) for store in opened])
 
-    def _fill_all(
-        self, session: GraphSession, opened: list[_Opened], todo: list[tuple[int, NDArray[np.intp]]]
-    ) -> Iterator[int]:
-        for view, missing in todo:
-            features, done, place = opened[view]
-            with hold_lock(self.folder / "locks" / f"{place.name}.lock"):
-                yield from self._fill(session, view, missing, features, done)
+    def _fill_all(self, session: GraphSession, opened: list[ArrayStore], wanted: NDArray[np.intp]) -> Iterator[int]:
+        for view, store in enumerate(opened):
+            with hold_lock(self._lock(store.place)):
+                # asked again under the lock: another run may have computed them meanwhile
+                missing = wanted[~store.done[wanted]]
+                if len(missing):
+                    yield from self._fill(session, store, missing, view)
+                    store.settle()
 
-    def _fill(
-        self,
-        session: GraphSession,
-        view: int,
-        missing: NDArray[np.intp],
-        features: NDArray[np.float32],
-        done: NDArray[np.bool_],
-    ) -> Iterator[int]:
+    def _fill(self, session: GraphSession, store: ArrayStore, missing: NDArray[np.intp], view: int) -> Iterator[int]:
         batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
         with ThreadPoolExecutor(1) as pool:
             # the next batch is read and augmented while this one runs; never more than two lie in memory
-            ahead = pool.submit(self._draw, batches[0], view) if batches else None
-            for number, batch in enumerate(batches):
-                if ahead is None:
-                    break
+            ahead = pool.submit(self._draw, batches[0], view)
+            for batch, following in zip(batches, [*batches[1:], None], strict=True):
                 drawn = ahead.result()
-                ahead = pool.submit(self._draw, batches[number + 1], view) if number + 1 < len(batches) else None
+                if following is not None:
+                    ahead = pool.submit(self._draw, following, view)
                 found = session.run(drawn, ("embedding",))["embedding"]
                 if not np.isfinite(found).all():
                     raise BundleError("The backbone gives values that are not finite.", "Check model.weights.")
-                features[batch] = found
-                if number % _FLUSH_EVERY == _FLUSH_EVERY - 1 or number + 1 == len(batches):
-                    # features first, then the mark: a killed process repeats at most this piece
-                    features.flush()  # type: ignore[attr-defined]  # a memmap
-                    start = number - number % _FLUSH_EVERY
-                    done[np.concatenate(batches[start : number + 1])] = True
-                    done.flush()  # type: ignore[attr-defined]  # a memmap
+                store.values[batch] = found
+                store.done[batch] = True
                 yield from range(len(batch))
 
     def _draw(self, rows: NDArray[np.intp], view: int) -> NDArray[np.uint8]:
@@ -103,23 +85,14 @@ class FeatureStore:
         ]
         return np.stack(drawn)
 
-    def _open(self, view: int, graph_sha256: str, width: int) -> _Opened:
-        parts = [graph_sha256, self.pixels.key, str(view)]
+    def _open(self, view: int, graph_sha256: str, width: int) -> ArrayStore:
+        parts = [_FEATURES_VERSION, graph_sha256, self.pixels.key, str(view)]
         if view:
             parts += [str(self.seed), self.augment.model_dump_json(exclude={"views"})]
         place = self.folder / "features" / compute_digest(parts)[:24]
         shape = (len(self.pixels.pixels), width)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            if not (place / "done.npy").exists():
-                require_space(place, 4 * shape[0] * shape[1], "The feature cache")
-                np.lib.format.open_memmap(place / "features.npy", mode="w+", dtype=np.float32, shape=shape).flush()
-                np.lib.format.open_memmap(place / "done.npy", mode="w+", dtype=np.bool_, shape=shape[:1]).flush()
-            features = np.lib.format.open_memmap(place / "features.npy", mode="r+")
-            done = np.lib.format.open_memmap(place / "done.npy", mode="r+")
-        except OSError as error:
-            raise explain_os_error(error, place) from error
-        return features, done, place
+        with hold_lock(self._lock(place)):
+            return open_array_store(place, shape, np.float32, "The feature cache")
 
-
-_Opened = tuple[NDArray[np.float32], NDArray[np.bool_], Path]
+    def _lock(self, place: Path) -> Path:
+        return self.folder / "locks" / f"{place.name}.lock"

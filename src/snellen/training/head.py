@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from snellen.core.errors import UsageError
 from snellen.metrics.scores import compute_scores
 from snellen.modeling.blocks import build_head, fix_batch_norm
 from snellen.records.plan import Plan, StagePlan
@@ -50,20 +51,24 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
         candidate = _fit_candidate(data, plan, stage, decay, number)
+        if candidate is None:
+            continue
         records += candidate.epochs
         loss = candidate.chosen.val_loss if candidate.chosen.val_loss is not None else math.inf
         if best is None or loss < best[0]:
             best = (loss, candidate.head, candidate.chosen)
     if best is None:
-        raise ValueError("a stage needs at least one weight decay")
+        raise UsageError(
+            f"Training diverged: no loss is a number at lr {stage.lr:g}, weight_decay {list(stage.weight_decay)}.",
+            "Choose a smaller training.stages.0.lr or weight_decay.",
+        )
     chosen = best[2].model_copy(update={"n_candidates": len(stage.weight_decay)})
     head = best[1]
-    if plan.imbalance.method == "class_weights":
-        _undo_class_weights(head, _class_weights(data.train_labels, plan.model.n_classes))
+    _undo_class_weights(head, _prior_shift(data, plan))
     return FittedHead(head, chosen, tuple(records))
 
 
-def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, number: int) -> FittedHead:
+def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, number: int) -> FittedHead | None:
     """Same seed for every candidate, so that they differ in nothing but the decay."""
     torch.manual_seed(plan.training.seed)
     head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
@@ -72,11 +77,14 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
     objective = nn.CrossEntropyLoss(weight=weights if plan.imbalance.method == "class_weights" else None)
     run = _run_lbfgs if stage.optimizer == "lbfgs" else _run_adamw
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
+    shift = _prior_shift(data, plan)
     best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 0, None
     records: list[EpochRecord] = []
     begin = time.monotonic()
     for epoch, (rate, train_loss) in enumerate(run(head, data, stage, objective, (decay, plan.training.seed))):
-        val_loss, val_auc = _monitor(head, val, val_labels)
+        if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
+            break
+        val_loss, val_auc = _monitor(head, val, val_labels, shift)
         records.append(
             EpochRecord(
                 stage=0,
@@ -96,6 +104,8 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
             best_state = copy.deepcopy(head.state_dict())
         elif epoch - best_epoch >= stage.patience:
             break
+    if best_loss == math.inf:
+        return None
     head.load_state_dict(best_state)
     chosen = ChosenHead(weight_decay=decay, epoch=best_epoch, val_loss=best_loss, val_auc=best_auc, n_candidates=1)
     return FittedHead(head.eval(), chosen, tuple(records))
@@ -181,10 +191,12 @@ def _set_training(head: nn.Sequential) -> None:
         head[0].eval()
 
 
-def _monitor(head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor) -> tuple[float, float | None]:
+def _monitor(
+    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, shift: torch.Tensor
+) -> tuple[float, float | None]:
     head.eval()
     with torch.no_grad():
-        logits = head(features)
+        logits = head(features) - shift
         loss = float(nn.functional.cross_entropy(logits, labels))
         probabilities = torch.softmax(logits.double(), 1).numpy()
     auc = float(compute_scores(labels.numpy(), probabilities, positive=1 if logits.shape[1] == 2 else None)["auc"][0])
@@ -197,9 +209,16 @@ def _class_weights(labels: NDArray[np.int64], n_classes: int) -> torch.Tensor:
     return torch.tensor(len(labels) / (n_classes * counts), dtype=torch.float32)
 
 
-def _undo_class_weights(head: nn.Sequential, weights: torch.Tensor) -> None:
-    """Weights w act as a training prior proportional to w·p: take log w off the logits, and the prior is p again."""
+def _prior_shift(data: HeadData, plan: Plan) -> torch.Tensor:
+    """What class weights add to the logits: weights w act as a training prior proportional to w·p."""
+    if plan.imbalance.method != "class_weights":
+        return torch.zeros(plan.model.n_classes)
+    return _class_weights(data.train_labels, plan.model.n_classes).log()
+
+
+def _undo_class_weights(head: nn.Sequential, shift: torch.Tensor) -> None:
+    """Take the shift off the logits, and the prior is that of training again."""
     last = head[-1]
     if isinstance(last, nn.Linear):
         with torch.no_grad():
-            last.bias.sub_(weights.log())
+            last.bias.sub_(shift)

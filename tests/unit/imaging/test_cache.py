@@ -55,7 +55,7 @@ def build(samples: Sequence[Sample], root: Path, folder: Path, threads: int = 2,
 
 def spoil(cache: PixelCache, row: int, *, is_done: bool) -> None:
     """Fill a row with 77 and mark it done or not, as a killed build might leave it."""
-    pixels = np.lib.format.open_memmap(cache.folder / "pixels.npy", mode="r+")
+    pixels = np.lib.format.open_memmap(cache.folder / "values.npy", mode="r+")
     done = np.lib.format.open_memmap(cache.folder / "done.npy", mode="r+")
     pixels[row], done[row] = 77, is_done
     pixels.flush()
@@ -173,7 +173,7 @@ def test_failed_build_keeps_nothing_undone_for_done(samples: list[Sample], root:
     assert np.array_equal(cache.pixels[cache.select(samples)], expected)
 
 
-@pytest.mark.parametrize("name", ["pixels.npy", "done.npy"])
+@pytest.mark.parametrize("name", ["values.npy", "done.npy"])
 @pytest.mark.parametrize("left", [0, 40, None], ids=["empty", "half-a-header", "absent"])
 def test_build_killed_while_making_its_files_starts_again(
     samples: list[Sample], root: Path, folder: Path, name: str, left: int | None

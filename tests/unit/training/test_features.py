@@ -83,7 +83,7 @@ def test_only_what_was_computed_is_marked_done(store: FeatureStore) -> None:
 
 def test_second_call_reads_what_is_stored(store: FeatureStore) -> None:
     store.compute(ALL, views=0)
-    (stored,) = open_stored(store, "features.npy")
+    (stored,) = open_stored(store, "values.npy")
     stored[:] = 7.0  # nothing that the graph would say
     stored.flush()
     assert (store.compute(ALL, views=0) == 7.0).all()
@@ -91,7 +91,7 @@ def test_second_call_reads_what_is_stored(store: FeatureStore) -> None:
 
 def test_more_views_keep_those_there_are(store: FeatureStore) -> None:
     store.compute(ALL, views=1)
-    for stored in open_stored(store, "features.npy"):
+    for stored in open_stored(store, "values.npy"):
         stored[:] = 7.0
         stored.flush()
     assert [(view == 7.0).all() for view in store.compute(ALL, views=2)] == [True, True, False]
@@ -99,7 +99,7 @@ def test_more_views_keep_those_there_are(store: FeatureStore) -> None:
 
 def test_store_done_in_part_goes_on_to_the_same_values(store: FeatureStore) -> None:
     whole = store.compute(ALL, views=0)
-    (done,), (stored,) = open_stored(store, "done.npy"), open_stored(store, "features.npy")
+    (done,), (stored,) = open_stored(store, "done.npy"), open_stored(store, "values.npy")
     done[4:], stored[4:] = False, np.nan  # as a process leaves it that was killed
     done.flush()
     stored.flush()
@@ -127,7 +127,7 @@ def test_other_seed_draws_other_views(store: FeatureStore) -> None:
 def test_other_seed_shares_the_pictures_themselves(store: FeatureStore) -> None:
     for seed in (0, 1):
         replace(store, seed=seed).compute(ALL, views=0)
-    assert len(open_stored(store, "features.npy")) == 1
+    assert len(open_stored(store, "values.npy")) == 1
 
 
 def test_other_augmentation_draws_other_views(store: FeatureStore) -> None:
