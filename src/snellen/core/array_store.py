@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,31 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class ArrayStore:
-    """`values` has a row an item, `done` `(N,)` says which rows are computed."""
+    """`values` has a row an item and is only read, `done` `(N,)` says which rows are computed."""
 
     values: NDArray[Any]
     done: NDArray[np.bool_]
     place: Path
+
+    @contextlib.contextmanager
+    def open_writer(self) -> Iterator[Callable[[int, NDArray[Any]], None]]:
+        """A function `(row, value)` that threads may call; it does not mark the row."""
+        if not hasattr(os, "pwrite"):
+            writable = np.lib.format.open_memmap(self.place / _VALUES, mode="r+")
+            yield writable.__setitem__
+            return
+        values = self.values
+        offset, stride = int(values.offset), values.nbytes // len(values)  # type: ignore[attr-defined]  # a memmap
+        with (self.place / _VALUES).open("r+b") as stream:
+            # writing costs a third of what faulting in the pages of a mapping costs
+
+            def write(row: int, value: NDArray[Any]) -> None:
+                found = np.ascontiguousarray(value, values.dtype)
+                if found.shape != values.shape[1:]:
+                    raise ValueError(f"a row of shape {found.shape} in a store of {values.shape[1:]}")
+                os.pwrite(stream.fileno(), found.data, offset + row * stride)
+
+            yield write
 
     def settle(self) -> None:
         """Let the system write all pages in the background, then forget that they were not on disk."""
@@ -47,7 +68,7 @@ def open_array_store(place: Path, shape: tuple[int, ...], dtype: DTypeLike, purp
             _make(place / _VALUES, shape, dtype)
             _make(place / _DONE, shape[:1], np.bool_)
             (place / _UNSETTLED).write_text(_read_boot())
-        values = np.lib.format.open_memmap(place / _VALUES, mode="r+")
+        values = np.lib.format.open_memmap(place / _VALUES, mode="r")
         done = np.lib.format.open_memmap(place / _DONE, mode="r+")
     except OSError as error:
         raise explain_os_error(error, place) from error

@@ -25,6 +25,8 @@ from snellen.records.plan import PreprocessPlan
 
 CACHE_VERSION = "pixels-2"
 _CHUNK = 256
+_HANDED = 8
+Writer = Callable[[int, NDArray[np.uint8]], None]
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,23 @@ def build_pixel_cache(
         missing = [row for row in range(len(hashes)) if not store.done[row]]
         if missing:
             work = [(row, distinct[hashes[row]]) for row in missing]
-            for chunk in _fill(work, root, plan, store.values, threads):
-                store.done[chunk] = True
+            with store.open_writer() as write:
+                for chunk in _fill(work, root, plan, write, threads):
+                    store.done[chunk] = True
             store.settle()
-    readable = np.array(store.values, copy=False)
-    readable.flags.writeable = False
-    return PixelCache(readable, tuple(hashes), key, place)
+    return PixelCache(store.values, tuple(hashes), key, place)
 
 
 def _fill(
-    work: list[tuple[int, Sample]], root: Path, plan: PreprocessPlan, array: NDArray[np.uint8], threads: int
+    work: list[tuple[int, Sample]], root: Path, plan: PreprocessPlan, write: Writer, threads: int
 ) -> Iterator[list[int]]:
-    """Preprocess `work` into `array`, and tell the rows of each finished chunk."""
+    """Preprocess and write `work`, and tell the rows of each finished chunk."""
 
     def one(item: tuple[int, Sample]) -> int:
         row, sample = item
         try:
             _require_unchanged(root, sample)
-            array[row] = preprocess_location(root, sample.location, plan)
+            write(row, preprocess_location(root, sample.location, plan))
         except PictureError as error:
             raise PictureError(
                 f"{sample.name}: {error.message}", "It changed since it was read: start again."
@@ -114,6 +115,12 @@ def _require_unchanged(root: Path, sample: Sample) -> None:
 def _map_in_pieces(
     pool: ThreadPoolExecutor, one: Callable[[tuple[int, Sample]], int], work: list[tuple[int, Sample]]
 ) -> Iterator[int]:
+    def several(items: list[tuple[int, Sample]]) -> list[int]:
+        # handing over single pictures costs as much as cropping them
+        return [one(item) for item in items]
+
     # submitted in pieces, so that Ctrl-C does not wait for a whole cohort
     for start in range(0, len(work), _CHUNK):
-        yield from pool.map(one, work[start : start + _CHUNK])
+        handed = [work[at : at + _HANDED] for at in range(start, min(start + _CHUNK, len(work)), _HANDED)]
+        for rows in pool.map(several, handed):
+            yield from rows

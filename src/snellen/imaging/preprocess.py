@@ -18,6 +18,7 @@ _BORDER_LEVEL = 12
 _BRIGHT_SHARE = 0.05
 _MIN_KEPT = 0.2
 _AREA_FACTOR = 2.0
+_MIN_SIGMA = 0.3  # a narrower 3×3 Gaussian changes no level
 
 
 def preprocess(pixels: NDArray[np.uint8], plan: PreprocessPlan) -> NDArray[np.uint8]:
@@ -91,6 +92,8 @@ def _fit(pixels: NDArray[np.uint8], plan: PreprocessPlan) -> NDArray[np.uint8]:
     scale = plan.size / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
     inner = _resize(pixels, new_height, new_width)
+    if new_height == new_width:
+        return inner
     canvas = np.zeros((plan.size, plan.size, *pixels.shape[2:]), np.uint8)
     top, left = (plan.size - new_height) // 2, (plan.size - new_width) // 2
     canvas[top : top + new_height, left : left + new_width] = inner
@@ -104,9 +107,9 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     factor = max(pixels.shape[0] / height, pixels.shape[1] / width)
     if factor >= _AREA_FACTOR:
         return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    if factor > 1:
-        # as wide as the area that a target pixel covers, at a third of the cost of averaging areas
-        sigma = float(np.sqrt((factor**2 - 1) / 12))
+    # as wide as the area that a target pixel covers, at a third of the cost of averaging areas
+    sigma = float(np.sqrt(max(factor**2 - 1, 0) / 12))
+    if sigma > _MIN_SIGMA:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (3, 3), sigma), np.uint8)
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 

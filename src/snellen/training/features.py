@@ -60,7 +60,7 @@ class FeatureStore:
 
     def _fill(self, session: GraphSession, store: ArrayStore, missing: NDArray[np.intp], view: int) -> Iterator[int]:
         batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, store.open_writer() as write:
             # the next batch is read and augmented while this one runs; never more than two lie in memory
             ahead = pool.submit(self._draw, batches[0], view)
             for batch, following in zip(batches, [*batches[1:], None], strict=True):
@@ -70,7 +70,8 @@ class FeatureStore:
                 found = session.run(drawn, ("embedding",))["embedding"]
                 if not np.isfinite(found).all():
                     raise BundleError("The backbone gives values that are not finite.", "Check model.weights.")
-                store.values[batch] = found
+                for row, features in zip(batch, found, strict=True):
+                    write(int(row), features)
                 store.done[batch] = True
                 yield from range(len(batch))
 
