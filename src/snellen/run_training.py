@@ -181,7 +181,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         chosen = progress.head.chosen
         auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
         say(
-            f"Head: weight decay {chosen.weight_decay:g} of {chosen.n_candidates}, epoch {chosen.epoch + 1}: "
+            f"Head: weight decay {chosen.weight_decay:g} of {chosen.n_candidates}, epoch {chosen.epoch}: "
             f"validation loss {chosen.val_loss:.3f}{auc}"
         )
     with timed(progress.durations_s, "write bundle"):

@@ -27,7 +27,7 @@ class TrainRequest(Record):
 
 
 class EpochRecord(Record):
-    """One line of `metrics.jsonl`. Times in seconds."""
+    """One line of `metrics.jsonl`. Epochs count from 1, times are in seconds."""
 
     stage: int
     candidate: int

@@ -78,10 +78,10 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
     run = _run_lbfgs if stage.optimizer == "lbfgs" else _run_adamw
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
     shift = _prior_shift(data, plan)
-    best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 0, None
+    best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 1, None
     records: list[EpochRecord] = []
     begin = time.monotonic()
-    for epoch, (rate, train_loss) in enumerate(run(head, data, stage, objective, (decay, plan.training.seed))):
+    for epoch, (rate, train_loss) in enumerate(run(head, data, stage, objective, (decay, plan.training.seed)), start=1):
         if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
             break
         val_loss, val_auc = _monitor(head, val, val_labels, shift)
