@@ -158,7 +158,7 @@ def test_every_epoch_of_every_candidate_is_recorded_in_order() -> None:
     found = [
         (row.candidate, row.weight_decay, row.epoch) for row in fit_head(draw_features(60), plan_of(stage=stage)).epochs
     ]
-    assert found == [(0, 0.1, 0), (0, 0.1, 1), (0, 0.1, 2), (1, 1.0, 0), (1, 1.0, 1), (1, 1.0, 2)]
+    assert found == [(0, 0.1, 1), (0, 0.1, 2), (0, 0.1, 3), (1, 1.0, 1), (1, 1.0, 2), (1, 1.0, 3)]
 
 
 def test_cosine_schedule_is_recorded_epoch_by_epoch() -> None:
@@ -170,7 +170,7 @@ def test_cosine_schedule_is_recorded_epoch_by_epoch() -> None:
 
 def test_validation_scores_of_the_chosen_epoch_are_recorded() -> None:
     fitted = fit_head(draw_features(60), plan_of(stage=ADAMW))
-    row = fitted.epochs[fitted.chosen.epoch]
+    row = fitted.epochs[fitted.chosen.epoch - 1]
     assert (fitted.chosen.val_loss, fitted.chosen.val_auc) == (row.val_loss, row.val_auc)
 
 
@@ -183,7 +183,7 @@ def fit_with_early_stop() -> tuple[HeadData, FittedHead]:
 
 def test_early_stop_comes_patience_epochs_after_the_best() -> None:
     _, fitted = fit_with_early_stop()
-    assert len(fitted.epochs) == fitted.chosen.epoch + 6 + 1
+    assert len(fitted.epochs) == fitted.chosen.epoch + 6
 
 
 def test_early_stop_keeps_the_best_epoch() -> None:
