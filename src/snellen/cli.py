@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that `snellen --help` answers
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import sys
@@ -48,17 +49,23 @@ Recipe = Annotated[str, typer.Option(help="A shipped recipe (see `snellen recipe
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of the recipe; repeatable.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote to --out.")]
-Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and training.", min=0)]
+Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and training.", min=0, max=2**32 - 1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
+    pass
 
 
 @app.command()
@@ -243,9 +250,11 @@ def predict(
     from snellen import prediction
 
     with _told():
-        failed = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
+        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
+        if failed == total:
+            raise typer.Exit(2)
 
 
 @app.command()
@@ -297,7 +306,10 @@ def cache_clear(cache: Cache = None) -> None:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Entry point of the command. A terminal that lacks a letter shows its code instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -334,7 +346,7 @@ def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
     except OSError as error:
         from snellen.core.storage import explain_os_error
 
-        typer.echo(f"Error: {explain_os_error(error, Path(error.filename or '.'))}", err=True)
+        typer.echo(f"Error: {explain_os_error(error, Path(error.filename or 'output'))}", err=True)
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         _explain_missing_module(error)

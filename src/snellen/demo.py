@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from snellen.core.errors import UsageError
 from snellen.core.progress import say, show_bar
-from snellen.ingest.phantom import PhantomSpec, write_cohort
-from snellen.runs import Run, prepare_folder
+from snellen.ingest.phantom import KINDS, PhantomSpec, write_cohort
+from snellen.outputs import RUN, Output, make_output, require_output
+from snellen.runs import Run
 from snellen.workflow import train as train_run
 
 _PATIENTS = {"oct": 200, "fundus": 200, "glomeruli": 160}
@@ -15,7 +17,12 @@ _MARK = "SYNTHETIC.txt"
 
 def draw(out: Path, kind: str, *, overwrite: bool) -> Path:
     """Draw the cohort below `out`; it says of itself that it is synthetic."""
-    prepare_folder(out, overwrite=overwrite, mark=_MARK)
+    if kind not in KINDS:
+        raise UsageError(f"--kind {kind}: there is no such phantom.", f"Kinds are {', '.join(KINDS)}.")
+    output = Output(_MARK, (_MARK, *(f"synthetic-{name}" for name in KINDS)))
+    require_output(out, output, overwrite=overwrite)
+    require_output(out / "run", RUN, overwrite=overwrite)
+    make_output(out, output)
     (out / _MARK).write_text("All pictures below this folder are synthetic. They show no patient.\n", encoding="utf-8")
     say(f"Drawing a synthetic cohort ({kind}) into {out}")
     cohort = out / f"synthetic-{kind}"
@@ -26,4 +33,4 @@ def draw(out: Path, kind: str, *, overwrite: bool) -> Path:
 
 def train(out: Path, cohort: Path) -> Run:
     """The run that any user's data would get."""
-    return train_run(cohort, out=out / "run", cache=str(out / "cache"))
+    return train_run(cohort, out=out / "run", cache=str(out / "cache"), overwrite=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snellen.core.errors import UsageError
-from snellen.core.progress import follow
+from snellen.core.progress import follow, say
 from snellen.core.storage import write_atomic
 from snellen.imaging.readers import PICTURE_SUFFIXES
 from snellen.inference.load import load_bundle
@@ -29,8 +29,8 @@ class Target:
     as_json: bool
 
 
-def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> int:
-    """Write a row a picture; return how many could not be read."""
+def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tuple[int, int]:
+    """Write a row a picture; return how many could not be read, and of how many."""
     _require_target(target)
     files = find_pictures(patterns)
     predictor = load_bundle(bundle)
@@ -42,7 +42,9 @@ def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> int:
             sys.stdout.write(text)
     else:
         write_atomic(target.file, text)
-    return sum(bool(prediction.error) for prediction in predictions)
+        n_abstained = sum(prediction.abstain for prediction in predictions)
+        say(f"{len(predictions)} rows written to {target.file}, {n_abstained} with abstain")
+    return sum(bool(prediction.error) for prediction in predictions), len(predictions)
 
 
 def find_pictures(patterns: Sequence[str]) -> list[str]:
@@ -109,3 +111,10 @@ def _require_target(target: Target) -> None:
         raise UsageError(f"--out {target.file}: the name must end in .csv or .json.", "Example: --out predictions.csv")
     if target.file.exists() and not target.overwrite:
         raise UsageError(f"{target.file} exists already.", "Choose another --out, or add --overwrite.")
+    if target.file.exists() and not _is_ours(target.file):
+        raise UsageError(f"{target.file} was not written by predict and stays as it is.", "Choose another --out.")
+
+
+def _is_ours(file: Path) -> bool:
+    begin = file.read_bytes()[:200].decode("utf-8", "replace")
+    return not begin or begin.startswith("path,prediction,") or begin.split()[:3] == ["[", "{", '"path":']

@@ -12,7 +12,7 @@ from snellen import __version__
 from snellen.core.errors import DataError, UsageError
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
-from snellen.core.storage import choose_cache_folder, write_atomic
+from snellen.core.storage import open_cache, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
@@ -20,6 +20,7 @@ from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
+from snellen.outputs import EVALUATION, make_output
 from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals
@@ -45,6 +46,13 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         raise DataError(
             f"{expected - len(members)} of the {expected} pictures of the split are no longer at {cohort.root}.",
             "Put the data back where the run found them, or give other data as DATA.",
+        )
+    before = run.pixel_hashes
+    changed = [sample.name for sample in members if before.get(sample.name) != sample.pixels_sha256]
+    if changed:
+        raise DataError(
+            f"{len(changed)} pictures are not those that the run found, such as {changed[0]}.",
+            "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
     opened = _count_opening(run.folder) if split in ("test", "all") else record.test_opened
     predictor = run.load()
@@ -95,14 +103,15 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
     n_own_test = len(find_own_test(predictor.manifest, members))
-    notes = _note_overlap(len(known), n_own_test)
+    opened = _count_opening(predictor.folder.parent) if n_own_test else 0
+    notes = _note_overlap(len(known), n_own_test, opened)
     pixels = pixels_of(predictor, members)
     question = Question(
         split="all",
         data=source.data,
         patients=cohort.patients,
         intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit="patient", seed=0),
-        test_opened=_count_opening(predictor.folder.parent) if n_own_test else 0,
+        test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=notes,
@@ -122,14 +131,15 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     return evaluation
 
 
-def _note_overlap(n_known: int, n_own_test: int) -> tuple[str, ...]:
+def _note_overlap(n_known: int, n_own_test: int, opened: int) -> tuple[str, ...]:
     notes = []
     if n_known:
         notes.append(f"{n_known} pictures were left out: the bundle was trained on them.")
     if n_own_test:
+        counted = "counted in the run" if opened else "not counted, because the bundle has left its run"
         notes.append(
             f"{n_own_test} pictures are of the bundle's own test split: this is no external test, "
-            "and it counts as one more opening of that split."
+            f"but one more opening of that split ({counted})."
         )
     return tuple(notes)
 
@@ -141,7 +151,7 @@ def _count_opening(folder: Path) -> int:
     run = Run(folder)
     opened = run.record.test_opened + 1
     run.save("run.json", run.record.model_copy(update={"test_opened": opened}))
-    say(f"The test split of this run is now opened {opened} times.")
+    say(f"The test split of this run is now opened {opened} time{'s' * (opened > 1)}.")
     return opened
 
 
@@ -215,7 +225,7 @@ def describe_evaluation(evaluation: Evaluation) -> str:
 
 
 def _read(source: DataRequest) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
-    cache = choose_cache_folder(source.cache)
+    cache = open_cache(source.cache)
     cohort = read_cohort(source, threads=count_threads(), cache=cache)
 
     def build(predictor: Predictor, samples: tuple[Sample, ...] | list[Sample]) -> PixelCache:
@@ -226,6 +236,7 @@ def _read(source: DataRequest) -> tuple[Cohort, Callable[[Predictor, tuple[Sampl
 
 
 def _write(out: Path, evaluation: Evaluation, scored: Scored, inputs: ReportInputs) -> None:
+    make_output(out, EVALUATION)
     write_atomic(out / "evaluation.json", evaluation.to_json())
     save_scores(out / "scores.csv", scored.to_scores(), scored.classes)
     write_atomic(out / "report.html", render_report(inputs))

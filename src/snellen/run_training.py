@@ -15,7 +15,7 @@ from snellen import __version__
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.progress import say, timed
 from snellen.core.runtime import count_threads, has_package, read_peak_memory_mb, read_platform, read_versions
-from snellen.core.storage import choose_cache_folder, compute_digest, compute_sha256, hold_lock, write_atomic
+from snellen.core.storage import compute_digest, compute_sha256, hold_lock, open_cache, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.load import load_bundle
@@ -25,6 +25,7 @@ from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
 from snellen.modeling.graph import export_graph
 from snellen.modeling.weights import PACKAGES, compute_state_sha256, load_weights
+from snellen.outputs import RUN, make_output
 from snellen.planning.fingerprint import compute_fingerprint
 from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import LoadedRecipe, load_recipe
@@ -69,7 +70,7 @@ class Progress:
 
 def read_data(request: DataRequest) -> tuple[Cohort, Path]:
     """The cohort at DATA and the cache folder in use."""
-    cache = choose_cache_folder(request.cache)
+    cache = open_cache(request.cache)
     cohort = read_cohort(request, threads=count_threads(), cache=cache)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
@@ -110,16 +111,20 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
 
 
 def run_training(request: TrainRequest, run: Run, command: str) -> Run:
-    """The whole of `snellen train` in a prepared folder."""
-    with log_to(run.folder / "run.log"):
+    """The whole of `snellen train`. The folder is touched only once the data were read and the plan stands."""
+    with log_to(run.folder / "run.log") as begin_log:
         loaded = load_recipe(request.recipe, request.settings)
-        write_atomic(run.folder / "recipe.toml", loaded.text)
-        record = _begin_record(request, run, command)
-        run.save("run.json", record)
         progress = Progress()
         with timed(progress.durations_s, "read and plan"):
             prepared = prepare(request, loaded)
-            save_prepared(run, prepared)
+        opened_before = run.record.test_opened if is_resumed(run, request) else 0
+        make_output(run.folder, RUN)
+        begin_log()
+        say(f"Run: {run.folder}")
+        write_atomic(run.folder / "recipe.toml", loaded.text)
+        record = _begin_record(request, run, command, opened_before)
+        run.save("run.json", record)
+        save_prepared(run, prepared)
         predictor, pixels = _train_bundle(run, prepared, progress)
         with timed(progress.durations_s, "evaluate"):
             opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
@@ -131,8 +136,15 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
     return run
 
 
-def _begin_record(request: TrainRequest, run: Run, command: str) -> RunRecord:
-    opened = run.record.test_opened if (run.folder / "run.json").exists() else 0
+def is_resumed(run: Run, request: TrainRequest) -> bool:
+    """Whether the folder holds the same request, interrupted."""
+    if not (run.folder / RUN.mark).exists():
+        return False
+    record = run.record
+    return record.state == "running" and record.request == request
+
+
+def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) -> RunRecord:
     return RunRecord(
         name=run.folder.name,
         state="running",
@@ -181,7 +193,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         chosen = progress.head.chosen
         auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
         say(
-            f"Head: weight decay {chosen.weight_decay:g} of {chosen.n_candidates}, epoch {chosen.epoch}: "
+            f"Head: weight decay {chosen.weight_decay:g} ({chosen.n_candidates} tried), epoch {chosen.epoch}: "
             f"validation loss {chosen.val_loss:.3f}{auc}"
         )
     with timed(progress.durations_s, "write bundle"):

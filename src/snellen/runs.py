@@ -6,8 +6,7 @@ import csv
 import io
 import json
 import logging
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +87,12 @@ class Run:
             raise StorageError(f"{self.folder / 'splits.csv'} cannot be read.", "Is this a finished run?") from error
         return [Split.model_validate(row) for row in csv.DictReader(io.StringIO(text))]
 
+    @property
+    def pixel_hashes(self) -> dict[str, str]:
+        """Sample → hash of its pixels, as the run found them."""
+        with (self.folder / "cohort.csv").open(newline="", encoding="utf-8") as stream:
+            return {row["name"]: row["pixels_sha256"] for row in csv.DictReader(stream)}
+
     def load(self) -> Predictor:
         """The run's model, as it is served."""
         return load_bundle(self.bundle)
@@ -128,23 +133,6 @@ def choose_run_folder(out: str | Path | None, name: str, recipe: str) -> Path:
     return folder
 
 
-def prepare_folder(folder: Path, *, overwrite: bool, mark: str) -> None:
-    """Make an empty folder. An existing one needs `overwrite`, and is never emptied unless it holds `mark`."""
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        if not overwrite:
-            raise UsageError(f"{folder} exists already.", "Choose another --out, or add --overwrite.")
-        if folder.is_file() or not (folder / mark).exists():
-            raise UsageError(
-                f"{folder} holds no {mark}: it was not made by this command and will not be emptied.",
-                "Choose another --out.",
-            )
-        shutil.rmtree(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}", "Choose another --out.") from error
-
-
 def save_cohort(folder: Path, cohort: Cohort) -> None:
     """`cohort.csv`, a row a sample, and `audit.json`."""
     write_atomic(folder / "cohort.csv", _to_csv(cohort.samples, _COHORT_COLUMNS))
@@ -161,21 +149,43 @@ def save_epochs(folder: Path, epochs: Sequence[EpochRecord]) -> None:
     write_atomic(folder / "metrics.jsonl", "".join(json.dumps(epoch.to_dict()) + "\n" for epoch in epochs))
 
 
+class _Kept(logging.Handler):
+    """Keeps records until there is a file for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Everything that Snellen says goes to `path` too."""
+def log_to(path: Path) -> Iterator[Callable[[], None]]:
+    """Everything that Snellen says goes to `path` too, once the yielded function is called, also what came before."""
     logger = logging.getLogger("snellen")
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    kept = _Kept()
+    handlers: list[logging.Handler] = [kept]
     before = logger.level
     logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
+    logger.addHandler(kept)
+
+    def begin() -> None:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        for record in kept.records:
+            handler.emit(record)
+        logger.removeHandler(kept)
+        logger.addHandler(handler)
+        handlers.append(handler)
+
     try:
-        yield
+        yield begin
     finally:
-        logger.removeHandler(handler)
         logger.setLevel(before)
-        handler.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def _to_csv(rows: Sequence[Record], columns: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ def show_audit(cohort: Cohort) -> None:
         console.print(f"  e.g. {example}", markup=False)
     console.print()
     for issue in audit.issues:
-        console.print(f"[{_COLOURS[issue.severity]}]{issue.severity}[/] [bold]{issue.code}[/]")
+        console.print(f"{issue.severity} {issue.code}", style=_COLOURS[issue.severity])
         console.print(f"  {issue.message}\n  → {issue.advice}", markup=False, highlight=False)
     if not audit.issues:
         console.print("No issue found.")
@@ -64,7 +64,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console = _console()
     level = f"{evaluation.intervals.level:.0%} interval"
     console.print(
-        f"\n[bold]{evaluation.split}[/]: {evaluation.n} pictures, {evaluation.n_patients} patients"
+        f"\n{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients"
         + (f", positive class {evaluation.positive}" if evaluation.positive else "")
     )
     table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)
@@ -92,7 +92,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
 
 def _console() -> Console:
-    return Console(width=None if Console().is_terminal else 160, soft_wrap=False)
+    # markup stays off: class names and messages are the user's, and may hold brackets
+    return Console(width=None if Console().is_terminal else 160, soft_wrap=False, markup=False, highlight=False)
 
 
 def _value(estimate: Estimate | None) -> str:

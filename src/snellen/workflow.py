@@ -9,14 +9,15 @@ from typing import TypedDict, Unpack
 
 from snellen.core.errors import UsageError
 from snellen.core.runtime import count_threads
-from snellen.core.storage import choose_cache_folder
+from snellen.core.storage import open_cache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
+from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, make_output, require_output
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.runs import Run, choose_run_folder, open_run, prepare_folder, save_cohort
+from snellen.runs import Run, choose_run_folder, open_run, save_cohort
 
 
 class DataOptions(TypedDict, total=False):
@@ -59,11 +60,12 @@ def audit(
     from snellen.ingest.cohort import read_cohort
 
     folder = None if out is None else Path(out).expanduser()
-    if folder is not None:
-        prepare_folder(folder, overwrite=overwrite, mark="audit.json")
     request = build_data_request(data, options)
-    cohort = read_cohort(request, threads=count_threads(), cache=choose_cache_folder(request.cache))
     if folder is not None:
+        require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
+    cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache))
+    if folder is not None:
+        make_output(folder, AUDIT)
         save_cohort(folder, cohort)
     return cohort
 
@@ -74,11 +76,13 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     from snellen.run_training import prepare, save_prepared
 
     request = build_train_request(data, options)
-    prepared = prepare(request, load_recipe(request.recipe, request.settings))
     out = options.get("out")
-    if out is not None:
-        folder = Path(out).expanduser()
-        prepare_folder(folder, overwrite=options.get("overwrite", False), mark="plan.json")
+    folder = None if out is None else Path(out).expanduser()
+    if folder is not None:
+        require_output(folder, PLAN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
+    prepared = prepare(request, load_recipe(request.recipe, request.settings))
+    if folder is not None:
+        make_output(folder, PLAN)
         save_prepared(Run(folder), prepared)
     return prepared
 
@@ -91,7 +95,7 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     request = build_train_request(data, options)
     name = load_recipe(request.recipe, request.settings).recipe.name
     folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
-    prepare_folder(folder, overwrite=options.get("overwrite", False), mark="run.json")
+    require_output(folder, RUN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
     return run_training(request, Run(folder), describe_command(request, folder))
 
 
@@ -121,11 +125,14 @@ def evaluate(
     if split not in ("train", "val", "test", "all"):
         raise UsageError(f"--split {split}: there is no such split.", "Splits are train, val, test and all.")
     folder = None if out is None else Path(out).expanduser()
+    model = Path(run_or_bundle).expanduser()
+    request = None if data is None else build_data_request(data, options)
     if folder is not None:
-        prepare_folder(folder, overwrite=overwrite, mark="evaluation.json")
-    if data is not None:
-        return evaluate_foreign(Path(run_or_bundle), build_data_request(data, options), folder)
-    return evaluate_own(open_run(run_or_bundle), split, folder)
+        source = None if request is None else Path(request.data)
+        require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=source)
+    if request is not None:
+        return evaluate_foreign(model, request, folder)
+    return evaluate_own(open_run(model), split, folder)
 
 
 def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:

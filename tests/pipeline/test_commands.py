@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+import snellen
 from pipeline_tools import run_snellen
 from snellen.ingest.phantom import draw_picture
 
@@ -65,8 +66,12 @@ def test_predict_refuses_to_overwrite(run: Path, pictures: list[Path], tmp_path:
     target.write_text("mine")
     run_snellen("predict", run, pictures[0], "--out", target, expect=2)
     assert target.read_text() == "mine"
-    run_snellen("predict", run, pictures[0], "--out", target, "--overwrite")
-    assert target.read_text().startswith("path,")
+    run_snellen("predict", run, pictures[0], "--out", target, "--overwrite", expect=2)
+    assert target.read_text() == "mine"
+    earlier = tmp_path / "earlier.csv"
+    for extra in ((), ("--overwrite",)):
+        run_snellen("predict", run, pictures[0], "--out", earlier, *extra)
+    assert earlier.read_text().startswith("path,prediction,")
 
 
 def test_predict_abstains_on_another_kind_of_picture(run: Path, tmp_path: Path) -> None:
@@ -182,4 +187,27 @@ def test_cache_is_measured_and_cleared(cohort: Path, tmp_path: Path) -> None:
     found = json.loads(run_snellen("cache", "info", "--cache", tmp_path / "cache", "--json").stdout)
     assert found["bytes"]["facts"] > 0
     run_snellen("cache", "clear", "--cache", tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["precious.txt"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["CACHEDIR.TAG", "precious.txt"]
+
+
+def test_version_is_printed() -> None:
+    assert run_snellen("--version").stdout.strip() == snellen.__version__
+
+
+def test_changed_pictures_are_not_evaluated_as_those_of_the_run(run: Path, cohort: Path, tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(cohort, data)
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["request"]["source"]["data"] = str(data)
+    (copy / "run.json").write_text(json.dumps(record))
+    name = next(row["sample"] for row in read_csv((copy / "splits.csv").read_text()) if row["split"] == "test")
+    shutil.copy(next(path for path in sorted(data.rglob("*.png")) if path != data / name), data / name)
+    assert name in run_snellen("evaluate", copy, expect=2).stderr
+
+
+def test_failed_training_leaves_the_earlier_run(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    run_snellen("train", tmp_path / "nowhere", "--out", copy, "--overwrite", expect=2)
+    assert (copy / "bundle" / "model.onnx").exists()

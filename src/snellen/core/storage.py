@@ -13,9 +13,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from snellen.core.errors import StorageError
+from snellen.core.errors import StorageError, UsageError
 
 _BLOCK = 1 << 20
+# the convention by which backup programs know a cache
+CACHE_TAG = "CACHEDIR.TAG"
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Written by Snellen; `snellen cache clear` empties it.\n"
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -23,7 +26,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
     Raises StorageError where the disk is full or the folder may not be written.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    # a file name that is no UTF-8 must not cost the rows of all others
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -106,6 +110,20 @@ def choose_cache_folder(asked: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snellen"
 
 
+def open_cache(asked: str | None) -> Path:
+    """The cache folder, made and tagged. Raises UsageError where it is a folder that holds other things."""
+    folder = choose_cache_folder(asked)
+    try:
+        if folder.exists() and not (folder / CACHE_TAG).exists() and any(folder.iterdir()):
+            raise UsageError(f"The cache {folder} holds other things.", "Choose an empty or new folder with --cache.")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / CACHE_TAG).exists():
+            write_atomic(folder / CACHE_TAG, _TAG)
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    return folder
+
+
 def require_space(folder: Path, n_bytes: int, purpose: str) -> None:
     """Raise StorageError before anything is written, where `n_bytes` will not fit."""
     existing = folder
@@ -144,6 +162,8 @@ def measure_folder(folder: Path) -> dict[str, int]:
 
 def clear_cache(folder: Path) -> int:
     """Delete what Snellen keeps in `folder`, and nothing else. Returns the bytes freed."""
+    if folder.exists() and not (folder / CACHE_TAG).exists():
+        raise UsageError(f"{folder} is no cache of Snellen: it holds no {CACHE_TAG}.", "Nothing was deleted.")
     freed = sum(measure_folder(folder).values())
     for part in CACHE_PARTS:
         place = folder / part

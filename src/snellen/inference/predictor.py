@@ -17,6 +17,9 @@ from snellen.inference.gate import Gate
 from snellen.inference.session import BATCH, GraphSession
 from snellen.records.bundle import Manifest, Prediction, Threshold
 
+_BLANK_LEVELS = 8
+_BLANK = "the picture is blank"
+_FOREIGN = "the picture is unlike those the model was trained on"
 PictureSource = str | Path | bytes | NDArray[np.uint8]
 
 
@@ -120,9 +123,13 @@ class Predictor:
     def _describe(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
         scores = self.score_pixels(pixels)
         is_foreign = self.is_foreign(scores.embedding)
-        return [self._decide(row, bool(flag)) for row, flag in zip(scores.probabilities, is_foreign, strict=True)]
+        reasons = [
+            _BLANK if np.ptp(picture) < _BLANK_LEVELS else _FOREIGN if flag else ""
+            for picture, flag in zip(pixels, is_foreign, strict=True)
+        ]
+        return [self._decide(row, reason) for row, reason in zip(scores.probabilities, reasons, strict=True)]
 
-    def _decide(self, probabilities: NDArray[np.float32], is_foreign: bool) -> Prediction:
+    def _decide(self, probabilities: NDArray[np.float32], reason: str) -> Prediction:
         """Probabilities `(C,)` of one picture → prediction, and decision at the default operating point."""
         prediction = self.classes[int(np.argmax(probabilities))]
         decision = prediction
@@ -135,8 +142,8 @@ class Predictor:
             prediction=prediction,
             probabilities={name: float(value) for name, value in zip(self.classes, probabilities, strict=True)},
             decision=decision,
-            abstain=is_foreign,
-            reason="the picture is unlike those the model was trained on" if is_foreign else "",
+            abstain=bool(reason),
+            reason=reason,
         )
 
 

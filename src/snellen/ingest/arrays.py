@@ -39,7 +39,7 @@ def read_npz(path: Path) -> tuple[list[RawSample], str, str, bool]:
             labels = {split: np.asarray(archive[f"{split}_labels"]) for split in splits}
             counts = {split: _check_images(path, archive, split) for split in splits}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, KeyError) as error:
-        raise DataError(f"{path} is no readable .npz file: {error}", "Download or export it again.") from error
+        raise DataError(f"{path} is no readable .npz file of plain arrays.", "Download or export it again.") from error
     known = next((name for name in MEDMNIST_CLASSES if path.stem.startswith(name)), None)
     class_names = MEDMNIST_CLASSES[known] if known else ()
     samples: list[RawSample] = []

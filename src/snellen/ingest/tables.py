@@ -247,8 +247,15 @@ def _to_samples(
             continue
         seen[location] = value
         part = row[split].lower() if split else ""
-        samples.append(RawSample(location, location, value, part or None, (row[patient] or None) if patient else None))
+        samples.append(
+            RawSample(location, location, value, part or None, _read_patient(row[patient]) if patient else None)
+        )
     return samples, [_set_aside(code, names) for code, names in set_aside.items()]
+
+
+def _read_patient(value: str) -> str | None:
+    """None for what tables write where there is nothing."""
+    return None if value.lower() in ("", "na", "nan", "n/a", "none", "null", "-", "?") else value
 
 
 def _reason_to_set_aside(name: str, value: str, location: str | None, found: _Found, seen: dict[str, str]) -> str:

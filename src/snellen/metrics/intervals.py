@@ -168,20 +168,22 @@ class PatientBootstrap:
 def choose_estimate(
     value: float, resamples: NDArray[np.float64], level: float, n_units: float | None = None
 ) -> Estimate:
-    """`value` with the percentile interval of `resamples` (B,), or Wilson's where those cannot differ.
+    """`value` with the percentile interval of `resamples` (B,), or Wilson's where a proportion is 0 or 1.
 
     `n_units` is the number of patients behind a proportion, None for scores that are no proportion.
-    Resamples without a value (NaN) are left out; there is no interval where they are the majority.
+    Resamples without a value (NaN) are left out; there is no interval where they are the majority, nor where
+    all agree.
     An interval that misses the value is extended to it, so that low <= value <= high.
     """
     if np.isnan(value):
         return Estimate(value=None, method="none")
     defined = resamples[~np.isnan(resamples)]
     is_sparse = 2 * len(defined) < len(resamples) or not len(defined)
-    if n_units and (is_sparse or np.ptp(defined) == 0 or value in (0.0, 1.0)):
+    if n_units and value in (0.0, 1.0):
         low, high = compute_wilson_interval(value * n_units, n_units, level)
         return Estimate(value=value, low=min(low, value), high=max(high, value), method="wilson")
-    if is_sparse:
+    if is_sparse or np.ptp(defined) == 0:
+        # resamples that all agree do not show certainty, they show that there is nothing to resample
         return Estimate(value=value, method="none")
     tail = (1 - level) / 2
     low, high = (float(end) for end in np.quantile(defined, [tail, 1 - tail]))
@@ -217,8 +219,9 @@ def _count_behind_scores(
     n = float(bootstrap.count(np.ones(len(labels), dtype=bool)))
     by_label = [bootstrap.count(labels == c) for c in np.unique(labels)]
     by_prediction = [bootstrap.count(predictions == c) for c in np.unique(predictions)]
-    macro_recall = len(by_label) ** 2 / sum(1 / count for count in by_label)
-    macro_precision = len(by_prediction) ** 2 / sum(1 / count for count in by_prediction)
+    # a patient of two classes stands behind both, but is not two patients
+    macro_recall = min(n, len(by_label) ** 2 / sum(1 / count for count in by_label))
+    macro_precision = min(n, len(by_prediction) ** 2 / sum(1 / count for count in by_prediction))
     return {
         "accuracy": n,
         "balanced_accuracy": macro_recall,

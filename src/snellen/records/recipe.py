@@ -17,6 +17,8 @@ Normalize = Literal["weights", "imagenet", "unit"]
 Imbalance = Literal["none", "class_weights"]
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
+Decay = Annotated[float, Field(ge=0)]
+Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
 
 
 class GlobalAvgPool(Record):
@@ -105,7 +107,7 @@ class StageWish(Record):
     epochs: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"
     batch_size: Annotated[int, Field(ge=2, le=65_536)] | Auto = "auto"
     lr: Positive | Auto = "auto"
-    weight_decay: tuple[Annotated[float, Field(ge=0)], ...] | Annotated[float, Field(ge=0)] | Auto = "auto"
+    weight_decay: Decays | Decay | Auto = "auto"
     schedule: Schedule | Auto = "auto"
     patience: Annotated[int, Field(ge=1)] | Auto = "auto"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from snellen.records.base import Record
 
@@ -22,7 +24,7 @@ class TrainRequest(Record):
     source: DataRequest
     recipe: str = "auto"
     settings: tuple[str, ...] = ()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     opens_test: bool = True
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import filelock
 import pytest
 
-from snellen.core.errors import StorageError
+from snellen.core.errors import StorageError, UsageError
 from snellen.core.storage import (
     CACHE_PARTS,
+    CACHE_TAG,
     choose_cache_folder,
     clear_cache,
     compute_digest,
@@ -23,6 +24,7 @@ from snellen.core.storage import (
     explain_os_error,
     hold_lock,
     measure_folder,
+    open_cache,
     read_json,
     require_space,
     write_atomic,
@@ -227,6 +229,7 @@ def cache(tmp_path: Path) -> Path:
         (tmp_path / part / "inner" / "file").write_bytes(b"0123456789")
     (tmp_path / "thesis.txt").write_text("mine")
     (tmp_path / "photos").mkdir()
+    (tmp_path / CACHE_TAG).write_text("Signature")
     return tmp_path
 
 
@@ -236,7 +239,24 @@ def test_measure_folder_counts_bytes_by_part(cache: Path) -> None:
 
 def test_clear_cache_deletes_only_its_parts(cache: Path) -> None:
     clear_cache(cache)
-    assert sorted(item.name for item in cache.iterdir()) == ["photos", "thesis.txt"]
+    assert sorted(item.name for item in cache.iterdir()) == [CACHE_TAG, "photos", "thesis.txt"]
+
+
+def test_clear_cache_refuses_a_folder_that_is_no_cache(cache: Path) -> None:
+    (cache / CACHE_TAG).unlink()
+    with pytest.raises(UsageError, match="no cache"):
+        clear_cache(cache)
+    assert measure_folder(cache) == dict.fromkeys(CACHE_PARTS, 10)
+
+
+def test_open_cache_refuses_a_folder_with_other_things(cache: Path) -> None:
+    (cache / CACHE_TAG).unlink()
+    with pytest.raises(UsageError, match="holds other things"):
+        open_cache(str(cache))
+
+
+def test_open_cache_tags_a_new_folder(tmp_path: Path) -> None:
+    assert (open_cache(str(tmp_path / "new")) / CACHE_TAG).exists()
 
 
 def test_clear_cache_tells_bytes_freed(cache: Path) -> None:

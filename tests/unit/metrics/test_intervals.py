@@ -149,7 +149,7 @@ def test_a_perfect_classifier_has_wilson_intervals_over_patients(cohort):
     effective = 9 / (1 / counts).sum()
     for name in ("balanced_accuracy", "recall", "precision"):
         assert found[name].low == pytest.approx(effective / (effective + Z**2))
-    assert found["f1"].method == "bootstrap"
+    assert (found["f1"].method, found["f1"].low) == ("none", None)  # all resamples agree: no certainty, no interval
 
 
 def test_a_classifier_that_is_never_right_has_a_wilson_interval():
@@ -164,8 +164,14 @@ def test_a_single_patient_has_no_bootstrap_interval():
     probs = np.eye(2)[rng.integers(0, 2, 40)]
     found = compute_estimates(labels, probs, ["only"] * 40, settings=SETTINGS)
     assert (found["auc"].method, found["auc"].low, found["auc"].high) == ("none", None, None)
-    assert found["accuracy"].method == "wilson"
-    assert found["accuracy"].high - found["accuracy"].low > 0.7
+    assert (found["accuracy"].method, found["accuracy"].low) == ("none", None)
+
+
+def test_a_constant_baseline_has_no_wilson_interval(cohort):
+    labels, _, patients = cohort
+    constant = np.tile([0.5, 0.3, 0.2], (len(labels), 1))
+    found = compute_estimates(labels, constant, patients, settings=SETTINGS)
+    assert (found["balanced_accuracy"].value, found["balanced_accuracy"].low) == (pytest.approx(1 / 3), None)
 
 
 def test_a_score_that_is_undefined_has_no_value():

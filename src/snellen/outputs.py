@@ -1,0 +1,77 @@
+"""Where a command may write: never over inputs, never over what it did not make itself. Deletes only files it owns."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from snellen.core.errors import StorageError, UsageError
+
+
+@dataclass(frozen=True)
+class Output:
+    """The names a command writes into its folder; `mark` tells that the command wrote there before."""
+
+    mark: str
+    owned: tuple[str, ...]
+
+
+AUDIT = Output("audit.json", ("audit.json", "cohort.csv"))
+PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "splits.csv", "fingerprint.json"))
+EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html"))
+RUN = Output(
+    "run.json",
+    (
+        *PLAN.owned,
+        *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html"),
+        *("scores-val.csv", "scores-test.csv", "evaluation-val.json", "evaluation.json", "bundle"),
+    ),
+)
+
+
+def require_output(
+    folder: Path, output: Output, *, overwrite: bool, inputs: Iterable[Path] = (), data: Path | None = None
+) -> None:
+    """Raise UsageError where `folder` may not be written. Nothing is deleted here.
+
+    It must not be or contain an input, nor lie inside the folder `data`, where the next reading would take its
+    files for pictures. A folder that is not empty needs `overwrite`, and the mark of the same command.
+    """
+    target = folder.resolve()
+    for source in [*inputs, *([data] if data else [])]:
+        if source.resolve() == target or source.resolve().is_relative_to(target):
+            raise UsageError(f"--out {folder} is or contains the input {source}.", "Choose another --out.")
+    if data is not None and data.is_dir() and target.is_relative_to(data.resolve()):
+        raise UsageError(
+            f"{folder} lies inside the data {data}: its files would be taken for data the next time.",
+            "Choose an --out elsewhere.",
+        )
+    if folder.is_file():
+        raise UsageError(f"--out {folder} is a file.", "Choose a folder.")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(f"{folder} exists already.", "Choose another --out, or add --overwrite.")
+    if not (folder / output.mark).exists():
+        raise UsageError(
+            f"{folder} holds no {output.mark}: it was not made by this command and stays as it is.",
+            "Choose another --out.",
+        )
+    if output.mark != RUN.mark and (folder / RUN.mark).exists():
+        raise UsageError(f"{folder} is a run and stays as it is.", "Choose another --out.")
+
+
+def make_output(folder: Path, output: Output) -> None:
+    """Make the folder, and remove from it what an earlier call of the same command wrote. Other files stay."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in output.owned:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror}", "Choose another --out.") from error

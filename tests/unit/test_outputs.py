@@ -1,0 +1,55 @@
+"""Where a command may write, and what it may remove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snellen.core.errors import UsageError
+from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, Output, make_output, require_output
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "bundle").mkdir(parents=True)
+    for name in ("run.json", "plan.json", "audit.json", "evaluation.json", "my-notes.txt", "bundle/model.onnx"):
+        (folder / name).write_text("x")
+    return folder
+
+
+@pytest.mark.parametrize("output", [AUDIT, PLAN, EVALUATION])
+def test_a_run_is_not_overwritten_by_another_command(run: Path, output: Output) -> None:
+    with pytest.raises(UsageError, match="is a run"):
+        require_output(run, output, overwrite=True)
+
+
+@pytest.mark.parametrize("place", [".", "bundle"])
+def test_an_input_is_not_overwritten(run: Path, place: str) -> None:
+    with pytest.raises(UsageError, match="contains the input"):
+        require_output(run, RUN, overwrite=True, inputs=[run / place])
+
+
+@pytest.mark.parametrize("place", ["data", "data/normal/run", "."])
+def test_nothing_is_written_into_or_over_the_data(tmp_path: Path, place: str) -> None:
+    (tmp_path / "data" / "normal").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"inside the data|contains the input"):
+        require_output(tmp_path / place, RUN, overwrite=True, data=tmp_path / "data")
+
+
+def test_a_foreign_folder_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError):
+            require_output(tmp_path, RUN, overwrite=overwrite)
+
+
+def test_requiring_deletes_nothing(run: Path) -> None:
+    require_output(run, RUN, overwrite=True)
+    assert (run / "bundle" / "model.onnx").exists()
+
+
+def test_making_removes_what_the_command_wrote_and_nothing_else(run: Path) -> None:
+    make_output(run, RUN)
+    assert [path.name for path in run.iterdir()] == ["my-notes.txt"]
