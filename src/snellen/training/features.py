@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,17 @@ class FeatureStore:
     seed: int
     threads: int
 
+    @cached_property
+    def _session(self) -> GraphSession:
+        return GraphSession(self.graph, threads=self.threads)
+
+    @cached_property
+    def _graph_sha256(self) -> str:
+        return compute_sha256(self.graph)
+
     def compute(self, rows: NDArray[np.intp], views: int) -> NDArray[np.float32]:
         """Features of `rows` of the pixel cache: `(1 + views, len(rows), D)`; view 0 is the picture itself."""
-        session = GraphSession(self.graph, threads=self.threads)
-        graph_sha256 = compute_sha256(self.graph)
+        session, graph_sha256 = self._session, self._graph_sha256
         wanted = np.unique(rows)
         width = session.run(self.pixels.pixels[:1], ("embedding",))["embedding"].shape[1]
         opened = [self._open(view, graph_sha256, width) for view in range(views + 1)]
