@@ -111,10 +111,14 @@ def choose_cache_folder(asked: str | None) -> Path:
 
 
 def open_cache(asked: str | None) -> Path:
-    """The cache folder, made and tagged. Raises UsageError where it is a folder that holds other things."""
+    """The cache folder, made and tagged. Raises UsageError where it is a folder that holds other things.
+
+    The platform's own place for Snellen is taken as it is found; only a folder that was named can be somebody else's.
+    """
     folder = choose_cache_folder(asked)
+    is_named = bool(asked or os.environ.get("SNELLEN_CACHE"))
     try:
-        if folder.exists() and not (folder / CACHE_TAG).exists() and any(folder.iterdir()):
+        if is_named and folder.exists() and not (folder / CACHE_TAG).exists() and _holds_others(folder):
             raise UsageError(f"The cache {folder} holds other things.", "Choose an empty or new folder with --cache.")
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CACHE_TAG).exists():
@@ -122,6 +126,11 @@ def open_cache(asked: str | None) -> Path:
     except OSError as error:
         raise explain_os_error(error, folder) from error
     return folder
+
+
+def _holds_others(folder: Path) -> bool:
+    # the tag itself, half written by a run that started at the same moment, is not somebody else's
+    return any(not item.name.startswith(f".{CACHE_TAG}.") for item in folder.iterdir())
 
 
 def require_space(folder: Path, n_bytes: int, purpose: str) -> None:

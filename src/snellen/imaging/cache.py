@@ -23,7 +23,7 @@ from snellen.imaging.preprocess import preprocess_location
 from snellen.records.cohort import Sample
 from snellen.records.plan import PreprocessPlan
 
-CACHE_VERSION = "pixels-2"
+CACHE_VERSION = "pixels-3"
 _CHUNK = 256
 _HANDED = 8
 Writer = Callable[[int, NDArray[np.uint8]], None]

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
+from snellen.imaging.pillow_pixels import copy_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -165,7 +166,9 @@ def _to_pixels(image: Image.Image) -> NDArray[np.uint8]:
     from PIL import Image
 
     is_opaque = "transparency" not in image.info
-    if image.mode in ("L", "RGB") and is_opaque:
+    if image.mode == "RGB" and is_opaque:
+        return copy_rgb(image)
+    if image.mode == "L" and is_opaque:
         return np.asarray(image)
     if image.mode == "1" and is_opaque:
         return np.asarray(image.convert("L"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 import pytest
 
+from snellen.core import storage
 from snellen.core.errors import StorageError, UsageError
 from snellen.core.storage import (
     CACHE_PARTS,
@@ -253,6 +254,20 @@ def test_open_cache_refuses_a_folder_with_other_things(cache: Path) -> None:
     (cache / CACHE_TAG).unlink()
     with pytest.raises(UsageError, match="holds other things"):
         open_cache(str(cache))
+
+
+def test_open_cache_takes_the_users_own_place_as_it_is(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / CACHE_TAG).unlink()
+    monkeypatch.delenv("SNELLEN_CACHE", raising=False)
+    monkeypatch.setattr(storage, "choose_cache_folder", lambda _: cache)
+    assert (open_cache(None) / CACHE_TAG).exists()
+
+
+def test_open_cache_of_two_first_runs_at_once(tmp_path: Path) -> None:
+    (tmp_path / f".{CACHE_TAG}.half").touch()  # the other run is just writing the tag
+    assert (open_cache(str(tmp_path)) / CACHE_TAG).exists()
 
 
 def test_open_cache_tags_a_new_folder(tmp_path: Path) -> None:

@@ -196,8 +196,8 @@ def test_reduced_decode_gives_nearly_the_full_result(fit: str, crop_border: bool
     full = preprocess(read_picture(data).pixels, plan).astype(int)
     reduced = preprocess_picture(data, plan)[0].astype(int)
     # reduced decoding averages blocks in frequency space and soft content keeps its levels to about one; where a border
-    # is cut, the edge may lie one reduced pixel elsewhere, which moves all by a part of a pixel
-    assert np.abs(full - reduced).mean() <= (3.5 if crop_border else 0.5)
+    # is cut, the edge is found to one per cent of the side, which moves all by about a pixel
+    assert np.abs(full - reduced).mean() <= (4.5 if crop_border else 0.5)
 
 
 def test_reduced_decode_happens() -> None:
