@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Snellen needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install -e ".[train,offline,dev]" -c constraints.txt
+	$(BIN)/python -m pip install -e ".[train,offline,dicom,fetch,dev]" -c constraints.txt
 	@touch $@
 
 clean:
