@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     record = run.record
     if record.state != "finished":
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
-    cohort, pixels_of = _read(record.request.source)
+    cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
     where = {row.sample: row.split for row in run.splits}
     members = [
         s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])
@@ -94,7 +94,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     Where the data hold the test split of the run beside the bundle, that is one more opening of it.
     """
     predictor = load_bundle(bundle)
-    cohort, pixels_of = _read(source)
+    cohort, pixels_of = _read(source, predictor.manifest.merge)
     known = find_trained_on(predictor.manifest, cohort.samples)
     members = [sample for sample in cohort.samples if sample.name not in known]
     if not members:
@@ -224,9 +224,11 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     return f"{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients: " + ", ".join(shown)
 
 
-def _read(source: DataRequest) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
+def _read(
+    source: DataRequest, merge: Mapping[str, Sequence[str]]
+) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
     cache = open_cache(source.cache)
-    cohort = read_cohort(source, threads=count_threads(), cache=cache)
+    cohort = read_cohort(source, threads=count_threads(), cache=cache, merge=merge, is_training=False)
 
     def build(predictor: Predictor, samples: tuple[Sample, ...] | list[Sample]) -> PixelCache:
         plan = predictor.manifest.preprocess

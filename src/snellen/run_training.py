@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,10 +68,10 @@ class Progress:
     head: FittedHead | None = None
 
 
-def read_data(request: DataRequest) -> tuple[Cohort, Path]:
-    """The cohort at DATA and the cache folder in use."""
+def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged, and the cache folder in use."""
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
@@ -88,7 +88,7 @@ def read_data(request: DataRequest) -> tuple[Cohort, Path]:
 
 def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     """Read, split, measure, plan."""
-    cohort, cache = read_data(request.source)
+    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
     splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
     train = {row.sample for row in splits if row.split == "train"}
     fingerprint = compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))

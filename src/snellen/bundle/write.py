@@ -120,6 +120,7 @@ def finish_bundle(
         classes=model.plan.data.classes,
         positive=model.plan.data.positive,
         ordered=model.plan.data.ordered,
+        merge=model.plan.data.merge,
         input=InputSpec(height_px=size, width_px=size, channels=channels),
         preprocess=model.plan.preprocess,
         calibration=model.calibration,

@@ -13,6 +13,7 @@ from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.readers import compute_pixels_sha256, is_grey, read_location
 from snellen.ingest.audit import build_audit
+from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
 from snellen.ingest.patients import RawSample, group_patients
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source, sort_classes
 from snellen.records.cohort import Cohort, Issue, Sample
@@ -37,13 +38,21 @@ class _Facts:
     error: str = ""
 
 
-def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
-    """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
+def read_cohort(
+    request: DataRequest, *, threads: int, cache: Path, merge: Merge | None = None, is_training: bool = True
+) -> Cohort:
+    """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
+
+    `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
+    """
     source, wish = _read_source(request)
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
         )
+    merge = merge or {}
+    labels = sort_classes({sample.label for sample in source.samples})
+    source.samples = merge_labels(source.samples, merge, is_complete=is_training)
     grouped, rule, patient_issues = group_patients(source.samples, wish)
     facts = _read_facts(source.root, grouped, threads, cache)
     samples, set_aside = _join(grouped, facts)
@@ -53,15 +62,16 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
             f"{facts[0].error}",
             "Check the files.",
         )
-    classes = sort_classes({sample.label for sample in samples})
+    present = {sample.label for sample in samples}
+    classes = tuple(name for name in order_classes(labels, merge) if name in present)
     issues = [*source.issues, *set_aside, *patient_issues]
     audit = build_audit(samples, classes, rule, issues, n_listed=_count_listed(source))
     return Cohort(
         root=str(source.root),
         layout=source.layout,
         classes=classes,
-        class_origin=source.class_origin,
-        is_ordered=source.is_ordered,
+        class_origin=source.class_origin + (f", merged: {describe_merge(merge)}" if merge else ""),
+        is_ordered=source.is_ordered and keeps_order(labels, merge),
         samples=tuple(samples),
         patients=rule,
         audit=audit,

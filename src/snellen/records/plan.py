@@ -46,6 +46,7 @@ class DataPlan(Record):
     classes: tuple[str, ...]
     ordered: bool
     positive: str | None
+    merge: dict[str, tuple[str, ...]] = {}
     fractions: tuple[float, float, float]
 
 
