@@ -20,6 +20,7 @@ from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, eva
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
+from snellen.inference.session import GraphSession
 from snellen.ingest.cohort import read_cohort
 from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
@@ -41,6 +42,7 @@ from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
 _GRAPH_VERSION = "graph-2"
+_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore
     return HeadData(
         train=store.compute(pixels.select(train), prepared.plan.augment.views),
         train_labels=_to_labels(train, prepared.plan),
-        val=store.compute(pixels.select(val), 0)[0],
+        val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=_to_labels(val, prepared.plan),
     )
 
@@ -258,7 +260,7 @@ def _write_bundle(
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
     train, val = prepared.members("train"), prepared.members("val")
     rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
-    baselines = fit_baselines(data.train[0], data.train_labels, plan.model.n_classes)
+    baselines = fit_baselines(data.train, data.train_labels, plan.model.n_classes)
     model = TrainedModel(
         name=run.folder.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -274,7 +276,7 @@ def _write_bundle(
             reason=fitted.reason,
         ),
         pixels=np.asarray(pixels.pixels[rows]),
-        train_embedding=data.train[0],
+        read_train_embedding=lambda: (block for _, block in data.train.iterate_blocks(views=1)),
         val_embedding=data.val,
         baselines=dict(baselines.__dict__),
         trained_on=tuple([*train, *val]),
@@ -283,9 +285,15 @@ def _write_bundle(
     )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
-    probabilities = session.run(pixels.pixels[pixels.select(val)], ("probabilities",))["probabilities"]
+    probabilities = _score(session, pixels, pixels.select(val))
     finish_bundle(model, session, choose_thresholds(data.val_labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _score(session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Probabilities `(N, C)` of rows of the cache, with few pictures in memory at a time."""
+    steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+    return np.concatenate([session.run(pixels.take(step), ("probabilities",))["probabilities"] for step in steps])
 
 
 def _evaluate_splits(
