@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
 from snellen.outputs import EVALUATION, make_output
 from snellen.records.bundle import Manifest
-from snellen.records.cohort import Cohort, Sample
+from snellen.records.cohort import Cohort, PatientRule, Sample
 from snellen.records.evaluation import Evaluation, Intervals
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
@@ -61,7 +62,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         split=split,
         data=record.request.source.data,
         patients=cohort.patients,
-        intervals=build_intervals(run.plan),
+        intervals=build_intervals(run.plan, cohort.patients),
         test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -110,7 +111,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
         split="all",
         data=source.data,
         patients=cohort.patients,
-        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit="patient", seed=0),
+        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit=_choose_unit(cohort.patients), seed=0),
         test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -206,11 +207,18 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def build_intervals(plan: Plan) -> Intervals:
+def build_intervals(plan: Plan, patients: PatientRule) -> Intervals:
     """The plan's intervals."""
     return Intervals(
-        level=plan.evaluation.level, n_resamples=plan.evaluation.resamples, unit="patient", seed=plan.training.seed
+        level=plan.evaluation.level,
+        n_resamples=plan.evaluation.resamples,
+        unit=_choose_unit(patients),
+        seed=plan.training.seed,
     )
+
+
+def _choose_unit(patients: PatientRule) -> Literal["patient", "picture"]:
+    return "picture" if patients.origin == "none" else "patient"
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
@@ -221,7 +229,7 @@ def describe_evaluation(evaluation: Evaluation) -> str:
         if found is not None and found.value is not None:
             interval = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
             shown.append(f"{name} {found.value:.3f}{interval}")
-    return f"{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients: " + ", ".join(shown)
+    return f"{evaluation.split}: {evaluation.subjects}: " + ", ".join(shown)
 
 
 def _read(

@@ -64,7 +64,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console = _console()
     level = f"{evaluation.intervals.level:.0%} interval"
     console.print(
-        f"\n{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients"
+        f"\n{evaluation.split}: {evaluation.subjects}"
         + (f", positive class {evaluation.positive}" if evaluation.positive else "")
     )
     table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)
