@@ -20,12 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
+from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.imaging.pillow_pixels import copy_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+__all__ = [
+    "PICTURE_SUFFIXES", "Picture", "compute_pixels_sha256", "is_grey", "looks_like_picture", "open_array",
+    "read_location", "read_picture",
+]  # fmt: skip
 MAX_PIXELS = 178_000_000
 _EIGHT_BIT_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 _FORMATS = ("JPEG", "PNG", "TIFF")  # EPS, for one, would start Ghostscript on whatever was sent
