@@ -14,6 +14,7 @@ from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.readers import compute_pixels_sha256, is_grey, read_location
 from snellen.ingest.audit import build_audit
 from snellen.ingest.patients import RawSample, group_patients
+from snellen.ingest.samples import SET_ASIDE_CODES
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source, sort_classes
 from snellen.records.cohort import Cohort, Issue, Sample
 from snellen.records.run import DataRequest
@@ -39,12 +40,12 @@ class _Facts:
 
 def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
-    source, wish = _read_source(request)
+    source, wish = _read_source(request, cache)
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
         )
-    grouped, rule, patient_issues = group_patients(source.samples, wish)
+    grouped, rule, patient_issues = group_patients(source.samples, wish, source.patient_title)
     facts = _read_facts(source.root, grouped, threads, cache)
     samples, set_aside = _join(grouped, facts)
     if not samples:
@@ -68,10 +69,10 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     )
 
 
-def _read_source(request: DataRequest) -> tuple[Source, str]:
-    source, wish = read_source(request.data, request.columns), request.patients
+def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
+    source, wish = read_source(request.data, request.columns, cache), request.patients
     if wish in source.columns:  # --patients COLUMN
-        source, wish = read_source(request.data, {**request.columns, "patient": wish}), "auto"
+        source, wish = read_source(request.data, {**request.columns, "patient": wish}, cache), "auto"
     nameless = [sample for sample in source.samples if not _is_text(sample.location)]
     if nameless:
         source.samples = [sample for sample in source.samples if _is_text(sample.location)]
@@ -97,15 +98,7 @@ def _is_text(name: str) -> bool:
 
 
 def _count_listed(source: Source) -> int:
-    dropped = {
-        "missing_picture",
-        "ambiguous_picture",
-        "empty_label",
-        "repeated_row",
-        "conflicting_rows",
-        "unreadable_name",
-    }
-    return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in dropped)
+    return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in SET_ASIDE_CODES)
 
 
 def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[Sample], list[Issue]]:
@@ -120,7 +113,7 @@ def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[S
             Sample(
                 name=raw.name, location=raw.location, label=raw.label, patient=raw.patient or raw.name, split=split,
                 width_px=fact.width_px, height_px=fact.height_px, channels=fact.channels, format=fact.format,
-                n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256,
+                n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256, laterality=raw.laterality, series=raw.series,
             )
         )  # fmt: skip
     if not bad:
