@@ -6,12 +6,9 @@ Knows nothing of labels, plans or models.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import warnings
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,18 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
+from snellen.imaging.arrays import open_array, read_array_picture
+from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.imaging.pillow_pixels import copy_rgb
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+__all__ = [
+    "PICTURE_SUFFIXES", "Picture", "compute_pixels_sha256", "is_grey", "looks_like_picture", "open_array",
+    "read_location", "read_picture",
+]  # fmt: skip
 MAX_PIXELS = 178_000_000
 _EIGHT_BIT_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 _FORMATS = ("JPEG", "PNG", "TIFF")  # EPS, for one, would start Ghostscript on whatever was sent
-_DAMAGED = (
-    OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError,
-)  # fmt: skip
 _WHITE = (255, 255, 255)
 
 
@@ -98,44 +97,20 @@ def read_picture(source: Path | bytes, *, min_side_px: int | None = None) -> Pic
 
 
 def read_location(root: Path, location: str, *, min_side_px: int | None = None) -> Picture:
-    """The picture of a sample: a file below `root`, or `file.npz::name[index]`."""
+    """The picture of a sample: a file below `root`, or `file.npz::name[index]`, `file.h5::group/name[index]`."""
     if "::" not in location:
         return read_picture(root / location, min_side_px=min_side_px)
     file, _, entry = location.partition("::")
-    name, _, index = entry.rstrip("]").partition("[")
-    array = open_array(root / file, name)
-    if not index.isdecimal() or int(index) >= len(array):
+    name, _, index = entry.removesuffix("]").rpartition("[")
+    if not index.isdecimal():
         raise PictureError(f"{file} holds no {entry}", "It changed since it was read: start again.")
-    pixels = array[int(index)]
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    return Picture(np.ascontiguousarray(pixels), pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes)
-
-
-def open_array(path: Path, name: str) -> NDArray[np.uint8]:
-    """One array of an `.npz` file, `(N, H, W)` or `(N, H, W, 3)`. Objects inside (pickles) are refused."""
-    try:
-        found = path.stat()
-        return _load_array(path, name, found.st_size, found.st_mtime_ns)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        EOFError,
-    ) as error:
-        raise PictureError(f"{path}: {name} cannot be read: {error}", "Download or export the file again.") from error
-
-
-@functools.lru_cache(maxsize=4)
-def _load_array(path: Path, name: str, _size: int, _changed_ns: int) -> NDArray[np.uint8]:
-    # size and date are part of the key, so that a file that was written anew is read anew
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        array: NDArray[np.uint8] = archive[name]
-        return array
+    pixels = read_array_picture(root / file, name, int(index))
+    if pixels.dtype != np.uint8:
+        raise PictureError(
+            f"pictures with more than 8 bits a channel are not read yet ({pixels.dtype})",
+            "Export it with 8 bits a channel.",
+        )
+    return Picture(pixels, pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes)
 
 
 def compute_pixels_sha256(pixels: NDArray[np.uint8]) -> str:

@@ -15,6 +15,7 @@ from snellen.imaging.readers import compute_pixels_sha256, is_grey, read_locatio
 from snellen.ingest.audit import build_audit
 from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
 from snellen.ingest.patients import RawSample, group_patients
+from snellen.ingest.samples import SET_ASIDE_CODES
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source, sort_classes
 from snellen.records.cohort import Cohort, Issue, Sample
 from snellen.records.run import DataRequest
@@ -45,7 +46,7 @@ def read_cohort(
 
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
     """
-    source, wish = _read_source(request)
+    source, wish = _read_source(request, cache)
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
@@ -53,7 +54,7 @@ def read_cohort(
     merge = merge or {}
     labels = sort_classes({sample.label for sample in source.samples})
     source.samples = merge_labels(source.samples, merge, is_complete=is_training)
-    grouped, rule, patient_issues = group_patients(source.samples, wish)
+    grouped, rule, patient_issues = group_patients(source.samples, wish, source.patient_title)
     facts = _read_facts(source.root, grouped, threads, cache)
     samples, set_aside = _join(grouped, facts)
     if not samples:
@@ -78,10 +79,10 @@ def read_cohort(
     )
 
 
-def _read_source(request: DataRequest) -> tuple[Source, str]:
-    source, wish = read_source(request.data, request.columns), request.patients
+def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
+    source, wish = read_source(request.data, request.columns, cache), request.patients
     if wish in source.columns:  # --patients COLUMN
-        source, wish = read_source(request.data, {**request.columns, "patient": wish}), "auto"
+        source, wish = read_source(request.data, {**request.columns, "patient": wish}, cache), "auto"
     nameless = [sample for sample in source.samples if not _is_text(sample.location)]
     if nameless:
         source.samples = [sample for sample in source.samples if _is_text(sample.location)]
@@ -107,15 +108,7 @@ def _is_text(name: str) -> bool:
 
 
 def _count_listed(source: Source) -> int:
-    dropped = {
-        "missing_picture",
-        "ambiguous_picture",
-        "empty_label",
-        "repeated_row",
-        "conflicting_rows",
-        "unreadable_name",
-    }
-    return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in dropped)
+    return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in SET_ASIDE_CODES)
 
 
 def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[Sample], list[Issue]]:
@@ -130,7 +123,7 @@ def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[S
             Sample(
                 name=raw.name, location=raw.location, label=raw.label, patient=raw.patient or raw.name, split=split,
                 width_px=fact.width_px, height_px=fact.height_px, channels=fact.channels, format=fact.format,
-                n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256,
+                n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256, laterality=raw.laterality, series=raw.series,
             )
         )  # fmt: skip
     if not bad:

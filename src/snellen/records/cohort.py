@@ -16,7 +16,8 @@ class Sample(Record):
     """One picture that gets one prediction.
 
     `location` is relative to the cohort's root, with `/`; a picture inside an array file is
-    `file.npz::train_images[12]`. `pixels_sha256` is taken over the decoded pixels, so that a copied
+    `file.npz::train_images[12]`, a frame of a DICOM file `file.dcm::frame[3]`. `laterality` (L or R) and `series`
+    come from DICOM tags. `pixels_sha256` is taken over the decoded pixels, so that a copied
     or renamed file is recognised.
     """
 
@@ -31,6 +32,8 @@ class Sample(Record):
     format: str = ""
     n_bytes: int = 0
     pixels_sha256: str = ""
+    laterality: str | None = None
+    series: str | None = None
 
 
 class PatientRule(Record):
