@@ -16,8 +16,9 @@ class Sample(Record):
     """One picture that gets one prediction.
 
     `location` is relative to the cohort's root, with `/`; a picture inside an array file is
-    `file.npz::train_images[12]`. `pixels_sha256` is taken over the decoded pixels, so that a copied
-    or renamed file is recognised.
+    `file.npz::train_images[12]`, one of several in a DICOM `file.dcm::frame[3]`. `pixels_sha256` is
+    taken over the decoded pixels, so that a copied or renamed file is recognised. `bits` a channel are
+    8 where the pixels are uint8.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Sample(Record):
     format: str = ""
     n_bytes: int = 0
     pixels_sha256: str = ""
+    bits: int = 8
 
 
 class PatientRule(Record):

@@ -160,7 +160,7 @@ def test_class_whose_pictures_have_an_unknown_format_is_told(tmp_path: Path) -> 
     # otherwise a three-class study becomes a two-class study without a word
     write_pictures(tmp_path, CLASSES)
     (tmp_path / "oedema").mkdir()
-    (tmp_path / "oedema" / "1.bmp").write_bytes(encode(draw_noise(1), "BMP"))
+    (tmp_path / "oedema" / "1.ppm").write_bytes(encode(draw_noise(1), "PPM"))
     assert "oedema" in to_messages(read(tmp_path))
 
 
