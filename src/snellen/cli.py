@@ -72,6 +72,9 @@ def _top(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for cohort and run.")] = Path("snellen-demo"),
     kind: Annotated[str, typer.Option(help="oct, fundus or glomeruli.")] = "oct",
+    defects: Annotated[
+        bool, typer.Option("--defects", help="Plant one defect of each kind, to see what the audit finds.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a synthetic cohort, train on it, write the report and the bundle: a few minutes on two cores.
@@ -81,7 +84,7 @@ def demo(
     from snellen import demo as steps
 
     with _told():
-        cohort = steps.draw(out, kind, overwrite=overwrite)
+        cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
         run = steps.train(out, cohort)
         _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
 
