@@ -276,6 +276,41 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, to 
             typer.echo(f"{found:<28}{description}")
 
 
+@app.command()
+def pack(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The HDF5 file to write, such as cohort.h5.")],
+    views: Annotated[int, typer.Option(help="Augmented views of each training picture to add.", min=0, max=64)] = 0,
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    seed: Seed = 0,
+) -> None:
+    """Write DATA as one HDF5 file: preprocessed pictures, labels, patients, splits. `train` reads it like a folder.
+
+    Example: snellen pack data/ --out cohort.h5
+    """
+    from snellen import workflow
+
+    with _told():
+        path = workflow.pack(
+            data,
+            views=views,
+            recipe=recipe,
+            settings=settings or [],
+            out=out,
+            overwrite=overwrite,
+            seed=seed,
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
+        )
+        typer.echo(f"Next:\n  snellen train {path}")
+
+
 @cache_app.command("info")
 def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
     """Where the cache lies and how large it is.

@@ -12,7 +12,7 @@ from snellen.imaging.readers import PICTURE_SUFFIXES
 from snellen.ingest.arrays import read_npz
 from snellen.ingest.patients import RawSample
 from snellen.ingest.tables import TABLE_SUFFIXES, is_hidden, names_most_pictures, read_table
-from snellen.records.cohort import Issue
+from snellen.records.cohort import Cohort, Issue
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -23,7 +23,10 @@ _LAYOUTS = "class folders, train/val/test folders of class folders, a CSV, or a 
 
 @dataclass
 class Source:
-    """Raw samples below `root` and how they were found. `is_ordered`: the source says that its classes are ordered."""
+    """Raw samples below `root` and how they were found. `is_ordered`: the source says that its classes are ordered.
+
+    `cohort` is set where the source is a cohort already, read by an earlier step (a packed file).
+    """
 
     root: Path
     layout: str
@@ -32,6 +35,7 @@ class Source:
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
+    cohort: Cohort | None = None
 
 
 def read_source(data: str, columns: dict[str, str]) -> Source:
@@ -47,6 +51,11 @@ def read_source(data: str, columns: dict[str, str]) -> Source:
     if suffix == ".npz":
         samples, layout, origin, is_ordered = read_npz(path.resolve())
         return Source(path.resolve().parent, layout, samples, origin, is_ordered)
+    if suffix in (".h5", ".hdf5"):
+        from snellen.ingest.packed import is_packed, read_packed
+
+        if is_packed(path):
+            return read_packed(path.resolve())
     raise DataError(f"{data}: a {suffix or 'file without extension'} is no data set that Snellen reads.",
                     f"DATA is {_LAYOUTS}.")  # fmt: skip
 
