@@ -311,6 +311,32 @@ def pack(
         typer.echo(f"Next:\n  snellen train {path}")
 
 
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A MedMNIST set. Without it: list them.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the pictures in px: 28, 64, 128 or 224.")] = 28,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder. [default: $SNELLEN_DATA, else the user's data folder]")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="A mirror: address of a folder with the published files.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a MedMNIST data set, check it, and let the other commands know it by its name.
+
+    Example: snellen fetch octmnist --size 64
+    """
+    from snellen import terminal, workflow
+
+    with _told(quiet=as_json):
+        if name is None:
+            from snellen.ingest.medmnist import list_sets
+
+            terminal.show_sets(list_sets().values(), as_json=as_json)
+            return
+        found = workflow.fetch(name, size=size, out=out, mirror=url)
+        terminal.show_fetched(found, as_json=as_json)
+
+
 @cache_app.command("info")
 def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
     """Where the cache lies and how large it is.

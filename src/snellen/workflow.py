@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from snellen.core.errors import DataError, UsageError
 from snellen.core.progress import say
@@ -19,6 +19,9 @@ from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.runs import Run, choose_run_folder, open_run, save_cohort
+
+if TYPE_CHECKING:
+    from snellen.ingest.medmnist import Fetched
 
 
 class DataOptions(TypedDict, total=False):
@@ -120,6 +123,16 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     return path
 
 
+def fetch(name: str, *, size: int = 28, out: str | Path | None = None, mirror: str | None = None) -> Fetched:
+    """Download a MedMNIST set; afterwards `train(name)` knows it.
+
+    `mirror` is the address of a folder with the published files. Raises FetchError.
+    """
+    from snellen.ingest.medmnist import fetch_set
+
+    return fetch_set(name, size=size, out=None if out is None else Path(out).expanduser(), mirror=mirror)
+
+
 def _is_packed(path: Path) -> bool:
     from snellen.ingest.packed import is_packed
 
@@ -178,9 +191,17 @@ def evaluate(
 
 
 def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
-    """The path is kept absolute, so that a run can be resumed and evaluated from anywhere."""
+    """The path is kept absolute, so that a run can be resumed and evaluated from anywhere.
+
+    Where nothing lies at `data`, it may be the name of a fetched set, such as octmnist.
+    """
+    path = Path(data).expanduser()
+    if not path.exists():
+        from snellen.ingest.medmnist import find_fetched
+
+        path = find_fetched(str(data)) or path
     return DataRequest(
-        data=str(Path(data).expanduser().resolve()),
+        data=str(path.resolve()),
         columns=options.get("columns") or {},
         patients=options.get("patients", "auto"),
         cache=options.get("cache"),

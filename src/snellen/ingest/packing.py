@@ -43,7 +43,9 @@ def write_packed(packing: Packing, path: Path, *, n_views: int = 0) -> int:
     `n_views` augmented views of each training picture go into the group `views`; no other part is augmented.
     Raises StorageError before writing where the disk has no room for the uncompressed whole.
     """
-    require_space(path.parent, estimate_bytes(packing, n_views), f"The packed file {path.name}")
+    require_space(
+        path.parent, estimate_bytes(packing, n_views), f"The packed file {path.name}", hint="Choose another --out."
+    )
     with _replaced(path) as temporary:
         import h5py
 
