@@ -20,15 +20,18 @@ from snellen.ingest.sources import Source
 from snellen.records.cohort import SPLITS, Audit, Cohort, Issue, Packed, PatientRule, Sample
 from snellen.records.plan import Fingerprint, PreprocessPlan
 
-PACKED_SUFFIXES = (".h5", ".hdf5")
 SCHEMA_KEY = "snellen_schema"
 SCHEMA = 1
 TEXTS = ("names", "patients", "splits", "pixels_sha256", "formats")
 NUMBERS = ("labels", "width_px", "height_px", "channels", "n_bytes")
 VIEWS = "views"
+# facts of a sample that have a dataset of their own, or follow from one; others, if any, go as JSON into records/more
+OWN_FACTS = frozenset({"name", "location", "label", "patient", "split", "width_px", "height_px", "channels", "format",
+                       "n_bytes", "pixels_sha256"})  # fmt: skip
 RECORDS = "records"
 _PARTS = (*SPLITS, "left_out")
 _AGAIN = "Copy it again from where it was packed, or repeat `snellen pack`."
+_MAX_SIZE_PX = 2048
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)
 
 
@@ -78,12 +81,10 @@ def _require_schema(path: Path, file: Any) -> None:
 
 def _require_datasets(path: Path, file: Any) -> int:
     """The number of samples. All that is missing or of another length is told at once."""
-    import h5py
-
-    problems = [
-        f"{key} is missing" for key in (IMAGES, *TEXTS, *NUMBERS) if not isinstance(file.get(key), h5py.Dataset)
+    problems = [f"{key} is missing" for key in (IMAGES, *TEXTS, *NUMBERS) if not _has_own(file, key)]
+    problems += [
+        f"{RECORDS}/{key} is missing" for key in ("audit", "fingerprint") if not _has_own(file, f"{RECORDS}/{key}")
     ]
-    problems += [f"{RECORDS}/{key} is missing" for key in ("audit", "fingerprint") if f"{RECORDS}/{key}" not in file]
     problems += [
         f"the attribute {key} is missing" for key in ("classes", "preprocess", "cohort") if key not in file.attrs
     ]
@@ -99,6 +100,18 @@ def _require_datasets(path: Path, file: Any) -> int:
     return int(file[IMAGES].shape[0])
 
 
+def _has_own(file: Any, key: str) -> bool:
+    """Whether the file itself holds the dataset: what links or maps to other files was not written by us."""
+    import h5py
+
+    node = file
+    for part in key.split("/"):
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            return False
+        node = node[part]
+    return isinstance(node, h5py.Dataset) and not node.is_virtual and not node.external
+
+
 def _read_cohort(path: Path, file: Any, n: int) -> Cohort:
     classes = tuple(str(name) for name in json.loads(file.attrs["classes"]))
     facts = json.loads(file.attrs["cohort"])
@@ -107,8 +120,13 @@ def _read_cohort(path: Path, file: Any, n: int) -> Cohort:
     numbers = {key: [int(value) for value in file[key][:]] for key in NUMBERS}
     _require_sound(path, classes, texts, numbers)
     shape = (plan.size, plan.size, plan.channels)
+    if not 0 < plan.size <= _MAX_SIZE_PX or file[IMAGES].chunks != (1, *shape):
+        # the memory for one chunk is taken before its content is seen
+        raise DataError(f"{path} was not written by `snellen pack`: {IMAGES} lies in chunks of {file[IMAGES].chunks}.",
+                        _AGAIN)  # fmt: skip
     if tuple(file[IMAGES].shape[1:]) != shape:
         raise DataError(f"{path}: {IMAGES} has the shape {file[IMAGES].shape}, the plan says {shape}.", _AGAIN)
+    more = _read_more(file, n)
     samples = tuple(
         Sample(
             name=texts["names"][row],
@@ -122,6 +140,7 @@ def _read_cohort(path: Path, file: Any, n: int) -> Cohort:
             format=texts["formats"][row],
             n_bytes=numbers["n_bytes"][row],
             pixels_sha256=texts["pixels_sha256"][row],
+            **more[row],
         )
         for row in range(n)
     )
@@ -139,6 +158,15 @@ def _read_cohort(path: Path, file: Any, n: int) -> Cohort:
         audit=audit.model_copy(update={"issues": (*issues, _tell(path, plan, VIEWS in file))}),
         packed=Packed(file=path.name, preprocess=plan, fingerprint=fingerprint),
     )
+
+
+def _read_more(file: Any, n: int) -> list[dict[str, Any]]:
+    if f"{RECORDS}/more" not in file:
+        return [{}] * n
+    found = [json.loads(text) for text in file[f"{RECORDS}/more"].asstr()[:]]
+    if len(found) != n:
+        raise ValueError(f"{RECORDS}/more has {len(found)} rows for {n} samples")
+    return found
 
 
 def _require_sound(

@@ -17,7 +17,7 @@ from snellen.core.progress import follow
 from snellen.core.storage import explain_os_error, require_space
 from snellen.imaging.augment import draw_view
 from snellen.imaging.packed_pixels import IMAGES
-from snellen.ingest.packed import NUMBERS, RECORDS, SCHEMA, SCHEMA_KEY, TEXTS, VIEWS
+from snellen.ingest.packed import NUMBERS, OWN_FACTS, RECORDS, SCHEMA, SCHEMA_KEY, TEXTS, VIEWS
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import Fingerprint, Plan
 
@@ -120,6 +120,9 @@ def _write_samples(file: Any, packing: Packing) -> None:
     }
     for key in TEXTS:
         file.create_dataset(key, data=columns[key], dtype=h5py.string_dtype("utf-8"))
+    more = [json.dumps(item.model_dump(mode="json", exclude=set(OWN_FACTS))) for item in samples]
+    if any(text != "{}" for text in more):
+        file[RECORDS].create_dataset("more", data=more, dtype=h5py.string_dtype("utf-8"))
     for key in NUMBERS:
         file.create_dataset(key, data=np.array(columns[key], np.int64))
     images = _create_pictures(file, IMAGES, len(samples), packing)

@@ -22,8 +22,9 @@ from file_server import FileServer, serve
 from snellen import workflow
 from snellen.core.download import Patience
 from snellen.core.errors import DataError, FetchError, UsageError
-from snellen.ingest.arrays import MEDMNIST_CLASSES, read_npz
+from snellen.ingest.arrays import MEDMNIST_CLASSES
 from snellen.ingest.medmnist import fetch_set, find_fetched, list_sets
+from snellen.ingest.sources import read_source
 
 PATIENCE = Patience(attempts=2, pause_s=0)
 
@@ -212,7 +213,7 @@ def test_class_names_are_those_of_the_installed_package() -> None:
 def test_every_set_is_recognised_by_its_file_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}_64.npz"
     path.write_bytes(CONTENT)
-    samples, _, origin, is_ordered = read_npz(path)
-    assert samples[0].label == MEDMNIST_CLASSES[name][0]
-    assert name in origin
-    assert is_ordered == (name == "retinamnist")
+    source = read_source(str(path), {})
+    assert source.samples[0].label == MEDMNIST_CLASSES[name][0]
+    assert name in source.class_origin
+    assert source.is_ordered == (name == "retinamnist")
