@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from snellen.core.errors import DataError, PictureError, StorageError
+from snellen.core.errors import DataError, PictureError, StorageError, UsageError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
@@ -51,6 +51,9 @@ def read_cohort(
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
     """
     source, wish = _read_source(request, cache)
+    if source.cohort is not None:
+        _require_no_wishes(request)
+        return source.cohort
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
@@ -102,6 +105,16 @@ def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
             )
         )
     return source, wish
+
+
+def _require_no_wishes(request: DataRequest) -> None:
+    """Patients and splits of a packed file are settled."""
+    asked = [*(["--patients"] if request.patients != "auto" else []), *(["--columns"] if request.columns else [])]
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} cannot change {request.data}: patients and splits were fixed when it was packed.",
+            "Repeat `snellen pack` on the original data with these options.",
+        )
 
 
 def _is_text(name: str) -> bool:
