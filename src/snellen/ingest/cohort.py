@@ -15,7 +15,7 @@ from snellen.imaging.readers import compute_pixels_sha256, is_grey, read_locatio
 from snellen.ingest.audit import build_audit
 from snellen.ingest.patients import RawSample, group_patients
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source, sort_classes
-from snellen.records.cohort import Cohort, Issue, Sample
+from snellen.records.cohort import Cohort, Issue, Sample, SetAside
 from snellen.records.run import DataRequest
 
 FACTS_VERSION = "facts-1"
@@ -46,7 +46,7 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
         )
     grouped, rule, patient_issues = group_patients(source.samples, wish)
     facts = _read_facts(source.root, grouped, threads, cache)
-    samples, set_aside = _join(grouped, facts)
+    samples, unreadable = _join(grouped, facts)
     if not samples:
         raise DataError(
             f"None of the {len(grouped)} pictures of {request.data} can be read; the first: {grouped[0].name}: "
@@ -54,8 +54,9 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
             "Check the files.",
         )
     classes = sort_classes({sample.label for sample in samples})
-    issues = [*source.issues, *set_aside, *patient_issues]
-    audit = build_audit(samples, classes, rule, issues, n_listed=_count_listed(source))
+    issues = [*source.issues, *_tell_unreadable(unreadable, len(grouped)), *patient_issues]
+    issues += _tell_lost_classes({raw.label for raw in grouped}.difference(classes))
+    audit = build_audit(samples, classes, rule, issues, [*_list_dropped(source), *unreadable])
     return Cohort(
         root=str(source.root),
         layout=source.layout,
@@ -96,24 +97,33 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _count_listed(source: Source) -> int:
-    dropped = {
-        "missing_picture",
-        "ambiguous_picture",
-        "empty_label",
-        "repeated_row",
-        "conflicting_rows",
-        "unreadable_name",
-    }
-    return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in dropped)
+# issues whose samples are set aside, and in words that fit behind a name
+_DROPPED = {
+    "missing_picture": "the picture is not there",
+    "ambiguous_picture": "several folders hold a picture of this name",
+    "empty_label": "the row carries no label",
+    "repeated_row": "the row repeats an earlier one",
+    "conflicting_rows": "an earlier row gives the picture another label",
+    "unreadable_name": "the name is no UTF-8",
+}
 
 
-def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[Sample], list[Issue]]:
+def _list_dropped(source: Source) -> list[SetAside]:
+    """What the source itself set aside, with its reason."""
+    return [
+        SetAside(name=name, code=issue.code, reason=_DROPPED[issue.code])
+        for issue in source.issues
+        if issue.code in _DROPPED
+        for name in issue.samples
+    ]
+
+
+def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[Sample], list[SetAside]]:
     samples: list[Sample] = []
-    bad: list[tuple[str, str]] = []
+    bad: list[SetAside] = []
     for raw, fact in zip(grouped, facts, strict=True):
         if fact.error:
-            bad.append((raw.name, fact.error))
+            bad.append(SetAside(name=raw.name, code="unreadable_picture", reason=fact.error))
             continue
         split = SPLIT_NAMES.get(raw.split.lower()) if raw.split else None
         samples.append(
@@ -123,17 +133,33 @@ def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[S
                 n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256,
             )
         )  # fmt: skip
+    return samples, bad
+
+
+def _tell_unreadable(bad: Sequence[SetAside], n: int) -> list[Issue]:
     if not bad:
-        return samples, []
-    shown = "; ".join(f"{name}: {error}" for name, error in bad[:3]) + (" …" if len(bad) > 3 else "")
+        return []
+    shown = "; ".join(f"{each.name}: {each.reason}" for each in bad[:3]) + (" …" if len(bad) > 3 else "")
     issue = Issue(
         code="unreadable_picture",
         severity="warning",
-        message=f"{len(bad)} of {len(grouped)} pictures cannot be read and were set aside: {shown}",
+        message=f"{len(bad)} of {n} pictures cannot be read and were set aside: {shown}",
         advice="Copy or export them again, then repeat the step.",
-        samples=tuple(name for name, _ in bad),
+        samples=tuple(each.name for each in bad),
     )
-    return samples, [issue]
+    return [issue]
+
+
+def _tell_lost_classes(lost: set[str]) -> list[Issue]:
+    if not lost:
+        return []
+    issue = Issue(
+        code="class_lost",
+        severity="severe",
+        message=f"No picture can be read of: {', '.join(sort_classes(lost))}. Without one they are no classes.",
+        advice="Copy or export their pictures again, then repeat the step.",
+    )
+    return [issue]
 
 
 def _read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: Path) -> list[_Facts]:
