@@ -38,10 +38,11 @@ _HEAD = """<!-- Written by bench/accidents.py. Do not edit: run `python bench/ac
 
 # Bad and odd inputs
 
-What Snellen says to each of {n} inputs. None ends in a traceback; exit code 0 means that the rest went on, 2 that nothing
-was done and why. What is set aside is named with its reason in `audit.json` and `audit.html`. The inputs are made by
-`bench/accidents.py`, and the tests give them to the command too. The sound rest of each cohort is small, so the audit
-of most also warns of few patients; that is left out here.
+What Snellen says to each of {n} inputs. None ends in a traceback; exit code 0 means that the rest went on, 2 that
+nothing was done and why. What is set aside is named with its reason in `audit.json` and `audit.html`.
+
+The inputs are made by `bench/accidents.py`; the tests give them to the command too. The sound rest of each cohort is
+small, so the audit of most also warns of few patients; that is left out here.
 """
 
 
@@ -71,7 +72,8 @@ def main() -> int:
                 outcome = try_case(case, Path(folder), in_process=args.in_process)
             n, n_bad = n + 1, n_bad + bool(outcome.problems)
             lines.append(f"| {case.given} | {_cell(outcome.message)} | {outcome.exit_code} | {outcome.lost} |")
-            print(f"{'BAD ' if outcome.problems else 'ok  '}{case.given}: {'; '.join(outcome.problems) or outcome.message}")
+            said = "; ".join(outcome.problems) or outcome.message
+            print(f"{'BAD ' if outcome.problems else 'ok  '}{case.given}: {said}")
         parts.append("\n".join(lines) + "\n")
     print(f"{n} inputs, {n_bad} bad")
     if args.write and not args.only:

@@ -65,9 +65,15 @@ def hunt(target: str, seconds: float, findings: Path, seed: int) -> dict:
         log = done.stdout + done.stderr
         if "stat::number_of_executed_units" not in log and "Test unit written" not in log:
             raise SystemExit(f"The target {target} does not run:\n{log[-3000:]}")
-        inputs += int((re.findall(r"stat::number_of_executed_units:\s*(\d+)", log) or re.findall(r"^#(\d+)", log, re.M) or ["0"])[-1])
+        inputs += int(
+            (re.findall(r"stat::number_of_executed_units:\s*(\d+)", log) or re.findall(r"^#(\d+)", log, re.M) or ["0"])[
+                -1
+            ]
+        )
         edges = max([edges, *map(int, re.findall(r"cov: (\d+)", log))])
-        peak = max([peak, *map(int, re.findall(r"stat::peak_rss_mb:\s*(\d+)", log) or re.findall(r"rss: (\d+)Mb", log))])
+        peak = max(
+            [peak, *map(int, re.findall(r"stat::peak_rss_mb:\s*(\d+)", log) or re.findall(r"rss: (\d+)Mb", log))]
+        )
         if done.returncode:
             found.append(_describe(log))
             if len(found) >= 20:

@@ -1,4 +1,6 @@
-"""One target of bench/fuzz.py, in a process of its own: `python bench/fuzz_targets.py TARGET CORPUS [libFuzzer options]`.
+"""One target of bench/fuzz.py, in a process of its own.
+
+    python bench/fuzz_targets.py TARGET CORPUS [libFuzzer options]
 
 Each target takes bytes and may raise SnellenError, nothing else. Seeds are drawn pictures and small tables.
 """
@@ -87,12 +89,17 @@ def read_tags(data: bytes) -> None:
 def seed_pictures() -> list[bytes]:
     seeds = []
     for mode, forms in (
-        ("RGB", ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")), ("L", ("JPEG", "PNG", "TIFF")), ("CMYK", ("JPEG", "TIFF")),
-        ("P", ("PNG", "GIF")), ("RGBA", ("PNG", "TIFF")), ("1", ("PNG", "TIFF")), ("LA", ("PNG",)), ("I;16", ("PNG", "TIFF")),
+        ("RGB", ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")), ("L", ("JPEG", "PNG", "TIFF")),
+        ("CMYK", ("JPEG", "TIFF")), ("P", ("PNG", "GIF")), ("RGBA", ("PNG", "TIFF")), ("1", ("PNG", "TIFF")),
+        ("LA", ("PNG",)), ("I;16", ("PNG", "TIFF")),
     ):  # fmt: skip
         for form in forms:
             stream = io.BytesIO()
-            image = Image.fromarray(_PIXELS[..., 0].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(_PIXELS).convert(mode)
+            image = (
+                Image.fromarray(_PIXELS[..., 0].astype(np.uint16) * 257)
+                if mode == "I;16"
+                else Image.fromarray(_PIXELS).convert(mode)
+            )
             image.save(stream, form)
             seeds.append(stream.getvalue())
     for options in ({"compression": "tiff_lzw"}, {"compression": "jpeg"}, {"compression": "tiff_adobe_deflate"}):

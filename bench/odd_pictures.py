@@ -11,8 +11,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from odd_cases import N_A_CLASS, Build, Case, draw, encode, with_file, write, write_classes
+from PIL import Image
 
 _N = 2 * N_A_CLASS
 _BAD = "unreadable_picture"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from odd_cases import Build, Case, draw, encode, rows, with_table, write
+
+
+def _three(head: str, cells: Callable[[int], str]) -> str:
+    """A table of three columns, a row each of six pictures."""
+    return "\n".join([head, *(f"p{k:03}.png,{cells(k)}" for k in range(6))]) + "\n"
+
 
 TABLES = [
     Case("a row whose picture is missing", with_table(rows("p999.png,amd")), issue="missing_picture", n=7),
@@ -29,16 +35,16 @@ TABLES = [
     Case("Windows line ends", with_table(rows().replace("\n", "\r\n")), n=6),
     Case("no column that names pictures", with_table(rows().replace("p0", "q0")), 2, "no column names pictures"),
     Case("two columns that could be the label",
-         with_table("image,eye,sex\n" + "".join(f"p{k:03}.png,{'od' if k % 2 else 'os'},{'f' if k < 3 else 'm'}\n" for k in range(6))),
+         with_table(_three("image,eye,sex", lambda k: f"{'od' if k % 2 else 'os'},{'f' if k < 3 else 'm'}")),
          2, "cannot be told"),
     Case("--columns with a column that is not there", with_table(rows(), "--columns", "label=grade"), 2, "no column"),
     Case("--columns with an unknown role", with_table(rows(), "--columns", "colour=label"), 2, "no such role"),
     Case("--columns that is no pair", with_table(rows(), "--columns", "label"), 2, "role=column"),
     Case("a split column with other values",
-         with_table("image,label,split\n" + "".join(f"p{k:03}.png,{'ab'[k % 2]},{'north' if k else 'train'}\n" for k in range(6))),
+         with_table(_three("image,label,split", lambda k: f"{'ab'[k % 2]},{'north' if k else 'train'}")),
          issue="split_not_used", n=6),
     Case("a patient column with empty cells",
-         with_table("image,label,patient\n" + "".join(f"p{k:03}.png,{'ab'[k % 2]},{'' if k == 3 else k}\n" for k in range(6))),
+         with_table(_three("image,label,patient", lambda k: f"{'ab'[k % 2]},{'' if k == 3 else k}")),
          issue="patients_unknown", n=6),
 ]  # fmt: skip
 
@@ -83,6 +89,7 @@ def _cut(folder: Path) -> Sequence[str]:
     return command
 
 
+_SEVERAL = {f"{part}_labels": np.eye(6, 3, dtype=np.uint8) + 1 for part in ("train", "val", "test")}
 _OBJECTS = np.array([{"a": 1}] * 6, dtype=object)
 
 ARRAYS = [
@@ -91,6 +98,6 @@ ARRAYS = [
     Case("an empty .npz", _bytes(b""), 2),
     Case("pickled objects in an .npz", _arrays(train_images=_OBJECTS), 2),
     Case("more pictures than labels", _arrays(train_labels=np.zeros((4, 1), np.uint8)), 2),
-    Case("several labels a picture", _arrays(**{f"{p}_labels": np.eye(6, 3, dtype=np.uint8) + 1 for p in ("train", "val", "test")}), 2),
+    Case("several labels a picture", _arrays(**_SEVERAL), 2),
     Case("an .npz without labels", _arrays(train_labels=None), 2),
 ]  # fmt: skip

@@ -29,9 +29,10 @@ SHELLS = ("sh", "bash", "console", "powershell", "")
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SNELLEN = re.compile(r"^(?:\$ |> )?(?:\S*/)?snellen(?= )")
 FIELDS_OF_FILES = (
-    cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.SetAside, cohort.Audit, cohort.Split, plan.Fingerprint, plan.Decision,
-    plan.PreprocessPlan, run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead,
-    run.RunRecord, evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
+    cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.SetAside, cohort.Audit, cohort.Split,
+    plan.Fingerprint, plan.Decision, plan.PreprocessPlan,
+    run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.RunRecord,
+    evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
 )  # fmt: skip

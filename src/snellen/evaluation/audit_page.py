@@ -165,9 +165,10 @@ def choose_samples(cohort: Cohort) -> dict[str, list[Sample]]:
     chosen = {}
     for name in cohort.classes[:N_CLASS_PICTURES]:
         drawn = sorted(members[name], key=lambda sample: (_draw_number(sample), sample.name))
-        seen: set[str] = set()
-        fresh = [s for s in drawn if not (s.pixels_sha256 in seen or seen.add(s.pixels_sha256))]  # type: ignore[func-returns-value]  # add() returns None
-        chosen[name] = fresh[:per_class]
+        first_with: dict[str, Sample] = {}
+        for sample in drawn:
+            first_with.setdefault(sample.pixels_sha256, sample)
+        chosen[name] = list(first_with.values())[:per_class]
     return chosen
 
 

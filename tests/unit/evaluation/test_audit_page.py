@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 
-import pytest
-
 from pictures import make_cohort, make_sample
 from snellen.evaluation import audit_page
 from snellen.evaluation.audit_page import AuditPage, choose_pictures, render_audit
