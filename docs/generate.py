@@ -95,7 +95,7 @@ cannot be used is set aside and counted. `snellen audit DATA --strict` ends with
 | --- | --- |
 | info | to know; nothing has to be done |
 | warning | numbers may be worse or less certain than they could be |
-| severe | labels contradict each other: correct the data before you believe a number |
+| severe | labels contradict each other, a class is lost, or training is impossible: correct the data first |
 """
 
 # code → severity, what it means, what to do. tests/contracts/test_docs.py holds this against the source.
@@ -104,6 +104,16 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "severe",
         "A table names one picture twice with different labels. The first row was kept, the others set aside.",
         "Correct the table.",
+    ),
+    "splits_cannot_be_filled": (
+        "severe",
+        "A class has too few patients for train, val and test, or there is one class only. `snellen train` refuses.",
+        "Collect more patients, remove the class, or say who the patients are.",
+    ),
+    "class_lost": (
+        "severe",
+        "No picture of a class can be read. The class is gone from the cohort.",
+        "Copy or export its pictures again, then repeat the step.",
     ),
     "unreadable_picture": (
         "warning",
@@ -185,7 +195,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Nothing: copies stay on one side of every split.",
     ),
     "conflicting_copies": (
-        "warning",
+        "severe",
         "Pictures with identical pixels carry different labels.",
         "Ask whoever graded them. Until then both labels are kept and count as noise.",
     ),

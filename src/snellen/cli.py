@@ -18,6 +18,7 @@ import typer
 
 from snellen import __version__
 from snellen.core.errors import SnellenError, UsageError
+from snellen.core.letters import reveal
 
 if TYPE_CHECKING:
     from snellen.records.evaluation import Evaluation
@@ -81,9 +82,9 @@ def demo(
 
     Example: snellen demo --out try
     """
-    from snellen import demo as steps
-
     with _told():
+        from snellen import demo as steps
+
         cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
         run = steps.train(out, cohort)
         _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
@@ -104,9 +105,9 @@ def audit(
 
     Example: snellen audit data/ --out audit/
     """
-    from snellen import workflow
-
     with _told():
+        from snellen import workflow
+
         cohort = workflow.audit(
             data, out=out, overwrite=overwrite, columns=_parse_columns(columns), patients=patients, cache=cache
         )
@@ -116,6 +117,8 @@ def audit(
             from snellen import terminal
 
             terminal.show_audit(cohort)
+            if out is not None:
+                typer.echo(f"\nPage:  {out / 'audit.html'}")
         severe = [issue for issue in cohort.audit.issues if issue.severity == "severe"]
         if strict and severe:
             raise SnellenError(f"{len(severe)} severe issue(s), the first: {severe[0].message}", severe[0].advice)
@@ -138,9 +141,9 @@ def plan(
 
     Example: snellen plan data/ --set preprocess.size=320
     """
-    from snellen import workflow
-
     with _told(quiet=as_json):
+        from snellen import workflow
+
         prepared = workflow.plan(
             data,
             recipe=recipe,
@@ -181,9 +184,9 @@ def train(
 
     Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
     """
-    from snellen import workflow
-
     with _told(resume_hint=True):
+        from snellen import workflow
+
         if (data is None) == (resume is None):
             raise UsageError("Give either DATA or --resume RUN.", "Example: snellen train data/")
         if data is None and resume is not None:
@@ -222,9 +225,9 @@ def evaluate(
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
     """
-    from snellen import workflow
-
     with _told():
+        from snellen import workflow
+
         found = workflow.evaluate(
             run_or_bundle,
             data,
@@ -250,9 +253,9 @@ def predict(
 
     Example: snellen predict runs/my-run/bundle new/ --out predictions.csv
     """
-    from snellen import prediction
-
     with _told():
+        from snellen import prediction
+
         failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
@@ -387,19 +390,26 @@ def _parse_columns(text: str) -> dict[str, str]:
     return found
 
 
+class _Plain(logging.Formatter):
+    """A terminal obeys some letters: in file names they are shown as codes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return reveal(super().format(record))
+
+
 @contextlib.contextmanager
 def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
     """Errors of the user's end with exit code 2 and what to do; steps are told on standard error."""
     logger = logging.getLogger("snellen")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     if not quiet:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
     try:
         yield
     except SnellenError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(reveal(f"Error: {error}"), err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         message = "Stopped. What is computed is kept."

@@ -35,8 +35,9 @@ from snellen.records.bundle import Calibration
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import Fingerprint, Plan
 from snellen.records.run import DataRequest, RunRecord, TrainRequest, WeightsRecord
+from snellen.run_audit import save_audit
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
-from snellen.runs import Run, log_to, save_cohort, save_epochs, save_splits
+from snellen.runs import Run, log_to, save_epochs, save_splits
 from snellen.training.features import FeatureStore
 from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
@@ -141,7 +142,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         write_atomic(run.folder / "recipe.toml", loaded.text)
         record = _begin_record(request, run, command, opened_before)
         run.save("run.json", record)
-        save_prepared(run, prepared)
+        save_prepared(run, prepared, request.source)
         predictor, pixels = _train_bundle(run, prepared, progress)
         with timed(progress.durations_s, "evaluate"):
             opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
@@ -176,9 +177,9 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
     )
 
 
-def save_prepared(run: Run, prepared: Prepared) -> None:
-    """cohort.csv, audit.json, splits.csv, fingerprint.json and plan.json."""
-    save_cohort(run.folder, prepared.cohort)
+def save_prepared(run: Run, prepared: Prepared, source: DataRequest) -> None:
+    """cohort.csv, audit.json, audit.html, splits.csv, fingerprint.json and plan.json."""
+    save_audit(run.folder, prepared.cohort, prepared.splits, source)
     save_splits(run.folder, prepared.splits)
     run.save("fingerprint.json", prepared.fingerprint)
     run.save("plan.json", prepared.plan)
@@ -350,6 +351,7 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
         "cohort.csv",
         "splits.csv",
         "audit.json",
+        "audit.html",
         "metrics.jsonl",
         "scores-val.csv",
         "scores-test.csv",

@@ -18,7 +18,7 @@ from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.runs import Run, choose_run_folder, open_run, save_cohort
+from snellen.runs import Run, choose_run_folder, open_run
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched
@@ -60,17 +60,19 @@ def predict(bundle: str | Path, pictures: Iterable[PictureSource]) -> list[Predi
 def audit(
     data: str | Path, *, out: str | Path | None = None, overwrite: bool = False, **options: Unpack[DataOptions]
 ) -> Cohort:
-    """Read DATA whole and say what is wrong with it; with `out`, write audit.json and cohort.csv there."""
+    """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there."""
     from snellen.ingest.cohort import read_cohort
+    from snellen.run_audit import foresee_splits, save_audit
 
     folder = None if out is None else Path(out).expanduser()
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
     cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache))
+    cohort, splits = foresee_splits(cohort)
     if folder is not None:
         make_output(folder, AUDIT)
-        save_cohort(folder, cohort)
+        save_audit(folder, cohort, splits, request)
     return cohort
 
 
@@ -87,7 +89,7 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     prepared = prepare(request, load_recipe(request.recipe, request.settings))
     if folder is not None:
         make_output(folder, PLAN)
-        save_prepared(Run(folder), prepared)
+        save_prepared(Run(folder), prepared, request.source)
     return prepared
 
 
@@ -221,16 +223,10 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
 
 def describe_command(request: TrainRequest, folder: Path) -> str:
     """The command that repeats a run."""
-    words = ["snellen", "train", request.source.data]
+    words = ["snellen", "train", *request.source.to_words()]
     if request.recipe != "auto":
         words += ["--recipe", request.recipe]
     for setting in request.settings:
         words += ["--set", setting]
-    if request.source.columns:
-        words += ["--columns", ",".join(f"{role}={name}" for role, name in request.source.columns.items())]
-    if request.source.patients != "auto":
-        words += ["--patients", request.source.patients]
-    if request.source.cache:
-        words += ["--cache", request.source.cache]
     words += ["--seed", str(request.seed), "--out", str(folder)]
     return shlex.join(words if request.opens_test else [*words, "--no-test"])

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from snellen.evaluation import curves, figures, findings, gallery, run_figures, tables, wording
+from snellen.evaluation.pages import open_environment
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
 from snellen.records.bundle import Manifest
@@ -95,27 +94,7 @@ def render_report(inputs: ReportInputs) -> str:
         "weights": _weights(inputs),
         "terms": wording.define_terms(evaluation),
     }
-    return _environment().get_template("report.html.j2").render(context)
-
-
-@cache
-def _environment() -> Environment:
-    """Every value is escaped: class and file names are a stranger's text."""
-    environment = Environment(
-        loader=PackageLoader("snellen.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": wording.format_number,
-        "interval": wording.format_interval,
-        "percent": wording.format_percent,
-        "split_name": wording.name_split,
-    }
-    environment.globals |= {"build": tables, "count": wording.format_count}
-    return environment
+    return open_environment().get_template("report.html.j2").render(context)
 
 
 def _list_sections(inputs: ReportInputs) -> dict[str, str]:

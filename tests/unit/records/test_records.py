@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -153,3 +154,9 @@ def test_recipe_refuses_values_out_of_range(kind: type[Record], values: dict[str
 def test_recipe_tells_head_layers_by_type() -> None:
     head = ModelWish.model_validate({"head": [{"type": "dense", "units": 8}, {"type": "relu"}]}).head
     assert [type(layer).__name__ for layer in head] == ["Dense", "Relu"]
+
+
+def test_record_with_a_name_that_is_no_utf8_is_json_all_the_same() -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    text = Issue(code="x", severity="info", message=name, advice="a").to_json()
+    assert json.loads(text.encode("utf-8"))["message"] == name
