@@ -43,7 +43,9 @@ def find_labels(table: Rows, taken: set[str], asked: str | None) -> LabelColumns
     if asked:
         return LabelColumns(split_names(asked, table.header))
     columns = [column for column in table.header if column and column not in taken]
-    values = {column: sorted({value for value in table.values(column) if value.lower() not in NO_LABEL}) for column in columns}
+    values = {
+        column: sorted({value for value in table.values(column) if value.lower() not in NO_LABEL}) for column in columns
+    }
     highest = min(_MAX_CLASSES, max(2, len(table.rows) // 2))
     candidates = [column for column in columns if 2 <= len(values[column]) <= highest]
     named = [column for column in candidates if column.lower() in LABEL_NAMES]
