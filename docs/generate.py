@@ -107,7 +107,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "unreadable_picture": (
         "warning",
-        "Pictures are empty, truncated, damaged, no JPEG, PNG or TIFF, or hold more than 8 bits a channel.",
+        "Pictures are empty, truncated, damaged, too large, of floating-point numbers, or no pictures at all.",
         "Copy or export them again, then repeat the step.",
     ),
     "missing_picture": (
@@ -138,7 +138,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     "folder_without_pictures": (
         "warning",
         "Folders beside the class folders hold no picture that Snellen reads. They are no classes.",
-        "Export their pictures as JPEG, PNG or TIFF if they belong to the data.",
+        "Export their pictures in a format that is read if they belong to the data.",
     ),
     "repeated_row": ("info", "Rows repeat an earlier row with the same label.", "Nothing: each picture counts once."),
     "table_not_used": (
@@ -182,6 +182,53 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "warning",
         "Pictures with identical pixels carry different labels.",
         "Ask whoever graded them. Until then both labels are kept and count as noise.",
+    ),
+    "animated_pictures": (
+        "info",
+        "Files hold several pictures as an animation (GIF, WebP, APNG). The first is used.",
+        "Export the pictures that matter one by one if it is not the first.",
+    ),
+    "multi_page_pictures": (
+        "info",
+        "TIFF files hold several pages. The first is used.",
+        "Export the pages that matter one by one if it is not the first.",
+    ),
+    "transparent_pictures": (
+        "info",
+        "Pictures have transparent parts. They are laid on the background of the plan, white by rule.",
+        "Set `preprocess.background` to white or black, whichever the pictures were drawn for.",
+    ),
+    "colour_profiles": (
+        "info",
+        "Pictures carry a colour profile other than sRGB. They were converted to sRGB.",
+        "Nothing: colours of different devices become comparable.",
+    ),
+    "colour_profiles_ignored": (
+        "warning",
+        "Pictures carry a colour profile that is damaged, of another colour space or beside 16-bit colours. Colours "
+        "are taken as they are stored.",
+        "Export them as sRGB if other pictures of the cohort are.",
+    ),
+    "dicom_window": (
+        "info",
+        "DICOM files bring a window or look-up table of their own. It was applied.",
+        "Check that it is the one by which the labels were given.",
+    ),
+    "dicom_window_ignored": (
+        "warning",
+        "DICOM files bring a window or look-up table that cannot be used. Their values are kept.",
+        "Export them again, with a valid window.",
+    ),
+    "high_bit_depth": (
+        "info",
+        "Pictures have more than 8 bits a channel. One window maps them to 256 levels.",
+        "See `preprocess.window` in the plan; set it if the values have a meaning of their own.",
+    ),
+    "mixed_bit_depth": (
+        "warning",
+        "Some pictures have more than 8 bits a channel, others 8. Only the former go through the window, so the two "
+        "may differ in brightness.",
+        "Export all in one way. If depth goes with the label, a model learns the depth.",
     ),
     "few_patients": (
         "warning",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import h5py
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+ARRAY_SUFFIXES = (".npz", *HDF5_SUFFIXES)
 _DAMAGED = (
     OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError,
     RuntimeError, MemoryError,

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.array_store import open_array_store
-from snellen.core.errors import PictureError
+from snellen.core.errors import DataError, PictureError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, hold_lock
 from snellen.imaging.preprocess import preprocess_location
 from snellen.records.cohort import Sample
 from snellen.records.plan import PreprocessPlan
 
-CACHE_VERSION = "pixels-3"
+CACHE_VERSION = "pixels-4"
 _CHUNK = 256
 _HANDED = 8
 Writer = Callable[[int, NDArray[np.uint8]], None]
@@ -49,9 +49,10 @@ def build_pixel_cache(
 ) -> PixelCache:
     """Preprocess what is not yet in the cache, on `threads` processors; return the memory-mapped whole.
 
-    Raises StorageError before writing where the disk is too small, PictureError where a picture
-    changed since it was read.
+    Raises StorageError before writing where the disk is too small, DataError where the plan has no window for pictures
+    of more than 8 bits, PictureError where a picture changed since it was read.
     """
+    _require_window(samples, plan)
     distinct = {sample.pixels_sha256: sample for sample in samples}
     hashes = sorted(distinct)
     key = compute_digest([CACHE_VERSION, plan.model_dump_json(), *hashes])
@@ -67,6 +68,16 @@ def build_pixel_cache(
                     store.done[chunk] = True
             store.settle()
     return PixelCache(store.values, tuple(hashes), key, place)
+
+
+def _require_window(samples: Sequence[Sample], plan: PreprocessPlan) -> None:
+    deep = [sample for sample in samples if sample.bits > 8]
+    if deep and plan.window is None:
+        raise DataError(
+            f"{len(deep)} pictures have more than 8 bits a channel, such as {deep[0].name} ({deep[0].bits}), "
+            "and the model was made for 8 bits.",
+            "Export them with 8 bits as the training pictures were, or train with preprocess.window = [low, high].",
+        )
 
 
 def _fill(

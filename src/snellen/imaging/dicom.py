@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from snellen.core.errors import PictureError, UsageError
+from snellen.core.errors import PictureError
 from snellen.core.quiet import hush_warnings
 
 if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset
+    from pydicom.dataset import Dataset, FileDataset
 
 MAX_DICOM_BYTES = 1 << 30
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -26,6 +26,7 @@ _TAGS = (
     "NumberOfFrames", "Rows", "Columns",
 )  # fmt: skip
 _BLOCK = 1 << 20
+_FEW_FRAMES = 1000
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,7 @@ class DicomTags:
 
 
 def read_tags(path: Path) -> DicomTags:
-    """The tags of a file, without its pixels. Raises PictureError where it is no DICOM or damaged, UsageError where
-    pydicom is missing.
-    """
+    """The tags of a file, without its pixels. Raises PictureError where it is no DICOM, damaged, or pydicom missing."""
     with hush_warnings():  # values are converted, and complained of, when they are asked for
         found = open_dicom(path, tags=_TAGS)
         side = (_text(found, "ImageLaterality") or _text(found, "Laterality")).upper()
@@ -55,7 +54,7 @@ def read_tags(path: Path) -> DicomTags:
             laterality="L" if side == "L" else "R" if side == "R" else None,
             series_uid=_text(found, "SeriesInstanceUID"),
             sop_uid=_text(found, "SOPInstanceUID"),
-            n_frames=max(1, read_number(found, "NumberOfFrames", 1)),
+            n_frames=count_claimed_frames(found, path.stat().st_size),
             has_pixels=read_number(found, "Rows", 0) > 0 and read_number(found, "Columns", 0) > 0,
         )
 
@@ -68,7 +67,7 @@ def count_frames(path: Path) -> int:
 def open_dicom(source: Path | bytes, *, tags: Sequence[str] | None = None) -> FileDataset:
     """The data set of a file or its bytes: whole, or only `tags` and nothing behind them.
 
-    Also without preamble or file meta information. Raises PictureError, and UsageError where pydicom is missing.
+    Also without preamble or file meta information. Raises PictureError.
     """
     require_dicom()
     import pydicom
@@ -81,7 +80,7 @@ def open_dicom(source: Path | bytes, *, tags: Sequence[str] | None = None) -> Fi
             _require_inflatable(stream)
             found = pydicom.dcmread(stream, force=True, **options)
             if not any(tag in found for tag in ("SOPClassUID", "Rows", "SOPInstanceUID")):
-                raise PictureError("the content is no DICOM", "Check what the file really is.")
+                raise PictureError("the content is no picture and no other DICOM", "Check what the file really is.")
             return found
     except FileNotFoundError as error:
         raise PictureError("the file does not exist", "Check the path.") from error
@@ -90,21 +89,35 @@ def open_dicom(source: Path | bytes, *, tags: Sequence[str] | None = None) -> Fi
     except PermissionError as error:
         raise PictureError(f"the file cannot be read: {error.strerror}", "Check its permissions.") from error
     except Exception as error:  # pydicom lets through whatever a damaged file makes its parts raise
-        # the text of the error may quote the file, its kind cannot
-        raise PictureError(f"the DICOM file is damaged ({type(error).__name__})", "Copy or export it again.") from None
+        raise explain_damage(error) from None  # the text of the error may quote the file, its kind cannot
+
+
+def explain_damage(error: Exception) -> PictureError:
+    """What is said of a damaged file: the kind of the failure, never its text."""
+    return PictureError(f"the DICOM file is damaged ({type(error).__name__})", "Copy or export it again.")
 
 
 def require_dicom() -> None:
-    """Raises UsageError where what reads DICOM is not installed."""
+    """Raises PictureError where what reads DICOM is not installed: other pictures of a cohort can be read all the
+    same.
+    """
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            "DICOM files are read with pydicom, which is not installed.", "pip install 'snellen[dicom]'"
-        ) from error
+        command = "pip install 'snellen[dicom]'"
+        raise PictureError(f"DICOM files need pydicom, which is not installed: {command}", command) from error
 
 
-def read_number(found: FileDataset, name: str, default: int) -> int:
+def count_claimed_frames(found: FileDataset, n_bytes: int) -> int:
+    """Pictures that a file of `n_bytes` says to hold, at least 1. Raises PictureError for more than can be in it."""
+    n_frames = max(1, read_number(found, "NumberOfFrames", 1))
+    # a compressed picture takes at least the 8 bytes of its item's header
+    if n_frames > _FEW_FRAMES and n_frames * 8 > n_bytes:
+        raise PictureError(f"the header claims {n_frames} frames in {n_bytes} bytes", "Export the file again.")
+    return n_frames
+
+
+def read_number(found: Dataset, name: str, default: int) -> int:
     """A whole number of the header; `default` where it is absent or no number."""
     try:
         value = found.get(name)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from snellen.core.errors import DataError, PictureError, StorageError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
-from snellen.imaging.readers import compute_pixels_sha256, is_grey, read_location
+from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
 from snellen.ingest.audit import build_audit
 from snellen.ingest.patients import RawSample, group_patients
+from snellen.ingest.picture_kinds import check_kinds
 from snellen.ingest.samples import SET_ASIDE_CODES
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source, sort_classes
 from snellen.records.cohort import Cohort, Issue, Sample
 from snellen.records.run import DataRequest
 
-FACTS_VERSION = "facts-1"
+FACTS_VERSION = "facts-2"
 # at this side a JPEG of 12 megapixels is still read at half scale: eight times faster, and no two pictures look equal
 _SCAN_SIDE_PX = 1024
 _PIECE = 512
@@ -36,6 +38,8 @@ class _Facts:
     n_bytes: int = 0
     pixels_sha256: str = ""
     error: str = ""
+    bits: int = 8
+    notes: tuple[str, ...] = ()
 
 
 def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
@@ -55,7 +59,8 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
             "Check the files.",
         )
     classes = sort_classes({sample.label for sample in samples})
-    issues = [*source.issues, *set_aside, *patient_issues]
+    notes = {raw.name: fact.notes for raw, fact in zip(grouped, facts, strict=True)}
+    issues = [*source.issues, *set_aside, *patient_issues, *check_kinds(samples, notes)]
     audit = build_audit(samples, classes, rule, issues, n_listed=_count_listed(source))
     return Cohort(
         root=str(source.root),
@@ -113,7 +118,8 @@ def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[S
             Sample(
                 name=raw.name, location=raw.location, label=raw.label, patient=raw.patient or raw.name, split=split,
                 width_px=fact.width_px, height_px=fact.height_px, channels=fact.channels, format=fact.format,
-                n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256, laterality=raw.laterality, series=raw.series,
+                n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256, bits=fact.bits, laterality=raw.laterality,
+                series=raw.series,
             )
         )  # fmt: skip
     if not bad:
@@ -145,7 +151,7 @@ def _read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: P
             fresh[index] = fact
     facts = []
     for index, (sample, stamp) in enumerate(zip(samples, stamps, strict=True)):
-        fact = fresh.get(index) or _Facts(*known[sample.location][1])
+        fact = fresh.get(index) or _restore(known[sample.location][1])
         if not fact.error:  # what could not be read is tried again: a copy may keep size and date
             known[sample.location] = [stamp, list(fact.__dict__.values())]
         facts.append(fact)
@@ -173,8 +179,25 @@ def _read_one(root: Path, location: str) -> _Facts:
         channels=1 if is_grey(picture.pixels) else 3,
         format=picture.format,
         n_bytes=picture.n_bytes,
-        pixels_sha256=compute_pixels_sha256(picture.pixels),
+        pixels_sha256=_compute_hash(root, location, picture),
+        bits=picture.bits,
+        notes=picture.notes,
     )
+
+
+def _compute_hash(root: Path, location: str, picture: Picture) -> str:
+    """Of what is seen; with transparent parts of what is seen on white and on black, since a plan may choose either."""
+    seen = compute_pixels_sha256(picture.pixels)
+    if "transparent" not in picture.notes:
+        return seen
+    on_black = read_location(root, location, background="black", min_side_px=_SCAN_SIDE_PX)
+    return compute_digest([seen, compute_pixels_sha256(on_black.pixels)])
+
+
+def _restore(stored: list[Any]) -> _Facts:
+    """Facts as JSON gives them back."""
+    facts = _Facts(*stored)
+    return replace(facts, notes=tuple(facts.notes))
 
 
 def _stamp(root: Path, location: str) -> list[int] | None:

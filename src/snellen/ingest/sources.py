@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.arrays import read_npz
 from snellen.ingest.classes import normalise_labels, sort_classes
@@ -16,7 +17,6 @@ from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, sho
 from snellen.ingest.tables import Table, find_split_tables, names_most_pictures, read_split_tables, read_table
 from snellen.ingest.tree import (
     ARCHIVE_SUFFIXES,
-    ARRAY_SUFFIXES,
     SHEET_SUFFIXES,
     TABLE_SUFFIXES,
     Tree,
@@ -26,7 +26,6 @@ from snellen.ingest.tree import (
 from snellen.records.cohort import Issue
 
 __all__ = ["SPLIT_NAMES", "Source", "read_source", "sort_classes"]
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -> Source:

@@ -29,6 +29,7 @@ from snellen.records.plan import (
 from snellen.records.recipe import BatchNorm, GlobalAvgPool, HeadLayer, Normalize, Optimizer, StageWish, Task
 
 T = TypeVar("T")
+Window = tuple[float, float]
 
 _NEGATIVE = re.compile(
     r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$"
@@ -46,6 +47,7 @@ _SMALL_SOURCE_PX = 64
 _LARGE_COHORT = 20_000
 _SMALL_COHORT = 2500
 _LARGE_PICTURE_PX = 400
+_UNMEASURED = "no training picture has more than 8 bits a channel, but"
 
 
 @dataclass
@@ -81,7 +83,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     data = _plan_data(loaded, cohort, ledger)
     backbone = ledger.settle("model.backbone", loaded.recipe.model.backbone, _choose_backbone(machine))
     facts = read_backbone_facts(backbone)
-    preprocess = _plan_preprocess(loaded, fingerprint, ledger)
+    preprocess = _plan_preprocess(loaded, fingerprint, ledger, _choose_window(cohort, fingerprint))
     model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     wish = loaded.recipe.imbalance.method
@@ -184,8 +186,21 @@ def _choose_backbone(machine: Machine) -> tuple[str, How, str]:
     )
 
 
-def _plan_preprocess(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger) -> PreprocessPlan:
+def _plan_preprocess(
+    loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, measured: tuple[Window | None, How, str]
+) -> PreprocessPlan:
     wish = loaded.recipe.preprocess
+    window = ledger.settle("preprocess.window", wish.window, measured)
+    if window is None and measured[2].startswith(_UNMEASURED):
+        raise UsageError(
+            f"preprocess.window cannot be measured: {measured[2]}.",
+            "Set it, such as --set preprocess.window=[0,65535], or export these pictures with 8 bits.",
+        )
+    if window is not None and window[0] >= window[1]:
+        raise UsageError(
+            f"preprocess.window = {list(window)}: the first value must be below the second.",
+            "Example: --set preprocess.window=[0,65535]",
+        )
     border = fingerprint.border_fraction
     crop: tuple[bool, How, str] = (
         (True, "rule", f"{border:.0%} of a picture is black border")
@@ -213,7 +228,31 @@ def _plan_preprocess(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Le
             wish.normalize,
             ("weights", "fixed", "pretrained weights want the values they were trained with"),
         ),
+        window=window,
+        background=ledger.settle(
+            "preprocess.background",
+            wish.background,
+            (
+                "white",
+                "rule",
+                "viewers and paper show transparent parts white; it matters only where pictures have any",
+            ),
+        ),
     )
+
+
+def _choose_window(cohort: Cohort, fingerprint: Fingerprint) -> tuple[Window | None, How, str]:
+    """Which values become black and white where pictures have more than 8 bits: never seen from val or test."""
+    if fingerprint.deep_levels is not None:
+        return (
+            fingerprint.deep_levels,
+            "measured",
+            f"0.5 % and 99.5 % quantiles of {fingerprint.n_deep_measured} training pictures with more than 8 bits",
+        )
+    deep = [sample.name for sample in cohort.samples if sample.bits > 8]
+    if deep:
+        return None, "measured", f"{_UNMEASURED} {len(deep)} pictures of val or test have, such as {deep[0]}"
+    return None, "measured", "no picture has more than 8 bits a channel"
 
 
 def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:

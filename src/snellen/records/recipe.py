@@ -14,6 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 Task = Literal["binary", "multiclass", "ordinal"]
 Fit = Literal["stretch", "pad", "crop"]
 Normalize = Literal["weights", "imagenet", "unit"]
+Background = Literal["white", "black"]
 Imbalance = Literal["none", "class_weights"]
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
@@ -66,6 +67,8 @@ class PreprocessWish(Record):
     clahe: Annotated[float, Field(ge=0, le=40)] | Auto = "auto"
     channels: Literal[1, 3] | Auto = "auto"
     normalize: Normalize | Auto = "auto"
+    window: tuple[float, float] | Auto = "auto"
+    background: Background | Auto = "auto"
 
 
 class AugmentWish(Record):

@@ -37,9 +37,7 @@ def write(path: Path, **arrays: Any) -> Path:
     ],
     ids=["grey", "rgb", "grey-last", "grey-first", "rgb-first", "decimals", "uint16"],
 )  # fmt: skip
-def test_picture_is_read_by_its_index(
-    tmp_path: Path, name: str, images: NDArray[Any], expected: NDArray[Any]
-) -> None:
+def test_picture_is_read_by_its_index(tmp_path: Path, name: str, images: NDArray[Any], expected: NDArray[Any]) -> None:
     pixels = read_array_picture(write(tmp_path / name, images=images), "images", 3)
     assert pixels.dtype == expected.dtype
     assert np.array_equal(pixels, expected[3])

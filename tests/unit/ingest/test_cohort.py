@@ -21,7 +21,7 @@ BAD = {
     "empty.png": b"",
     "letter.jpg": b"Dear colleague, please find attached the angiography of Ms. X.",
     "page.png": b"<!DOCTYPE html><title>404</title>",
-    "sixteen.png": encode(draw_noise(1, channels=1).astype("uint16") * 200),
+    "float.tiff": encode(draw_noise(1, channels=1).astype("float32"), "TIFF"),
 }
 
 

@@ -23,9 +23,7 @@ def list_codes(rows: Rows) -> list[str]:
     return [issue.code for issue in rows.issues]
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]
-)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
 def test_encoding_is_recognised(tmp_path: Path, encoding: str) -> None:
     assert list(read(tmp_path, TEXT.encode(encoding)).rows) == ROWS
 
