@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import looks_like_picture
 from snellen.ingest.samples import make_issue, show_names
 from snellen.records.cohort import Issue

@@ -109,7 +109,7 @@ def test_several_label_arrays_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_several_image_arrays_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="several arrays may be the images: left .*, right"):
+    with pytest.raises(DataError, match=r"several arrays may be the images: left .*, right"):
         read(tmp_path, left=IMAGES, right=IMAGES, labels=NUMBERS)
 
 
