@@ -55,8 +55,8 @@ _CLI_HEAD = """# Commands
 
 Results go to standard output, steps and progress to standard error. Bars are shown in a terminal only.
 The cache lies where `--cache` says, else where the environment variable `SNELLEN_CACHE` says, else in the user's cache
-folder. `snellen cache info` prints the place. Sets of `snellen fetch` lie where `SNELLEN_DATA` says, else in the user's folder
-for data.
+folder. `snellen cache info` prints the place. Sets of `snellen fetch` lie where `SNELLEN_DATA` says, else in the user's
+folder for data.
 """
 
 _RECIPE_HEAD = """# Recipe
