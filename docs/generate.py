@@ -55,7 +55,8 @@ _CLI_HEAD = """# Commands
 
 Results go to standard output, steps and progress to standard error. Bars are shown in a terminal only.
 The cache lies where `--cache` says, else where the environment variable `SNELLEN_CACHE` says, else in the user's cache
-folder. `snellen cache info` prints the place.
+folder. `snellen cache info` prints the place. Sets of `snellen fetch` lie where `SNELLEN_DATA` says, else in the user's
+folder for data.
 """
 
 _RECIPE_HEAD = """# Recipe
@@ -150,6 +151,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "warning",
         "Beside `train`, `val` and `test` lie other folders. They were not read.",
         "Move pictures that belong to the data into one of the three.",
+    ),
+    "packed_data": (
+        "info",
+        "DATA is a file of `snellen pack`. Its pictures are preprocessed already; patients, splits and the other "
+        "issues are those of the data that it was packed from.",
+        "To change any of them, repeat `snellen pack` on the original data.",
     ),
     "patients_unknown": (
         "warning",

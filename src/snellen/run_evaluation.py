@@ -230,7 +230,8 @@ def _read(source: DataRequest) -> tuple[Cohort, Callable[[Predictor, tuple[Sampl
 
     def build(predictor: Predictor, samples: tuple[Sample, ...] | list[Sample]) -> PixelCache:
         plan = predictor.manifest.preprocess
-        return build_pixel_cache(samples, Path(cohort.root), plan, cache, threads=count_threads())
+        root = Path(cohort.root)
+        return build_pixel_cache(samples, root, plan, cache, threads=count_threads(), packed=cohort.packed)
 
     return cohort, build
 

@@ -58,6 +58,17 @@ class Prepared:
         wanted = {row.sample for row in self.splits if row.split == part}
         return [sample for sample in self.cohort.samples if sample.name in wanted]
 
+    def build_pixels(self, samples: Sequence[Sample]) -> PixelCache:
+        """Pixels of `samples` as the plan wants them."""
+        return build_pixel_cache(
+            samples,
+            Path(self.cohort.root),
+            self.plan.preprocess,
+            self.cache,
+            threads=self.plan.training.threads,
+            packed=self.cohort.packed,
+        )
+
 
 @dataclass
 class Progress:
@@ -91,7 +102,11 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     cohort, cache = read_data(request.source)
     splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
     train = {row.sample for row in splits if row.split == "train"}
-    fingerprint = compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
+    fingerprint = (
+        compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
+        if cohort.packed is None
+        else cohort.packed.fingerprint  # of the same training part, measured on the original pictures
+    )
     has_offline = any(has_package(package.module) for package in PACKAGES.values())
     machine = Machine(count_threads(), request.seed, has_offline)
     plan = choose_plan(loaded, cohort, fingerprint, machine)
@@ -171,9 +186,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
     plan = prepared.plan
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
     with timed(progress.durations_s, "preprocess"):
-        pixels = build_pixel_cache(
-            used, Path(prepared.cohort.root), plan.preprocess, prepared.cache, threads=plan.training.threads
-        )
+        pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "load backbone"):
         frozen = FrozenBackbone(plan.model)
         compute_map_shape(frozen, plan.preprocess)

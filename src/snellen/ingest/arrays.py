@@ -14,8 +14,27 @@ from snellen.ingest.array_samples import list_samples
 from snellen.ingest.keys import ArrayInfo, Part, find_parts
 from snellen.ingest.samples import Source
 
+_ORGANS = (
+    "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left", "lung-right",
+    "pancreas", "spleen",
+)  # fmt: skip
 # class names as MedMNIST v2 publishes them (Yang et al. 2023, table of labels), for the single-label 2D sets
 MEDMNIST_CLASSES = {
+    "pathmnist": (
+        "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
+        "cancer-associated stroma", "colorectal adenocarcinoma epithelium",
+    ),
+    "dermamnist": (
+        "actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions",
+        "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions",
+    ),
+    "tissuemnist": (
+        "Collecting Duct, Connecting Tubule", "Distal Convoluted Tubule", "Glomerular endothelial cells",
+        "Interstitial endothelial cells", "Leukocytes", "Podocytes", "Proximal Tubule Segments", "Thick Ascending Limb",
+    ),
+    "organamnist": _ORGANS,
+    "organcmnist": _ORGANS,
+    "organsmnist": _ORGANS,
     "pneumoniamnist": ("normal", "pneumonia"),
     "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
     "breastmnist": ("malignant", "normal, benign"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from snellen.core.errors import DataError, PictureError, StorageError
+from snellen.core.errors import DataError, PictureError, StorageError, UsageError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
@@ -45,6 +45,9 @@ class _Facts:
 def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
     """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
     source, wish = _read_source(request, cache)
+    if source.cohort is not None:
+        _require_no_wishes(request)
+        return source.cohort
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
@@ -92,6 +95,16 @@ def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
             )
         )
     return source, wish
+
+
+def _require_no_wishes(request: DataRequest) -> None:
+    """Patients and splits of a packed file are settled."""
+    asked = [*(["--patients"] if request.patients != "auto" else []), *(["--columns"] if request.columns else [])]
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} cannot change {request.data}: patients and splits were fixed when it was packed.",
+            "Repeat `snellen pack` on the original data with these options.",
+        )
 
 
 def _is_text(name: str) -> bool:

@@ -153,7 +153,7 @@ def _write_dicom(files: Sequence[PhantomFile], target: Path) -> Path:
         folders = [file.part] if file.part else []
         path = target.joinpath(*folders, file.label, f"{file.path.stem}.dcm")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_dicom(path, read_picture(file.path).pixels, patient=file.patient)
+        write_dicom(path, np.asarray(read_picture(file.path).pixels, np.uint8), patient=file.patient)
     return target
 
 

@@ -11,7 +11,7 @@ from snellen.core.errors import UsageError
 from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
 from snellen.modeling.weights import PACKAGES
 from snellen.planning.recipe_files import LoadedRecipe
-from snellen.records.cohort import Cohort
+from snellen.records.cohort import Cohort, Packed
 from snellen.records.plan import (
     AugmentPlan,
     DataPlan,
@@ -83,7 +83,11 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     data = _plan_data(loaded, cohort, ledger)
     backbone = ledger.settle("model.backbone", loaded.recipe.model.backbone, _choose_backbone(machine))
     facts = read_backbone_facts(backbone)
-    preprocess = _plan_preprocess(loaded, fingerprint, ledger, _choose_window(cohort, fingerprint))
+    preprocess = (
+        _plan_preprocess(loaded, fingerprint, ledger, _choose_window(cohort, fingerprint))
+        if cohort.packed is None
+        else _take_packed(loaded, cohort.packed, ledger)
+    )
     model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     wish = loaded.recipe.imbalance.method
@@ -253,6 +257,27 @@ def _choose_window(cohort: Cohort, fingerprint: Fingerprint) -> tuple[Window | N
     if deep:
         return None, "measured", f"{_UNMEASURED} {len(deep)} pictures of val or test have, such as {deep[0]}"
     return None, "measured", "no picture has more than 8 bits a channel"
+
+
+def _take_packed(loaded: LoadedRecipe, packed: Packed, ledger: _Ledger) -> PreprocessPlan:
+    """What was done to a packed file's pictures cannot be done otherwise; normalisation comes behind them."""
+    made, wish = packed.preprocess, loaded.recipe.preprocess
+    wrong = [
+        f"preprocess.{key} = {_plain(getattr(wish, key))}, but the pictures were packed with {_plain(value)}"
+        for key, value in made
+        if key != "normalize" and getattr(wish, key) not in ("auto", value)
+    ]
+    if wrong:
+        raise UsageError(
+            f"{packed.file} is packed and cannot be preprocessed otherwise:\n"
+            + "\n".join(f"  • {line}" for line in wrong),
+            "Repeat `snellen pack` on the original data with these settings, or leave them out.",
+        )
+    reason = f"the pictures in {packed.file} are packed so"
+    found = {
+        key: ledger.settle(f"preprocess.{key}", getattr(wish, key), (value, "measured", reason)) for key, value in made
+    }
+    return PreprocessPlan(**found)
 
 
 def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from snellen.records.base import Record
+from snellen.records.plan import Fingerprint, PreprocessPlan
 
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
@@ -70,6 +71,14 @@ class Audit(Record):
     issues: tuple[Issue, ...] = ()
 
 
+class Packed(Record):
+    """What a file of `snellen pack` fixes: how its pictures were preprocessed, and its training part as measured."""
+
+    file: str
+    preprocess: PreprocessPlan
+    fingerprint: Fingerprint
+
+
 class Cohort(Record):
     """All readable samples with labels, patients and provenance."""
 
@@ -81,6 +90,7 @@ class Cohort(Record):
     samples: tuple[Sample, ...]
     patients: PatientRule
     audit: Audit
+    packed: Packed | None = Field(default=None, description="set where the pictures are preprocessed already")
 
     @property
     def name(self) -> str:
