@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.arrays import read_npz
 from snellen.ingest.classes import normalise_labels, sort_classes
@@ -17,7 +17,6 @@ from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, sho
 from snellen.ingest.tables import Table, find_split_tables, names_most_pictures, read_split_tables, read_table
 from snellen.ingest.tree import (
     ARCHIVE_SUFFIXES,
-    ARRAY_SUFFIXES,
     SHEET_SUFFIXES,
     TABLE_SUFFIXES,
     Tree,
@@ -27,7 +26,6 @@ from snellen.ingest.tree import (
 from snellen.records.cohort import Issue
 
 __all__ = ["SPLIT_NAMES", "Source", "read_source", "sort_classes"]
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -> Source:
@@ -44,19 +42,26 @@ def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -
 
 
 def _require_path(data: str) -> Path:
-    if found := re.match(r"([a-z][a-z0-9+.-]+)://", data, re.IGNORECASE):
-        raise DataError(
-            f"{data} is an address, and Snellen reads no {found.group(1).lower()} addresses.",
-            "Download it first and give the file or folder; `snellen fetch NAME` downloads MedMNIST sets.",
-        )
     path = Path(data).expanduser()
     try:
         exists = path.exists()
     except (OSError, ValueError):  # a name too long, or with a zero byte
         exists = False
+    if not exists and (address := _find_address(path)):
+        raise DataError(
+            f"{address} is an address: Snellen reads files and folders.",
+            "Download it first and give the file or folder; `snellen fetch NAME` downloads MedMNIST sets.",
+        )
     if not exists:
         raise DataError(f"{data} does not exist.", f"{_suggest(path)}DATA is {LAYOUTS}.")
     return path.resolve()
+
+
+def _find_address(path: Path) -> str:
+    """`https://…`, also where it was taken for a path and made absolute; else nothing."""
+    schemes = ("http:", "https:", "ftp:", "s3:", "gs:", "file:")
+    at = next((index for index, part in enumerate(path.parts) if part.lower() in schemes), None)
+    return "" if at is None else f"{path.parts[at]}//{'/'.join(path.parts[at + 1 :])}"
 
 
 def _suggest(path: Path) -> str:

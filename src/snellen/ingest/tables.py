@@ -82,7 +82,7 @@ def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str
     label: LabelColumns | None = None
     told = []
     for name, split in sorted(tables.items(), key=lambda item: (item[1] != "train", item)):
-        table = read_rows(tree.root / name)
+        table = read_rows(tree.root / name, min_columns=2 if label is None else 1)
         known = {role: column for role, column in columns.items() if label is None or column in table.header}
         require_columns(table, known, ROLES)
         part = restrict_to_split(index, split)
@@ -122,7 +122,8 @@ def names_most_pictures(path: Path, n_pictures: int, tree: Tree | None = None) -
         found = find_pictures(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree, None)
     except DataError:
         return False
-    return len(found.location_of) > _MIN_FOUND * n_pictures
+    # copies of a picture in other folders (cropped, masked) are described by the same row
+    return found.n_fitting > _MIN_FOUND * n_pictures
 
 
 def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pictures import draw_noise, write_npz, write_picture, write_pictures, write_table
+from pictures import draw_noise, encode, write_npz, write_picture, write_pictures, write_table
 from snellen.core.errors import DataError
 from snellen.ingest.sources import Source, read_source, sort_classes
 
@@ -160,7 +160,7 @@ def test_class_whose_pictures_have_an_unknown_format_is_told(tmp_path: Path) -> 
     # otherwise a three-class study becomes a two-class study without a word
     write_pictures(tmp_path, CLASSES)
     (tmp_path / "oedema").mkdir()
-    (tmp_path / "oedema" / "1.raw").write_bytes(draw_noise(1).tobytes())
+    (tmp_path / "oedema" / "1.ppm").write_bytes(encode(draw_noise(1), "PPM"))
     assert "oedema" in to_messages(read(tmp_path))
 
 
