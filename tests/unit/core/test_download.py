@@ -97,7 +97,7 @@ def test_lasting_trouble_says_what_to_do_by_hand(server: FileServer, tmp_path: P
 def test_server_that_never_finishes_is_given_up(server: FileServer, tmp_path: Path) -> None:
     server.has_ranges = False
     server.trouble = ["cut", 500] * 500
-    with pytest.raises(FetchError, match="broke off|500"):
+    with pytest.raises(FetchError, match=r"broke off|500"):
         fetch(server, tmp_path)
 
 
