@@ -180,7 +180,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
     with timed(progress.durations_s, "load backbone"):
         frozen = FrozenBackbone(plan.model)
-        compute_map_shape(frozen, plan.preprocess)
+        width = compute_map_shape(frozen, plan.preprocess)[0]
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(
             f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
@@ -188,7 +188,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
             else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random"
         )
         graph = export_backbone(frozen, plan, prepared.cache)
-    say(describe_need(prepared.cache, measure_need(used, plan, frozen.backbone.num_features)))
+    say(describe_need(prepared.cache, measure_need(used, plan, width)))
     with timed(progress.durations_s, "preprocess"):
         pixels = build_pixel_cache(
             used, Path(prepared.cohort.root), plan.preprocess, prepared.cache, threads=plan.training.threads
