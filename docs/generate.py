@@ -161,6 +161,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Beside `train`, `val` and `test` lie other folders. They were not read.",
         "Move pictures that belong to the data into one of the three.",
     ),
+    "packed_data": (
+        "info",
+        "DATA is a file of `snellen pack`. Its pictures are preprocessed already; patients, splits and the other "
+        "issues are those of the data that it was packed from.",
+        "To change any of them, repeat `snellen pack` on the original data.",
+    ),
     "patients_unknown": (
         "warning",
         "Nothing tells which pictures are of one patient. Each is taken for a patient of its own. If that is wrong, "

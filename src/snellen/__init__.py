@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from snellen.core.errors import (
         BundleError,
         DataError,
+        FetchError,
         ParityError,
         PictureError,
         SnellenError,
@@ -28,15 +29,17 @@ if TYPE_CHECKING:
     )
     from snellen.inference.predictor import Predictor
     from snellen.runs import Run, open_run
-    from snellen.workflow import audit, evaluate, load, plan, predict, resume, train
+    from snellen.workflow import audit, evaluate, fetch, load, pack, plan, predict, resume, train
 
 _HOMES = {
-    **dict.fromkeys(("audit", "evaluate", "load", "plan", "predict", "resume", "train"), "snellen.workflow"),
+    **dict.fromkeys(
+        ("audit", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"), "snellen.workflow"
+    ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
     "Predictor": "snellen.inference.predictor",
     **dict.fromkeys(
-        ("BundleError", "DataError", "ParityError", "PictureError", "SnellenError", "StorageError", "UsageError",
-         "WeightsError"),
+        ("BundleError", "DataError", "FetchError", "ParityError", "PictureError", "SnellenError", "StorageError",
+         "UsageError", "WeightsError"),
         "snellen.core.errors",
     ),
 }  # fmt: skip
@@ -44,6 +47,7 @@ _HOMES = {
 __all__ = [
     "BundleError",
     "DataError",
+    "FetchError",
     "ParityError",
     "PictureError",
     "Predictor",
@@ -55,8 +59,10 @@ __all__ = [
     "__version__",
     "audit",
     "evaluate",
+    "fetch",
     "load",
     "open_run",
+    "pack",
     "plan",
     "predict",
     "resume",

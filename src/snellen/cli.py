@@ -73,6 +73,9 @@ def _top(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for cohort and run.")] = Path("snellen-demo"),
     kind: Annotated[str, typer.Option(help="oct, fundus or glomeruli.")] = "oct",
+    defects: Annotated[
+        bool, typer.Option("--defects", help="Plant one defect of each kind, to see what the audit finds.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a synthetic cohort, train on it, write the report and the bundle: a few minutes on two cores.
@@ -82,7 +85,7 @@ def demo(
     with _told():
         from snellen import demo as steps
 
-        cohort = steps.draw(out, kind, overwrite=overwrite)
+        cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
         run = steps.train(out, cohort)
         _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
 
@@ -274,6 +277,67 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, to 
             return
         for found, description in list_recipes().items():
             typer.echo(f"{found:<28}{description}")
+
+
+@app.command()
+def pack(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The HDF5 file to write, such as cohort.h5.")],
+    views: Annotated[int, typer.Option(help="Augmented views of each training picture to add.", min=0, max=64)] = 0,
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    seed: Seed = 0,
+) -> None:
+    """Write DATA as one HDF5 file: preprocessed pictures, labels, patients, splits. `train` reads it like a folder.
+
+    Example: snellen pack data/ --out cohort.h5
+    """
+    from snellen import workflow
+
+    with _told():
+        path = workflow.pack(
+            data,
+            views=views,
+            recipe=recipe,
+            settings=settings or [],
+            out=out,
+            overwrite=overwrite,
+            seed=seed,
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
+        )
+        typer.echo(f"Next:\n  snellen train {path}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A MedMNIST set. Without it: list them.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the pictures in px: 28, 64, 128 or 224.")] = 28,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder. [default: $SNELLEN_DATA, else the user's data folder]")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="A mirror: address of a folder with the published files.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a MedMNIST data set, check it, and let the other commands know it by its name.
+
+    Example: snellen fetch octmnist --size 64
+    """
+    from snellen import terminal, workflow
+
+    with _told(quiet=as_json):
+        if name is None:
+            from snellen.ingest.medmnist import list_sets
+
+            terminal.show_sets(list_sets().values(), as_json=as_json)
+            return
+        found = workflow.fetch(name, size=size, out=out, mirror=url)
+        terminal.show_fetched(found, as_json=as_json)
 
 
 @cache_app.command("info")

@@ -6,20 +6,27 @@ from pathlib import Path
 
 from snellen.core.errors import UsageError
 from snellen.core.progress import say, show_bar
+from snellen.core.runtime import has_package
+from snellen.core.storage import write_json
 from snellen.ingest.phantom import KINDS, PhantomSpec, write_cohort
+from snellen.ingest.phantom_defects import list_kinds, plant_defects
 from snellen.outputs import RUN, Output, make_output, require_output
 from snellen.runs import Run
 from snellen.workflow import train as train_run
 
 _PATIENTS = {"oct": 200, "fundus": 200, "glomeruli": 160}
 _MARK = "SYNTHETIC.txt"
+_DEFECTS = "DEFECTS.json"
 
 
-def draw(out: Path, kind: str, *, overwrite: bool) -> Path:
-    """Draw the cohort below `out`; it says of itself that it is synthetic."""
+def draw(out: Path, kind: str, *, overwrite: bool, with_defects: bool = False) -> Path:
+    """Draw the cohort below `out`; it says of itself that it is synthetic.
+
+    `with_defects` plants one of each kind, listed in DEFECTS.json, so that one sees what the audit makes of them.
+    """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: there is no such phantom.", f"Kinds are {', '.join(KINDS)}.")
-    output = Output(_MARK, (_MARK, *(f"synthetic-{name}" for name in KINDS)))
+    output = Output(_MARK, (_MARK, _DEFECTS, *(f"synthetic-{name}" for name in KINDS)))
     require_output(out, output, overwrite=overwrite)
     require_output(out / "run", RUN, overwrite=overwrite)
     make_output(out, output)
@@ -28,7 +35,19 @@ def draw(out: Path, kind: str, *, overwrite: bool) -> Path:
     cohort = out / f"synthetic-{kind}"
     with show_bar("Drawing", "patients") as advance:
         write_cohort(PhantomSpec(kind=kind, n_patients=_PATIENTS.get(kind, 120)), cohort, progress=advance)
+    if with_defects:
+        _spoil(out, cohort)
     return cohort
+
+
+def _spoil(out: Path, cohort: Path) -> None:
+    # a locked folder could not be deleted with the rest of the demo
+    unfit = {"unreadable_folder", *([] if has_package("pydicom") else ["monochrome1"])}
+    planted = plant_defects(cohort, [kind for kind in list_kinds(cohort) if kind not in unfit])
+    write_json(out / _DEFECTS, [item.__dict__ for item in planted])
+    say(f"Planted {len(planted)} defects, listed in {out / _DEFECTS}:")
+    for item in planted:
+        say(f"    {item.kind}: {', '.join(item.files)}: {item.what}")
 
 
 def train(out: Path, cohort: Path) -> Run:

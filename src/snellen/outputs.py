@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,23 @@ def require_output(
         )
     if output.mark != RUN.mark and (folder / RUN.mark).exists():
         raise UsageError(f"{folder} is a run and stays as it is.", "Choose another --out.")
+
+
+def require_file(path: Path, data: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:
+    """Raise UsageError where the file `path` may not be written: `overwrite` replaces only what `is_ours`."""
+    target = path.resolve()
+    if target == data.resolve():
+        raise UsageError(f"--out {path} is the input.", "Choose another --out.")
+    if data.is_dir() and target.is_relative_to(data.resolve()):
+        raise UsageError(f"{path} lies inside the data {data}.", "Choose an --out elsewhere.")
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a folder.", "Give a file, such as cohort.h5.")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise UsageError(f"{path} exists already.", "Choose another --out, or add --overwrite.")
+    if not is_ours(path):
+        raise UsageError(f"{path} was not made by this command and stays as it is.", "Choose another --out.")
 
 
 def make_output(folder: Path, output: Output) -> None:

@@ -14,7 +14,7 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import UsageError
 from snellen.core.progress import follow, say
 from snellen.core.storage import write_atomic
-from snellen.imaging.readers import PICTURE_SUFFIXES
+from snellen.imaging.readers import list_pictures, looks_like_picture
 from snellen.inference.load import load_bundle
 from snellen.records.bundle import Prediction
 
@@ -47,16 +47,19 @@ def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tupl
 
 
 def find_pictures(patterns: Sequence[str]) -> list[str]:
-    """Files as named (also absent ones: they get a row), folders' pictures, and what patterns match."""
+    """Files as named (also absent ones: they get a row), folders' pictures, and what patterns match.
+
+    A DICOM with several frames becomes one entry a frame, such as `scan.dcm::frame[3]`.
+    """
     found: list[str] = []
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            inside = sorted(
-                item for item in path.rglob("*") if item.suffix.lower() in PICTURE_SUFFIXES and item.is_file()
-            )
+            inside = sorted(item for item in path.rglob("*") if item.is_file() and looks_like_picture(item))
             if not inside:
-                raise UsageError(f"The folder {pattern} holds no picture.", f"Read are {', '.join(PICTURE_SUFFIXES)}.")
+                raise UsageError(
+                    f"The folder {pattern} holds no picture.", "Read are JPEG, PNG, TIFF, BMP, WebP, GIF and DICOM."
+                )
             found += [str(item) for item in inside]
         elif not path.exists() and glob.has_magic(pattern):
             matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
@@ -67,7 +70,7 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
             found += [item for item in matched if Path(item).is_file()]
         else:
             found.append(str(path))
-    return list(dict.fromkeys(found))
+    return [location for file in dict.fromkeys(found) for location in list_pictures(file)]
 
 
 def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from snellen import __version__
 from snellen.core.errors import PictureError
 from snellen.core.progress import follow
@@ -14,7 +17,8 @@ from snellen.core.runtime import count_threads
 from snellen.core.storage import write_atomic
 from snellen.evaluation.audit_page import THUMBNAIL_PX, AuditPage, choose_pictures, render_audit
 from snellen.evaluation.gallery import encode_thumbnail
-from snellen.imaging.readers import read_location
+from snellen.imaging.readers import Levels, read_location
+from snellen.imaging.window import apply_window
 from snellen.planning.splits import check_lacking, draw_splits
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.recipe import DataWish
@@ -51,10 +55,19 @@ def _draw_thumbnails(cohort: Cohort) -> dict[str, str]:
 
     def draw(sample: Sample) -> str:
         try:
-            return encode_thumbnail(read_location(root, sample.location, min_side_px=THUMBNAIL_PX).pixels, THUMBNAIL_PX)
+            pixels = read_location(root, sample.location, min_side_px=THUMBNAIL_PX).pixels
+            return encode_thumbnail(_to_shades(pixels), THUMBNAIL_PX)
         except PictureError:
             return ""
 
     with ThreadPoolExecutor(count_threads()) as pool:
         drawn = list(follow(pool.map(draw, chosen), "Drawing the page", len(chosen)))
     return {sample.name: uri for sample, uri in zip(chosen, drawn, strict=True) if uri}
+
+
+def _to_shades(values: Levels) -> NDArray[np.uint8]:
+    """A picture of more than 8 bits between its own quantiles, to be looked at; the model sees the plan's window."""
+    if values.dtype == np.uint8:
+        return np.asarray(values, np.uint8)
+    low, high = np.quantile(values, [0.005, 0.995])
+    return apply_window(values, (float(low), max(float(high), float(low) + 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, eva
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
+from snellen.inference.session import GraphSession
 from snellen.ingest.cohort import read_cohort
 from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
@@ -49,6 +50,7 @@ from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
 _GRAPH_VERSION = "graph-2"
+_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,17 @@ class Prepared:
         wanted = {row.sample for row in self.splits if row.split == part}
         return [sample for sample in self.cohort.samples if sample.name in wanted]
 
+    def build_pixels(self, samples: Sequence[Sample]) -> PixelCache:
+        """Pixels of `samples` as the plan wants them."""
+        return build_pixel_cache(
+            samples,
+            Path(self.cohort.root),
+            self.plan.preprocess,
+            self.cache,
+            threads=self.plan.training.threads,
+            packed=self.cohort.packed,
+        )
+
 
 @dataclass
 class Progress:
@@ -76,10 +89,10 @@ class Progress:
     head: FittedHead | None = None
 
 
-def read_data(request: DataRequest) -> tuple[Cohort, Path]:
-    """The cohort at DATA and the cache folder in use."""
+def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged, and the cache folder in use."""
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
@@ -96,10 +109,14 @@ def read_data(request: DataRequest) -> tuple[Cohort, Path]:
 
 def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     """Read, split, measure, plan."""
-    cohort, cache = read_data(request.source)
+    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
     splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
     train = {row.sample for row in splits if row.split == "train"}
-    fingerprint = compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
+    fingerprint = (
+        compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
+        if cohort.packed is None
+        else cohort.packed.fingerprint  # of the same training part, measured on the original pictures
+    )
     has_offline = any(has_package(package.module) for package in PACKAGES.values())
     machine = Machine(count_threads(), request.seed, has_offline)
     plan = choose_plan(loaded, cohort, fingerprint, machine)
@@ -190,9 +207,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         graph = export_backbone(frozen, plan, prepared.cache)
     say(describe_need(prepared.cache, measure_need(used, plan, width)))
     with timed(progress.durations_s, "preprocess"):
-        pixels = build_pixel_cache(
-            used, Path(prepared.cohort.root), plan.preprocess, prepared.cache, threads=plan.training.threads
-        )
+        pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "features"):
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
         data = collect_features(prepared, pixels, store)
@@ -246,7 +261,7 @@ def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore
     return HeadData(
         train=store.compute(pixels.select(train), prepared.plan.augment.views),
         train_labels=_to_labels(train, prepared.plan),
-        val=store.compute(pixels.select(val), 0)[0],
+        val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=_to_labels(val, prepared.plan),
     )
 
@@ -275,7 +290,7 @@ def _write_bundle(
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
     train, val = prepared.members("train"), prepared.members("val")
     rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
-    baselines = fit_baselines(data.train[0], data.train_labels, plan.model.n_classes)
+    baselines = fit_baselines(data.train, data.train_labels, plan.model.n_classes)
     model = TrainedModel(
         name=run.folder.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -291,7 +306,7 @@ def _write_bundle(
             reason=fitted.reason,
         ),
         pixels=np.asarray(pixels.pixels[rows]),
-        train_embedding=data.train[0],
+        read_train_embedding=lambda: (block for _, block in data.train.iterate_blocks(views=1)),
         val_embedding=data.val,
         baselines=dict(baselines.__dict__),
         trained_on=tuple([*train, *val]),
@@ -300,9 +315,15 @@ def _write_bundle(
     )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
-    probabilities = session.run(pixels.pixels[pixels.select(val)], ("probabilities",))["probabilities"]
+    probabilities = _score(session, pixels, pixels.select(val))
     finish_bundle(model, session, choose_thresholds(data.val_labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _score(session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Probabilities `(N, C)` of rows of the cache, with few pictures in memory at a time."""
+    steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+    return np.concatenate([session.run(pixels.take(step), ("probabilities",))["probabilities"] for step in steps])
 
 
 def _evaluate_splits(
@@ -330,7 +351,7 @@ def _build_question(prepared: Prepared, request: TrainRequest, part: str, opened
         split=part,
         data=request.source.data,
         patients=prepared.cohort.patients,
-        intervals=build_intervals(prepared.plan),
+        intervals=build_intervals(prepared.plan, prepared.cohort.patients),
         test_opened=opened,
         n_failed=prepared.cohort.audit.n_set_aside,
         snellen_version=__version__,

@@ -28,7 +28,7 @@ from snellen.records.run import EpochRecord, RunRecord
 R = TypeVar("R", bound=Record)
 _COHORT_COLUMNS = (
     "name", "location", "label", "patient", "split", "width_px", "height_px", "channels", "format", "n_bytes",
-    "pixels_sha256",
+    "pixels_sha256", "bits", "laterality", "series",
 )  # fmt: skip
 _SPLIT_COLUMNS = ("sample", "patient", "group", "label", "split", "reason")
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from snellen.core.letters import reveal, show_name
+from snellen.core.storage import choose_data_folder
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Plan
+
+if TYPE_CHECKING:
+    from snellen.ingest.medmnist import Fetched, PublishedSet
 
 _COLOURS = {"severe": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -65,7 +72,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console = _console()
     level = f"{evaluation.intervals.level:.0%} interval"
     console.print(
-        f"\n{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients"
+        f"\n{evaluation.split}: {evaluation.subjects}"
         + (f", positive class {evaluation.positive}" if evaluation.positive else "")
     )
     table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)
@@ -105,3 +112,32 @@ def _interval(estimate: Estimate | None) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def show_sets(sets: Iterable[PublishedSet], *, as_json: bool) -> None:
+    """What can be fetched, and what cannot with the reason."""
+    if as_json:
+        rows = [{**item.__dict__, "files": {size: url for size, (url, _) in item.files.items()}} for item in sets]
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        return
+    table = Table("set", "task", "classes", "pictures", "sizes in px", "licence", "", box=None, pad_edge=False)
+    for item in sets:
+        sizes = ", ".join(map(str, item.files))
+        out_of_scope = f"out of scope: {item.out_of_scope}" if item.out_of_scope else ""
+        table.add_row(
+            item.name, item.task, str(len(item.classes)), f"{item.n_samples:,}", sizes, item.licence, out_of_scope
+        )
+    _console().print(table)
+
+
+def show_fetched(found: Fetched, *, as_json: bool) -> None:
+    """Where the file lies, and the next command."""
+    if as_json:
+        record = {**found.__dict__, "path": str(found.path)}
+        sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return
+    state = "fetched" if found.is_new else "was there already"
+    console = _console()
+    console.print(f"{found.path}: {state}, {found.n_bytes / 1e6:,.1f} MB, checksum as published", soft_wrap=True)
+    known = choose_data_folder() / found.path.name == found.path
+    console.print(f"Next:\n  snellen train {found.path.stem if known else found.path}", soft_wrap=True)

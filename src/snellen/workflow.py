@@ -5,19 +5,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from snellen.core.errors import UsageError
+from snellen.core.errors import DataError, UsageError
+from snellen.core.progress import say
 from snellen.core.runtime import count_threads
-from snellen.core.storage import open_cache
+from snellen.core.storage import compute_digest, hold_lock, open_cache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
-from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, make_output, require_output
+from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, make_output, require_file, require_output
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.runs import Run, choose_run_folder, open_run
+
+if TYPE_CHECKING:
+    from snellen.ingest.medmnist import Fetched
 
 
 class DataOptions(TypedDict, total=False):
@@ -89,6 +93,57 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     return prepared
 
 
+def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -> Path:
+    """Preprocessed pictures, labels, patients and splits as one HDF5 file at `out`; `train` reads it as it reads DATA.
+
+    `views` augmented views of each training picture are added for other programs.
+    """
+    from snellen.ingest.packing import Packing, estimate_bytes, write_packed
+    from snellen.planning.recipe_files import load_recipe
+    from snellen.run_training import prepare
+
+    request = build_train_request(data, options)
+    path = Path(options.get("out") or "").expanduser()
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        raise UsageError(f"--out {path} is no HDF5 file's name.", "Give a name that ends in .h5, such as cohort.h5.")
+    overwrite = options.get("overwrite", False)
+    require_file(path, Path(request.source.data), overwrite=overwrite, is_ours=_is_packed)
+    prepared = prepare(request, load_recipe(request.recipe, request.settings))
+    pixels = prepared.build_pixels(prepared.cohort.samples)
+    rows = dict(zip((s.name for s in prepared.cohort.samples), pixels.select(prepared.cohort.samples), strict=True))
+    packing = Packing(
+        prepared.cohort,
+        prepared.splits,
+        prepared.fingerprint,
+        prepared.plan,
+        lambda sample: pixels.pixels[rows[sample.name]],
+    )
+    say(f"Packing into {path}: at most {estimate_bytes(packing, views) / 1e6:,.0f} MB")
+    with hold_lock(prepared.cache / "locks" / f"{compute_digest([str(path.resolve())])[:24]}.lock"):
+        size = write_packed(packing, path, n_views=views)
+    say(f"Packed {len(prepared.cohort.samples)} pictures into {path} ({size / 1e6:,.1f} MB)")
+    return path
+
+
+def fetch(name: str, *, size: int = 28, out: str | Path | None = None, mirror: str | None = None) -> Fetched:
+    """Download a MedMNIST set; afterwards `train(name)` knows it.
+
+    `mirror` is the address of a folder with the published files. Raises FetchError.
+    """
+    from snellen.ingest.medmnist import fetch_set
+
+    return fetch_set(name, size=size, out=None if out is None else Path(out).expanduser(), mirror=mirror)
+
+
+def _is_packed(path: Path) -> bool:
+    from snellen.ingest.packed import is_packed
+
+    try:
+        return is_packed(path)
+    except DataError:
+        return False
+
+
 def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do."""
     from snellen.planning.recipe_files import load_recipe
@@ -148,9 +203,17 @@ def evaluate(
 
 
 def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
-    """The path is kept absolute, so that a run can be resumed and evaluated from anywhere."""
+    """The path is kept absolute, so that a run can be resumed and evaluated from anywhere.
+
+    Where nothing lies at `data`, it may be the name of a fetched set, such as octmnist.
+    """
+    path = Path(data).expanduser()
+    if not path.exists():
+        from snellen.ingest.medmnist import find_fetched
+
+        path = find_fetched(str(data)) or path
     return DataRequest(
-        data=str(Path(data).expanduser().resolve()),
+        data=str(path.resolve()),
         columns=options.get("columns") or {},
         patients=options.get("patients", "auto"),
         cache=options.get("cache"),

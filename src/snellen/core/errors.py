@@ -7,6 +7,7 @@ SnellenError                    the user can act on it: exit code 2
 ├── WeightsError                pretrained weights are missing, damaged or of another network
 ├── BundleError                 a bundle is incomplete, altered or of another version
 │   └── ParityError             two forms of a model disagree beyond the stated tolerance
+├── FetchError                  a data set cannot be downloaded, or what arrived is not the published file
 └── StorageError                disk full, no permission, a damaged file of ours
 """
 
@@ -66,6 +67,12 @@ class ParityError(BundleError):
     """Two forms of a model disagree beyond the stated tolerance."""
 
     code = "parity"
+
+
+class FetchError(SnellenError):
+    """A data set cannot be downloaded, or what arrived is not the published file."""
+
+    code = "fetch"
 
 
 class StorageError(SnellenError):

@@ -112,6 +112,17 @@ def choose_cache_folder(asked: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snellen"
 
 
+def choose_data_folder() -> Path:
+    """Where fetched data sets lie: `$SNELLEN_DATA`, else the platform's folder for data; never cleared with a cache."""
+    if configured := os.environ.get("SNELLEN_DATA"):
+        return Path(configured).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "snellen" / "data"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "snellen"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "snellen"
+
+
 def open_cache(asked: str | None) -> Path:
     """The cache folder, made and tagged. Raises UsageError where it is a folder that holds other things.
 
@@ -135,13 +146,16 @@ def _holds_others(folder: Path) -> bool:
     return any(not item.name.startswith(f".{CACHE_TAG}.") for item in folder.iterdir())
 
 
-def require_space(folder: Path, n_bytes: int, purpose: str) -> None:
+_CACHE_SPACE = "Free some space, put the cache elsewhere with --cache DIR, or run `snellen cache clear`."
+
+
+def require_space(folder: Path, n_bytes: int, purpose: str, *, hint: str = _CACHE_SPACE) -> None:
     """Raise StorageError before anything is written, where `n_bytes` will not fit."""
     free = measure_free_space(folder)
     if n_bytes > free:
         raise StorageError(
             f"{purpose} needs {format_bytes(n_bytes)} in {folder}, where {format_bytes(free)} are free.",
-            "Free some space, put the cache elsewhere with --cache DIR, or run `snellen cache clear`.",
+            hint,
         )
 
 
@@ -180,7 +194,7 @@ def hold_lock(path: Path) -> Iterator[None]:
         raise explain_os_error(error, path) from error
 
 
-CACHE_PARTS = ("pixels", "features", "graphs", "facts", "locks")
+CACHE_PARTS = ("pixels", "features", "graphs", "facts", "unpacked", "locks")
 
 
 def measure_folder(folder: Path) -> dict[str, int]:

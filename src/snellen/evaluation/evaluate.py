@@ -87,7 +87,7 @@ def score_samples(predictor: Predictor, samples: Sequence[Sample], pixels: Pixel
     parts = []
     steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
     for step in follow(steps, "Scoring", len(steps), "steps"):
-        parts.append(predictor.score_pixels(np.asarray(pixels.pixels[step])))
+        parts.append(predictor.score_pixels(pixels.take(step)))
     embedding = np.concatenate([part.embedding for part in parts])
     return Scored(
         samples=tuple(samples),

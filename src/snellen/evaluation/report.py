@@ -117,13 +117,11 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
 def _list_facts(inputs: ReportInputs) -> dict[str, str]:
     """What was asked and of whom it is measured."""
     evaluation, plan, manifest = inputs.evaluation, inputs.plan, inputs.manifest
-    pictures = wording.format_count(evaluation.n, "picture")
-    patients = wording.format_count(evaluation.n_patients, "patient")
     facts = {
         "Task": f"{TASKS[evaluation.task]}: {wording.list_some(evaluation.classes, 12, ' · ')}",
         "Positive class": evaluation.positive or "",
         "Data": evaluation.data,
-        "Measured on": f"{wording.name_split(evaluation.split)} set, {pictures} of {patients}",
+        "Measured on": f"{wording.name_split(evaluation.split)} set, {evaluation.subjects}",
         "Patients told by": evaluation.patient_rule,
         "Test split opened": {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
     }
@@ -138,18 +136,20 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
 
 def _build_tiles(evaluation: Evaluation) -> list[Tile]:
     notes = {"auc": "mean, each class against the rest"}
+    level = "picture-level" if evaluation.intervals.unit == "picture" else ""
     if evaluation.task == "binary" and evaluation.positive:
         notes = {"auc": f"positive: “{evaluation.positive}”"}
     if evaluation.operating_points:
         notes |= dict.fromkeys(("balanced_accuracy", "accuracy"), "of the more probable class")
     tiles = [
-        Tile(wording.name_metric(key), evaluation.metrics[key], notes.get(key, ""))
+        Tile(wording.name_metric(key), evaluation.metrics[key], "; ".join(filter(None, (notes.get(key), level))))
         for key in HEADLINE
         if key in evaluation.metrics
     ]
     point = wording.default_point(evaluation)
     if point is not None and point.sensitivity is not None and point.specificity is not None:
-        note = f"positive: “{evaluation.positive}”, threshold {wording.format_number(point.threshold)}"
+        at = f"positive: “{evaluation.positive}”, threshold {wording.format_number(point.threshold)}"
+        note = "; ".join(filter(None, (at, level)))
         tiles += [Tile("Sensitivity", point.sensitivity, note), Tile("Specificity", point.specificity, note)]
     return tiles
 

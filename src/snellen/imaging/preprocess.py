@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.imaging.readers import Picture, read_location, read_picture
+from snellen.imaging.readers import Levels, Picture, read_location, read_picture
+from snellen.imaging.window import apply_window
 from snellen.records.plan import PreprocessPlan
 
 _BORDER_LEVEL = 12
@@ -22,8 +23,12 @@ _MAX_FACTOR = 1.6
 _ALIKE = 0.9
 
 
-def preprocess(pixels: NDArray[np.uint8], plan: PreprocessPlan) -> NDArray[np.uint8]:
-    """Pixels `(H, W)` or `(H, W, 3)` RGB, uint8 → `(size, size, channels)` uint8."""
+def preprocess(values: Levels, plan: PreprocessPlan) -> NDArray[np.uint8]:
+    """Pixels `(H, W)` or `(H, W, 3)` RGB, uint8 or wider integers → `(size, size, channels)` uint8.
+
+    Raises PictureError for wider integers where the plan has no window.
+    """
+    pixels = apply_window(values, plan.window)
     if plan.crop_border:
         top, bottom, left, right = find_content(pixels)
         pixels = pixels[top:bottom, left:right]
@@ -36,13 +41,14 @@ def preprocess(pixels: NDArray[np.uint8], plan: PreprocessPlan) -> NDArray[np.ui
 
 def preprocess_picture(source: Path | bytes, plan: PreprocessPlan) -> tuple[NDArray[np.uint8], Picture]:
     """Read one file or its bytes and preprocess it. Raises PictureError."""
-    picture = read_picture(source, min_side_px=choose_min_side_px(plan))
+    picture = read_picture(source, min_side_px=choose_min_side_px(plan), background=plan.background)
     return preprocess(picture.pixels, plan), picture
 
 
 def preprocess_location(root: Path, location: str, plan: PreprocessPlan) -> NDArray[np.uint8]:
     """Read one sample of a cohort and preprocess it. Raises PictureError."""
-    return preprocess(read_location(root, location, min_side_px=choose_min_side_px(plan)).pixels, plan)
+    picture = read_location(root, location, min_side_px=choose_min_side_px(plan), background=plan.background)
+    return preprocess(picture.pixels, plan)
 
 
 def choose_min_side_px(plan: PreprocessPlan) -> int:

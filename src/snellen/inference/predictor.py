@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError, UsageError
-from snellen.imaging.preprocess import preprocess, preprocess_picture
+from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
+from snellen.imaging.readers import Levels
 from snellen.inference.gate import Gate
 from snellen.inference.session import BATCH, GraphSession
 from snellen.records.bundle import Manifest, Prediction, Threshold
@@ -20,7 +21,7 @@ from snellen.records.bundle import Manifest, Prediction, Threshold
 _BLANK_LEVELS = 8
 _BLANK = "the picture is blank"
 _FOREIGN = "the picture is unlike those the model was trained on"
-PictureSource = str | Path | bytes | NDArray[np.uint8]
+PictureSource = str | Path | bytes | Levels
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,17 @@ class Predictor:
         return ~(self._gate.compute_distances(embedding) <= self._gate.limit)
 
     def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
-        """One picture (path, encoded bytes, or uint8 `(H, W)` / `(H, W, 3)` RGB) → uint8 `(height, width, channels)`.
+        """One picture (path, encoded bytes, or array `(H, W)` / `(H, W, 3)` RGB) → uint8 `(height, width, channels)`.
 
-        Raises PictureError where it cannot be read.
+        An array is uint8 or, where the model has a window, of wider integers. A path may name one of several pictures
+        in a file: `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
         """
+        plan = self.manifest.preprocess
         if isinstance(source, np.ndarray):
-            return preprocess(_require_picture(source), self.manifest.preprocess)
-        data = source if isinstance(source, bytes) else Path(source)
-        return preprocess_picture(data, self.manifest.preprocess)[0]
+            return preprocess(_require_picture(source), plan)
+        if isinstance(source, bytes):
+            return preprocess_picture(source, plan)[0]
+        return preprocess_location(Path(), str(source), plan)
 
     def predict(self, sources: Iterable[PictureSource]) -> list[Prediction]:
         """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on."""
@@ -147,13 +151,13 @@ class Predictor:
         )
 
 
-def _require_picture(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _require_picture(array: Levels) -> Levels:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if array.dtype != np.uint8 or not is_picture or array.size == 0:
+    if array.dtype.kind not in "iu" or array.dtype == np.int8 or not is_picture or array.size == 0:
         raise PictureError(
-            f"an array must be uint8 of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}",
-            "Convert it to 8 bits; channels come last, as RGB.",
+            f"an array must be uint8 or wider integers of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}",
+            "Convert it to uint8; channels come last, as RGB.",
         )
     return array

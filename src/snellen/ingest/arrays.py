@@ -1,20 +1,41 @@
-"""MedMNIST's .npz layout: `train_images`, `train_labels`, `val_…`, `test_…`."""
+"""Arrays in an .npz: MedMNIST's layout (`train_images`, `train_labels`, `val_…`) and others, found by shape."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
-from snellen.ingest.patients import RawSample
+from snellen.imaging.arrays import open_array, require_unit_range
+from snellen.ingest.array_samples import list_samples
+from snellen.ingest.keys import ArrayInfo, Part, find_parts
+from snellen.ingest.samples import Source
 
+_ORGANS = (
+    "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left", "lung-right",
+    "pancreas", "spleen",
+)  # fmt: skip
 # class names as MedMNIST v2 publishes them (Yang et al. 2023, table of labels), for the single-label 2D sets
 MEDMNIST_CLASSES = {
+    "pathmnist": (
+        "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
+        "cancer-associated stroma", "colorectal adenocarcinoma epithelium",
+    ),
+    "dermamnist": (
+        "actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions",
+        "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions",
+    ),
+    "tissuemnist": (
+        "Collecting Duct, Connecting Tubule", "Distal Convoluted Tubule", "Glomerular endothelial cells",
+        "Interstitial endothelial cells", "Leukocytes", "Podocytes", "Proximal Tubule Segments", "Thick Ascending Limb",
+    ),
+    "organamnist": _ORGANS,
+    "organcmnist": _ORGANS,
+    "organsmnist": _ORGANS,
     "pneumoniamnist": ("normal", "pneumonia"),
     "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
     "breastmnist": ("malignant", "normal, benign"),
@@ -25,73 +46,50 @@ MEDMNIST_CLASSES = {
     ),
 }  # fmt: skip
 _ORDERED = ("retinamnist",)
-_PICTURE_DIMENSIONS = (3, 4)
 
 
-def read_npz(path: Path) -> tuple[list[RawSample], str, str, bool]:
-    """(samples, layout, where class names come from, classes are ordered). Raises DataError."""
+def read_npz(path: Path, columns: dict[str, str] | None = None) -> Source:
+    """List the pictures of an .npz. Raises DataError; arrays of Python objects (pickles) are refused."""
+    parts = find_parts(path, list_arrays(path), columns or {})
+    for part in parts:
+        images = open_array(path, part.image)  # read whole: a damaged file is told now, and float ranges are seen
+        if images.dtype.kind == "f":
+            require_unit_range(path, part.image, images)
+    known = _recognise(path, parts)
+    names = MEDMNIST_CLASSES[known] if known else ()
+    samples, issues = list_samples(path, parts, lambda key: open_array(path, key), names)
+    origin = f"label names of MedMNIST's {known}, recognised by the file's name" if known else "labels in the file"
+    layout = f"npz with {', '.join(part.split or part.image for part in parts)}"
+    title = "array " + ", ".join(part.patient for part in parts if part.patient)
+    return Source(path.parent, layout, samples, origin, known in _ORDERED, issues, patient_title=title)
+
+
+def list_arrays(path: Path) -> list[ArrayInfo]:
+    """Keys, shapes and types, read from the arrays' headers alone."""
+    found = []
     try:
-        # opened here, because np.load leaves a file open whose zip directory is damaged
-        with path.open("rb") as stream, _open_archive(stream) as archive:
-            names = set(archive.files)
-            splits = [split for split in ("train", "val", "test") if f"{split}_images" in names]
-            _require_layout(path, names, splits)
-            labels = {split: np.asarray(archive[f"{split}_labels"]) for split in splits}
-            counts = {split: _check_images(path, archive, split) for split in splits}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, KeyError) as error:
-        raise DataError(f"{path} is no readable .npz file of plain arrays.", "Download or export it again.") from error
-    known = next((name for name in MEDMNIST_CLASSES if path.stem.startswith(name)), None)
-    class_names = MEDMNIST_CLASSES[known] if known else ()
-    samples: list[RawSample] = []
-    for split in splits:
-        values = _check_labels(path, split, labels[split], counts[split])
-        for index, value in enumerate(values):
-            label = class_names[value] if 0 <= value < len(class_names) else str(value)
-            samples.append(RawSample(f"{split}/{index:06d}", f"{path.name}::{split}_images[{index}]", label, split))
-    origin = f"label names of MedMNIST's {known}, recognised by the file's name" if known else "numbers in the file"
-    return samples, f"npz with {', '.join(splits)}", origin, known in _ORDERED
-
-
-def _open_archive(stream: BinaryIO) -> np.lib.npyio.NpzFile:
-    archive = np.load(stream, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError("it is one array, not an archive of arrays")
-    return archive
-
-
-def _require_layout(path: Path, names: set[str], splits: list[str]) -> None:
-    missing = [f"{split}_labels" for split in splits if f"{split}_labels" not in names]
-    if "train" not in splits or missing:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if not entry.filename.endswith(".npy"):
+                    continue
+                with archive.open(entry) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
+                        np.lib.format.read_array_header_2_0
+                    )  # fmt: skip
+                    shape, _, dtype = read(stream)
+                if dtype.hasobject:
+                    raise ValueError(f"{entry.filename} holds Python objects, which only pickle could read")
+                found.append(ArrayInfo(entry.filename.removesuffix(".npy"), shape, dtype.kind, str(dtype)))
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
         raise DataError(
-            f"{path} lacks {', '.join(missing) or 'train_images'}; it holds {', '.join(sorted(names)) or 'nothing'}.",
-            "MedMNIST's layout is train_images, train_labels, and the same for val and test.",
-        )
+            f"{path} is no readable .npz file of plain arrays: {error}", "Download or export it again."
+        ) from error
+    return found
 
 
-def _check_images(path: Path, archive: np.lib.npyio.NpzFile, split: str) -> int:
-    images = archive[f"{split}_images"]
-    if not isinstance(images, np.ndarray):
-        raise ValueError(f"{split}_images is no array")
-    is_picture = images.ndim == _PICTURE_DIMENSIONS[0] or (
-        images.ndim == _PICTURE_DIMENSIONS[1] and images.shape[3] in (1, 3)
-    )
-    if images.dtype != np.uint8 or not is_picture:
-        raise DataError(
-            f"{path}: {split}_images is {images.dtype} of shape {images.shape}.",
-            "Snellen reads uint8 of shape (N, H, W) or (N, H, W, 3).",
-        )
-    return len(images)
-
-
-def _check_labels(path: Path, split: str, labels: NDArray[np.generic], n: int) -> list[int]:
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise DataError(
-            f"{path}: {split}_labels has {labels.shape[1]} columns: several labels a picture (multi-label).",
-            "Snellen is for one label a picture.",
-        )
-    if labels.size != n or labels.dtype.kind not in "iub":
-        raise DataError(
-            f"{path}: {split}_labels is {labels.dtype} of shape {labels.shape} for {n} pictures.",
-            "There must be one whole number a picture.",
-        )
-    return [int(value) for value in labels.reshape(-1)]
+def _recognise(path: Path, parts: list[Part]) -> str | None:
+    """The MedMNIST set that the file's name and layout tell."""
+    if not all(part.split and part.image == f"{part.split}_images" for part in parts):
+        return None
+    return next((name for name in MEDMNIST_CLASSES if re.match(rf"{name}(_\d+)?$", path.stem)), None)

@@ -23,13 +23,18 @@ _MAX_SHARE = 0.2
 
 @dataclass(frozen=True)
 class RawSample:
-    """A sample as its source tells it, before it is read. `patient` is None where the source is silent."""
+    """A sample as its source tells it, before it is read. What the source is silent of is None.
+
+    `laterality` is L or R, `series` what a device took together; both come from DICOM tags.
+    """
 
     name: str
     location: str
     label: str
     split: str | None = None
     patient: str | None = None
+    laterality: str | None = None
+    series: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,15 @@ _RULES = (
 )  # fmt: skip
 
 
-def group_patients(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
+def group_patients(
+    samples: Sequence[RawSample], wish: str, title: str = "patient column"
+) -> tuple[list[RawSample], PatientRule, list[Issue]]:
     """Give every sample its patient.
 
     `wish` is `auto`, `none` (each picture its own patient) or a regular expression whose group 1
-    (or group `patient`) is the patient within the sample's name. A patient column of the source
-    wins over inference. Raises UsageError for an expression that is none or fits no name.
+    (or group `patient`) is the patient within the sample's name. Patients that the source tells win over inference;
+    `title` says by what it tells them. Raises UsageError for an expression that is none, fits no name or leaves open
+    which group is the patient.
     """
     if wish == "none":
         done = [replace(sample, patient=sample.name) for sample in samples]
@@ -68,13 +76,18 @@ def group_patients(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSam
     if any(sample.patient for sample in samples):
         # a row without patient is never inferred from its name: half the ids would be of another kind
         empty = tuple(sample.name for sample in samples if not sample.patient)
-        done = [replace(sample, patient=sample.patient or sample.name) for sample in samples]
+        done = [replace(sample, patient=sample.patient or get_own_patient(sample.name)) for sample in samples]
         return (
             done,
-            _describe(done, "patient column", "column"),
+            _describe(done, title, "column"),
             ([_unknown(len(empty), len(done), empty)] if empty else []),
         )
     return _by_inference(samples)
+
+
+def get_own_patient(name: str) -> str:
+    """The patient of a sample of whom nothing is known: itself; frames of one file are surely of one patient."""
+    return name.partition("::frame[")[0]
 
 
 def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
@@ -83,14 +96,22 @@ def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample
     except re.error as error:
         raise UsageError(f"--patients {wish!r} is no regular expression: {error}", "Example: '^(.+)_left'.") from error
     if pattern.groups < 1:
-        raise UsageError(f"--patients {wish!r} has no group.", "Put the patient in parentheses: '^(\\d+)_'.")
+        raise UsageError(
+            f"--patients {wish!r} has no group, and no column is called so.",
+            "Put the patient in parentheses: '^(\\d+)_'.",
+        )
+    if pattern.groups > 1 and "patient" not in pattern.groupindex:
+        raise UsageError(
+            f"--patients {wish!r} has {pattern.groups} groups: which is the patient?",
+            "Name it: '(?P<patient>…)', or write the others as '(?:…)'.",
+        )
     done, unmatched = [], []
     for sample in samples:
         match = pattern.search(sample.name)
         patient = "" if match is None else match.groupdict().get("patient") or match.group(1) or ""
         if not patient:
             unmatched.append(sample.name)
-        done.append(replace(sample, patient=patient or sample.name))
+        done.append(replace(sample, patient=patient or get_own_patient(sample.name)))
     if len(unmatched) == len(samples):
         raise UsageError(
             f"--patients {wish!r} fits none of the {len(samples)} names, such as {samples[0].name!r}.",
@@ -113,8 +134,11 @@ def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], Patien
         told[rule.title] += len(members)
         for sample in members:
             patient_of[sample.name] = _patient(rule, sample.name)
-    done = [replace(sample, patient=sample.patient or patient_of.get(sample.name, sample.name)) for sample in samples]
-    alone = [sample.name for sample in done if sample.patient == sample.name]
+    done = [
+        replace(sample, patient=sample.patient or patient_of.get(sample.name) or get_own_patient(sample.name))
+        for sample in samples
+    ]
+    alone = [sample.name for sample in done if sample.name not in patient_of]
     if not told:
         return (
             done,

@@ -1,165 +1,213 @@
-"""What lies at DATA: class folders, split folders, a table or an array file → raw samples. No pixel is read here."""
+"""What lies at DATA: folders, tables, a zip, arrays, DICOM files → raw samples. No pixel is read here."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from snellen.core.errors import DataError
-from snellen.imaging.readers import PICTURE_SUFFIXES
+from snellen.core.errors import DataError, UsageError
+from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.arrays import read_npz
-from snellen.ingest.patients import RawSample
-from snellen.ingest.tables import TABLE_SUFFIXES, is_hidden, names_most_pictures, read_table
+from snellen.ingest.classes import normalise_labels, sort_classes
+from snellen.ingest.dicom_tree import describe_dicom
+from snellen.ingest.folders import check_others, find_split_folders, read_class_folders, read_split_folders
+from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, show_names
+from snellen.ingest.tables import Table, find_split_tables, names_most_pictures, read_split_tables, read_table
+from snellen.ingest.tree import (
+    ARCHIVE_SUFFIXES,
+    ARRAY_SUFFIXES,
+    SHEET_SUFFIXES,
+    TABLE_SUFFIXES,
+    Tree,
+    check_tree,
+    read_tree,
+)
 from snellen.records.cohort import Issue
 
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-_LAYOUTS = "class folders, train/val/test folders of class folders, a CSV, or a MedMNIST .npz"
+__all__ = ["SPLIT_NAMES", "Source", "read_source", "sort_classes"]
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
-@dataclass
-class Source:
-    """Raw samples below `root` and how they were found. `is_ordered`: the source says that its classes are ordered."""
+def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -> Source:
+    """Find out what DATA is and list its samples; a zip is unpacked into `cache`.
 
-    root: Path
-    layout: str
-    samples: list[RawSample]
-    class_origin: str = ""
-    is_ordered: bool = False
-    issues: list[Issue] = field(default_factory=list)
-    columns: tuple[str, ...] = ()
+    Raises DataError that says what was expected, UsageError for options that do not fit.
+    """
+    source = _read_path(_require_path(data), columns, cache)
+    if source.cohort is not None:
+        return source
+    source = describe_dicom(source)
+    samples, issues = normalise_labels(source.samples)
+    return replace(source, samples=samples, issues=[*source.issues, *issues])
 
 
-def read_source(data: str, columns: dict[str, str]) -> Source:
-    """Find out what DATA is and list its samples. Raises DataError that says what was expected."""
+def _require_path(data: str) -> Path:
+    if found := re.match(r"([a-z][a-z0-9+.-]+)://", data, re.IGNORECASE):
+        raise DataError(
+            f"{data} is an address, and Snellen reads no {found.group(1).lower()} addresses.",
+            "Download it first and give the file or folder; `snellen fetch NAME` downloads MedMNIST sets.",
+        )
     path = Path(data).expanduser()
-    if not path.exists():
-        raise DataError(f"{data} does not exist.", f"DATA is {_LAYOUTS}.")
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        exists = False
+    if not exists:
+        raise DataError(f"{data} does not exist.", f"{_suggest(path)}DATA is {LAYOUTS}.")
+    return path.resolve()
+
+
+def _suggest(path: Path) -> str:
+    """The nearest name beside the first part of the path that does not exist."""
+    for part in reversed((path, *path.parents)):
+        try:
+            if part.exists() or not part.parent.is_dir():
+                continue
+            near = difflib.get_close_matches(part.name, [item.name for item in part.parent.iterdir()], 1)
+        except (OSError, ValueError):
+            return ""
+        return f"Did you mean {part.parent / near[0]}? " if near else ""
+    return ""
+
+
+def _read_path(path: Path, columns: dict[str, str], cache: Path | None) -> Source:
     if path.is_dir():
-        return _read_folder(path.resolve(), columns)
+        return _read_folder(read_tree(path), columns)
     suffix = path.suffix.lower()
-    if suffix in TABLE_SUFFIXES:
-        return _from_table(path.resolve(), columns)
-    if suffix == ".npz":
-        samples, layout, origin, is_ordered = read_npz(path.resolve())
-        return Source(path.resolve().parent, layout, samples, origin, is_ordered)
-    raise DataError(f"{data}: a {suffix or 'file without extension'} is no data set that Snellen reads.",
-                    f"DATA is {_LAYOUTS}.")  # fmt: skip
-
-
-def _from_table(path: Path, columns: dict[str, str]) -> Source:
-    table = read_table(path, columns)
-    return Source(path.parent, table.layout, table.samples, table.class_origin, False, table.issues, table.columns)
-
-
-def _read_folder(folder: Path, columns: dict[str, str]) -> Source:
-    visible = [item for item in folder.iterdir() if not item.name.startswith(".")]
-    tables = sorted(item for item in visible if item.suffix.lower() in TABLE_SUFFIXES)
-    if len(tables) == 1 and (columns or names_most_pictures(tables[0], len(_list_pictures(folder)))):
-        return _from_table(tables[0], columns)
-    inside = sorted(item for item in visible if item.is_dir())
-    if _has_splits(inside):
-        return _read_split_folders(folder, inside)
-    classes = [item for item in inside if _list_pictures(item)]
-    if len(classes) >= 2:
-        source = _read_class_folders(folder, classes, tables)
-        empty = [item.name for item in inside if item not in classes]
-        return replace(source, issues=[*source.issues, _empty_folders(empty)]) if empty else source
-    if len(tables) == 1:
-        return _from_table(tables[0], columns)
-    if len(classes) == 1 and any(
-        child.is_dir() or child.suffix.lower() in TABLE_SUFFIXES for child in classes[0].iterdir()
-    ):
-        return _read_folder(classes[0], columns)
-    n_pictures = len(_list_pictures(folder))
+    if suffix in (*TABLE_SUFFIXES, *SHEET_SUFFIXES, ".txt"):
+        tree = read_tree(path.parent)
+        return _from_table(tree, read_table(path, columns, tree))
+    if suffix in ARRAY_SUFFIXES:
+        return _read_arrays(path, columns)
+    if suffix == ".zip":
+        return _read_zip(path, columns, cache)
+    if suffix in ARCHIVE_SUFFIXES:
+        raise DataError(
+            f"{path} is a {suffix} archive, which Snellen does not unpack.",
+            "Unpack it first and give the folder, or pack it as .zip.",
+        )
+    if suffix in PICTURE_SUFFIXES or looks_like_picture(path):
+        raise DataError(
+            f"{path} is one picture, no data set that Snellen reads.",
+            "Give the folder with all pictures and their labels. To predict: snellen predict BUNDLE PICTURE",
+        )
     raise DataError(
-        f"{folder} holds {n_pictures} pictures in {len(classes)} class folder(s) and {len(tables)} tables: "
-        "labels cannot be told.",
-        f"DATA is {_LAYOUTS}; class folders need at least two classes.",
+        f"{path}: a {suffix or 'file without extension'} is no data set that Snellen reads.", f"DATA is {LAYOUTS}."
     )
 
 
-def _has_splits(folders: Sequence[Path]) -> bool:
-    names = [SPLIT_NAMES.get(item.name.lower()) for item in folders]
-    return "train" in names and len([name for name in names if name]) >= 2
+def _read_arrays(path: Path, columns: dict[str, str]) -> Source:
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, columns)
+    from snellen.ingest.hdf5 import read_hdf5
+    from snellen.ingest.packed import is_packed, read_packed
+
+    return read_packed(path) if is_packed(path) else read_hdf5(path, columns)
 
 
-def _read_split_folders(folder: Path, inside: Sequence[Path]) -> Source:
-    samples: list[RawSample] = []
-    ignored = [item.name for item in inside if item.name.lower() not in SPLIT_NAMES]
-    for part in inside:
-        split = SPLIT_NAMES.get(part.name.lower())
-        if split is None:
-            continue
-        for class_folder in sorted(item for item in part.iterdir() if item.is_dir()):
-            samples += _list_samples(folder, class_folder, split)
-    issues = [_ignored_folders(ignored)] if ignored else []
-    return Source(folder, "split folders of class folders", samples, "folder names", issues=issues)
+def _read_zip(path: Path, columns: dict[str, str], cache: Path | None) -> Source:
+    from snellen.core.unpacking import unpack_zip
 
-
-def _read_class_folders(folder: Path, classes: Sequence[Path], tables: Sequence[Path]) -> Source:
-    samples = [sample for item in classes for sample in _list_samples(folder, item, None)]
+    if cache is None:
+        raise UsageError(f"{path} needs a cache to be unpacked into.", "Tell one: --cache DIR")
+    unpacked = unpack_zip(path, cache)
+    bad = [(name, reason) for name, reason in unpacked.damaged if not name.lower().endswith(PICTURE_SUFFIXES)]
+    if bad:
+        raise DataError(f"{path}: {bad[0][0]} in the archive is damaged: {bad[0][1]}", "Copy the archive again.")
+    tree = read_tree(unpacked.folder)
+    while (inside := tree.unwrap()) is not None:  # people pack the folder, not its content
+        tree = inside
+    source = _read_folder(tree, columns)
     issues = []
-    if tables:
+    if names := [name for name, _ in unpacked.damaged]:
+        message = f"{len(names)} pictures in the archive are damaged, such as {names[0]} ({unpacked.damaged[0][1]})"
         issues.append(
-            Issue(
-                code="table_not_used",
-                severity="info",
-                message=f"The labels are the folder names; {', '.join(table.name for table in tables)} was not used.",
-                advice=f"To take labels from the table, give it as DATA: {tables[0]}",
-            )
+            make_issue("damaged_entry", "warning", f"{message}: set aside.", "Copy the archive again.", names)
         )
-    return Source(folder, "class folders", samples, "folder names", issues=issues)
+    return replace(source, layout=f"zip of {source.layout}", issues=[*source.issues, *issues])
 
 
-def _list_samples(root: Path, class_folder: Path, split: str | None) -> list[RawSample]:
-    return [
-        RawSample(
-            name=path.relative_to(root).as_posix(),
-            location=path.relative_to(root).as_posix(),
-            label=class_folder.name,
-            split=split,
-        )
-        for path in _list_pictures(class_folder)
-    ]
+def _read_folder(tree: Tree, columns: dict[str, str]) -> Source:
+    tables = tree.list_files(TABLE_SUFFIXES)
+    n_pictures = len(tree.pictures)
+    if len(tables) == 1 and (columns or names_most_pictures(tree.root / tables[0], n_pictures, tree)):
+        return _from_table(tree, read_table(tree.root / tables[0], columns, tree), tables)
+    every = tree.list_files(TABLE_SUFFIXES, deep=True)
+    if len(every) > 1 and (found := _read_split_tables(tree, every, columns)) is not None:
+        return found
+    if split_of := find_split_folders(tree):
+        return _finish(read_split_folders(tree, split_of), tree)
+    here = {name.split("/")[0] for name in tree.pictures if "/" in name}
+    classes = [name for name in tree.list_top_folders() if name in here]
+    if len(classes) >= 2:
+        return _finish(read_class_folders(tree, classes, tables), tree)
+    return _read_rest(tree, columns, classes, every)
 
 
-def _list_pictures(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden(path, folder) and path.is_file()
+def _read_rest(tree: Tree, columns: dict[str, str], classes: list[str], tables: list[str]) -> Source:
+    """A folder without class folders: a table that is hardly the data, a wrapper, one array file, or nothing."""
+    here = tree.list_files(TABLE_SUFFIXES)
+    if len(here) == 1:
+        return _from_table(tree, read_table(tree.root / here[0], columns, tree), here)
+    if len(classes) == 1 and not tree.pictures_here:
+        inside = tree.below(classes[0])
+        if inside.folders or inside.list_files(TABLE_SUFFIXES):
+            return _read_folder(inside, columns)
+    arrays = tree.list_files(ARRAY_SUFFIXES, deep=True)
+    if len(arrays) == 1 and not tree.pictures:
+        return _read_arrays(tree.root / arrays[0], columns)
+    if len(tables) == 1 and tree.pictures:
+        return _from_table(tree, read_table(tree.root / tables[0], columns, tree), tables)
+    raise _explain_folder(tree, classes, tables, arrays)
+
+
+def _explain_folder(tree: Tree, classes: list[str], tables: list[str], arrays: list[str]) -> DataError:
+    if not tree.folders and not tree.pictures and not tree.others:
+        reason = tree.unreadable[0][1] if tree.unreadable else ""
+        what = f"cannot be entered ({reason})" if reason else "is empty"
+        return DataError(f"{tree.root} {what}: labels cannot be told.", f"DATA is {LAYOUTS}.")
+    hints = []
+    if tables:
+        hints.append(f"Which table? Give one as DATA: {show_names(tables)}.")
+    if sheets := tree.list_files(SHEET_SUFFIXES, deep=True):
+        hints.append(f"{show_names(sheets)}: open it and export the sheet as CSV.")
+    if len(arrays) > 1:
+        hints.append(f"Which file? Give one as DATA: {show_names(arrays)}.")
+    if archives := tree.list_files(ARCHIVE_SUFFIXES, deep=True):
+        hints.append(f"Unpack it, or give it as DATA: {show_names(archives)}.")
+    return DataError(
+        f"{tree.root} holds {len(tree.pictures)} pictures in {len(classes)} class folder(s) and {len(tables)} tables: "
+        "labels cannot be told.",
+        " ".join([*hints, f"DATA is {LAYOUTS}; class folders need at least two classes."]),
     )
 
 
-def _empty_folders(names: list[str]) -> Issue:
-    return Issue(
-        code="folder_without_pictures",
-        severity="warning",
-        message=f"Folders without a picture that Snellen reads ({', '.join(PICTURE_SUFFIXES)}): {', '.join(names)}. "
-        "They are no classes.",
-        advice="Export their pictures as JPEG, PNG or TIFF if they belong to the data.",
-    )
+def _read_split_tables(tree: Tree, names: list[str], columns: dict[str, str]) -> Source | None:
+    """Tables whose names tell splits, if they describe the pictures; else None."""
+    tables = find_split_tables(names)
+    if not tables:
+        return None
+    train = [name for name, split in tables.items() if split == "train"]
+    has_classes = find_split_folders(tree) or len({name.split("/")[0] for name in tree.pictures if "/" in name}) > 1
+    # one picture is enough here: that half of a table's rows name pictures is asked for besides
+    if has_classes and not columns and not any(names_most_pictures(tree.root / name, 1, tree) for name in train):
+        return None
+    if len(tables) == 1:
+        return _from_table(tree, read_table(tree.root / train[0], columns, tree), train)
+    return _from_table(tree, read_split_tables(tree, tables, columns), list(tables))
 
 
-def _ignored_folders(names: list[str]) -> Issue:
-    return Issue(
-        code="folder_not_used",
-        severity="warning",
-        message=f"Beside the split folders lie others that were not used: {', '.join(names)}.",
-        advice="Move pictures that belong to the data into train, val or test.",
-    )
+def _from_table(tree: Tree, table: Table, used: list[str] | None = None) -> Source:
+    others = [name for name in tree.list_files(TABLE_SUFFIXES, deep=True) if used and name not in used]
+    issues: list[Issue] = [*table.issues, *check_tree(tree)]
+    if others:
+        message = f"The labels come from {', '.join(used or ())}; {show_names(others)} was not used."
+        issues.append(make_issue("table_not_used", "info", message, "Give another table as DATA to take its labels."))
+    return Source(tree.root, table.layout, table.samples, table.class_origin, False, issues, table.columns)
 
 
-def sort_classes(labels: set[str]) -> tuple[str, ...]:
-    """Natural order: `grade_2` before `grade_10`."""
-
-    def key(label: str) -> list[tuple[int, int, str]]:
-        parts = re.split(r"(\d+)", label)
-        return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part]
-
-    return tuple(sorted(labels, key=lambda label: (key(label), label)))
+def _finish(source: Source, tree: Tree) -> Source:
+    tables = tree.list_files(TABLE_SUFFIXES)
+    return replace(source, issues=[*source.issues, *check_tree(tree), *check_others(tree, tables)])

@@ -1,25 +1,30 @@
-"""A CSV with a row a picture: columns are found by content, or told with --columns. Ambiguity is asked, not guessed."""
+"""A CSV with a row a picture, or one a split: columns are found by content, or told with --columns.
+
+Ambiguity is asked, not guessed. Decodes no pixel; of DICOM files it reads tags where a column holds UIDs.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
-from snellen.imaging.readers import PICTURE_SUFFIXES
+from snellen.ingest.dicom_tree import index_tags
+from snellen.ingest.label_columns import LabelColumns, find_labels, read_labels, require_columns
 from snellen.ingest.patients import RawSample
+from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, look_like_uids, restrict_to_split
+from snellen.ingest.rows import Rows, read_rows
+from snellen.ingest.samples import SPLIT_NAMES, guess_split, make_issue, show_names
+from snellen.ingest.tree import Tree, read_tree
 from snellen.records.cohort import Issue
 
-TABLE_SUFFIXES = (".csv", ".tsv")
 ROLES = ("image", "label", "patient", "split")
-_PATIENT_NAMES = ("patient", "patient_id", "patientid", "subject", "subject_id", "case", "case_id", "person", "pid")
-_LABEL_NAMES = ("label", "labels", "class", "diagnosis", "grade", "level", "dx", "target", "category")
-_SPLIT_NAMES = ("split", "set", "subset", "partition")
-_SPLIT_VALUES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
-_MAX_CLASSES = 50
+_PATIENT_NAMES = ("patient", "patientid", "subject", "subjectid", "case", "caseid", "person", "pid")
+_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+_NO_PATIENT = ("", "na", "nan", "n/a", "none", "null", "-", "?")
 _MIN_FOUND = 0.5
 
 
@@ -35,239 +40,205 @@ class Table:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    path: Path
-    header: tuple[str, ...]
-    rows: tuple[dict[str, str], ...]
+class _Columns:
+    found: Found
+    label: LabelColumns
+    patient: str | None
+    split: str | None
 
-    def values(self, column: str) -> list[str]:
-        return [row[column] for row in self.rows]
+    @property
+    def roles(self) -> str:
+        told = {"image": self.found.column, "label": "+".join(self.label.names), "patient": self.patient,
+                "split": self.split}  # fmt: skip
+        return ", ".join(f"{role}={column}" for role, column in told.items() if column)
 
 
-def read_table(path: Path, columns: dict[str, str]) -> Table:
-    """Read a CSV or TSV. Raises DataError or UsageError naming the column."""
-    table = _read_rows(path)
-    _require_columns(table, columns)
-    found = _find_pictures(table, columns.get("image"))
-    taken = {found.column}
-    patient = columns.get("patient") or _by_name(table, _PATIENT_NAMES, taken)
-    taken |= {patient} if patient else set()
-    split, split_issues = _choose_split(table, taken, columns.get("split"))
-    taken |= {split} if split else set()
-    label = columns.get("label") or _find_label(table, taken)
-    samples, issues = _to_samples(table, found, label, patient, split)
-    told = {"image": found.column, "label": label, "patient": patient, "split": split}
-    roles = ", ".join(f"{role}={column}" for role, column in told.items() if column)
+def read_table(path: Path, columns: dict[str, str], tree: Tree | None = None) -> Table:
+    """Read a CSV or TSV; pictures lie below `tree`, else below its folder. Raises DataError or UsageError."""
+    table = read_rows(path)
+    require_columns(table, columns, ROLES)
+    tree = tree or read_tree(path.parent)
+    found = find_pictures(table, PictureIndex(tree.pictures, get_root_name(tree.root)), tree, columns.get("image"))
+    chosen, issues = _choose_columns(table, found, columns)
+    samples, set_aside = _to_samples(table, chosen, None)
     return Table(
         samples,
-        f"table {path.name} ({roles}; pictures in {found.place})",
-        f"column {label}",
-        [*split_issues, *issues],
+        f"table {path.name} ({chosen.roles}; pictures in {found.place})",
+        chosen.label.title,
+        [*table.issues, *issues, *check_found(found), *set_aside],
         table.header,
     )
 
 
-def names_most_pictures(path: Path, n_pictures: int) -> bool:
+def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str]) -> Table:
+    """Read one table a split; `tables` is path below the tree → split. The label's column is that of train.
+
+    A table without that column is ungraded: its rows are set aside and told.
+    """
+    index = PictureIndex(tree.pictures, get_root_name(tree.root))
+    samples: list[RawSample] = []
+    issues: list[Issue] = []
+    header: tuple[str, ...] = ()
+    label: LabelColumns | None = None
+    told = []
+    for name, split in sorted(tables.items(), key=lambda item: (item[1] != "train", item)):
+        table = read_rows(tree.root / name)
+        known = {role: column for role, column in columns.items() if label is None or column in table.header}
+        require_columns(table, known, ROLES)
+        part = restrict_to_split(index, split)
+        found = find_pictures(table, part, tree, known.get("image"))
+        issues += [*table.issues, *check_found(found)]
+        if label is not None and not set(label.names) <= set(table.header):
+            issues.append(_ungraded(name, label, table.values(found.column)))
+            continue
+        chosen, more = _choose_columns(table, found, known, label)
+        label = chosen.label
+        rows, set_aside = _to_samples(table, chosen, split)
+        samples += rows
+        issues += [*more, *set_aside]
+        header = header or table.header
+        told.append(f"{name} = {split}")
+    title = label.title if label else ""
+    layout = f"a table a split ({', '.join(told)}; {title})"
+    kept, repeated = _drop_repeated(samples)
+    return Table(kept, layout, title, [*issues, *repeated], header)
+
+
+def find_split_tables(names: Sequence[str]) -> dict[str, str]:
+    """Table → split, where the tables' names, or their folders', tell several splits and one is train; else nothing."""
+    found = {}
+    for name in names:
+        parts = name.rsplit(".", 1)[0].split("/")
+        split = next((split for part in reversed(parts) if (split := guess_split(part)) is not None), None)
+        if split is not None:
+            found[name] = split
+    return found if "train" in found.values() else {}
+
+
+def names_most_pictures(path: Path, n_pictures: int, tree: Tree | None = None) -> bool:
     """Whether a table that lies beside class folders describes them: then it is the data, not the folders' names."""
+    tree = tree or read_tree(path.parent)
     try:
-        found = _find_pictures(_read_rows(path), None)
+        found = find_pictures(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree, None)
     except DataError:
         return False
     return len(found.location_of) > _MIN_FOUND * n_pictures
 
 
-def _read_rows(path: Path) -> _Rows:
-    text = _decode(path)
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = tuple((name or "").strip() for name in reader.fieldnames or ())
-        reader.fieldnames = list(header)
-        rows = tuple({name: (row.get(name) or "").strip() for name in header} for row in reader)
-    except csv.Error as error:
-        raise DataError(f"{path} is no well-formed table: {error}", "Check quotes and delimiters.") from error
-    if not rows or len(header) < 2:
+def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
+    """The column whose values are pictures of `index`. Raises DataError where no column names most of its rows'."""
+    if asked is None and any(index.holds(name) for name in table.header):
         raise DataError(
-            f"{path} has {len(rows)} rows and {len(header)} columns.",
-            "A table needs a header, an image and a label column.",
+            f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",
+            "Write a header above it, such as image,label.",
         )
-    twice = [name for name, count in Counter(header).items() if name and count > 1]
-    if twice:
-        raise DataError(f"{path} has several columns called {twice[0]!r}.", "Rename all but one.")
-    return _Rows(path, header, rows)
-
-
-def _decode(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def _require_columns(table: _Rows, columns: dict[str, str]) -> None:
-    unknown = [role for role in columns if role not in ROLES]
-    if unknown:
-        raise UsageError(f"--columns {unknown[0]}=…: there is no such role.", f"Roles are {', '.join(ROLES)}.")
-    missing = [name for name in columns.values() if name not in table.header]
-    if missing:
-        raise UsageError(f"{table.path} has no column {missing[0]!r}.", f"Its columns are: {', '.join(table.header)}.")
-
-
-@dataclass(frozen=True)
-class _Found:
-    column: str
-    place: str
-    location_of: dict[str, str]
-    ambiguous: tuple[str, ...]
-
-
-def _find_pictures(table: _Rows, asked: str | None) -> _Found:
-    """The column whose values are pictures, below the table's folder."""
-    by_name: dict[str, list[str]] = defaultdict(list)
-    folder = table.path.parent
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden(path, folder) and path.is_file():
-            relative = path.relative_to(folder).as_posix()
-            for key in {path.name, path.stem}:
-                by_name[key].append(relative)
-    best: _Found | None = None
-    for column in [asked] if asked else table.header:
-        found = _locate(column, table.values(column), by_name)
-        if best is None or len(found.location_of) > len(best.location_of):
-            best = found
-    n_values = len({value for value in table.values(best.column) if value}) if best else 0
-    if best is None or len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
-        n_found = len(best.location_of) if best else 0
+    values = {column: table.values(column) for column in ([asked] if asked else table.header)}
+    if asked or any(look_like_uids(items) for items in values.values()):
+        index.add_keys(index_tags(tree, index.pictures, by_patient=asked is not None, values=values.get(asked or "")))
+    every = [index.locate(column, items) for column, items in values.items()]
+    best = max(every, key=lambda found: (len(found.location_of), len(found.ambiguous)))
+    n_values = len({value for value in table.values(best.column) if value})
+    if len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
         raise DataError(
-            f"{table.path}: no column names pictures below {folder} "
-            f"(best: {best.column if best else 'none'} with {n_found} of {n_values} found).",
+            f"{table.path}: no column names pictures below {tree.root} "
+            f"(best: {best.column} with {len(best.location_of)} of {n_values} found).",
             "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
         )
     return best
 
 
-def _locate(column: str, values: list[str], by_name: dict[str, list[str]]) -> _Found:
-    candidates = {value: _candidates(value, by_name) for value in dict.fromkeys(values) if value}
-    folders: Counter[str] = Counter(
-        parent for found in candidates.values() for parent in {str(PurePosixPath(item).parent) for item in found}
-    )
-    location_of: dict[str, str] = {}
-    ambiguous: list[str] = []
-    for value, found in candidates.items():
-        # the same name in several folders: the folder that holds most rows of the table is meant
-        ranked = sorted(found, key=lambda item: (-folders[str(PurePosixPath(item).parent)], item))
-        if not ranked:
-            continue
-        tied = [
-            item
-            for item in ranked
-            if folders[str(PurePosixPath(item).parent)] == folders[str(PurePosixPath(ranked[0]).parent)]
-        ]
-        if len(tied) > 1:
-            ambiguous.append(value)
-        else:
-            location_of[value] = ranked[0]
-    used = Counter(str(PurePosixPath(item).parent) for item in location_of.values())
-    place = ", ".join(f"{name}/" if name != "." else "the same folder" for name, _ in used.most_common(3))
-    return _Found(column, place + (" …" if len(used) > 3 else ""), location_of, tuple(ambiguous))
+def check_found(found: Found) -> list[Issue]:
+    """What had to be overlooked or preferred to find the pictures."""
+    issues = []
+    if found.loose:
+        value = found.loose[0]
+        message = (
+            f"{len(found.loose)} rows name their picture with another case or extension, "
+            f"such as {value!r} for {found.location_of[value]}."
+        )
+        issues.append(make_issue("picture_matched_loosely", "info", message, "Check the example.", found.loose))
+    if found.passed:
+        message = f"Several folders hold the same names: {found.chosen}/ was taken, not {show_names(found.passed)}."
+        advice = "If another is meant, give a copy of the data without the rest."
+        issues.append(make_issue("folder_chosen", "warning", message, advice))
+    return issues
 
 
-def _candidates(value: str, by_name: dict[str, list[str]]) -> list[str]:
-    path = PurePosixPath(value.replace("\\", "/"))
-    found = by_name.get(path.name) or []
-    if len(path.parts) > 1:
-        wanted = path.as_posix().removeprefix("./")
-        return [
-            item for item in found if item == wanted or item.endswith("/" + wanted) or item.rsplit(".", 1)[0] == wanted
-        ]
-    return list(dict.fromkeys(found))
+def _choose_columns(
+    table: Rows, found: Found, columns: dict[str, str], label: LabelColumns | None = None
+) -> tuple[_Columns, list[Issue]]:
+    taken = {found.column}
+    patient = columns.get("patient") or _by_name(table, _PATIENT_NAMES, taken)
+    taken |= {patient} if patient else set()
+    split, issues = _choose_split(table, taken, columns.get("split"))
+    taken |= {split} if split else set()
+    label = label or find_labels(table, taken, columns.get("label"))
+    if found.column in label.names:
+        raise UsageError(
+            f"{table.path}: the column {found.column} cannot be both image and label.",
+            "Tell both: --columns image=NAME,label=NAME",
+        )
+    return _Columns(found, label, patient, split), issues
 
 
-def _by_name(table: _Rows, names: tuple[str, ...], taken: set[str]) -> str | None:
-    return next((column for column in table.header if column.lower() in names and column not in taken), None)
+def _by_name(table: Rows, names: tuple[str, ...], taken: set[str]) -> str | None:
+    plain = {re.sub(r"[\s_-]", "", column.lower()): column for column in reversed(table.header) if column not in taken}
+    return next((plain[name] for name in names if name in plain), None)
 
 
-def _choose_split(table: _Rows, taken: set[str], asked: str | None) -> tuple[str | None, list[Issue]]:
-    column = asked or _by_name(table, _SPLIT_NAMES, taken)
+def _choose_split(table: Rows, taken: set[str], asked: str | None) -> tuple[str | None, list[Issue]]:
+    column = asked or _by_name(table, _SPLIT_COLUMNS, taken)
     if column is None:
         return None, []
-    strange = sorted({value for value in table.values(column) if value and value.lower() not in _SPLIT_VALUES})
+    strange = sorted({value for value in table.values(column) if value and value.lower() not in SPLIT_NAMES})
     if not strange:
         return column, []
     message = f"{table.path}: the column {column} has values that name no split: {', '.join(strange[:5])}"
-    advice = f"Splits are called {', '.join(sorted(_SPLIT_VALUES))}."
+    advice = f"Splits are called {', '.join(sorted(SPLIT_NAMES))}."
     if asked:
         raise DataError(f"{message}.", advice)
-    issue = Issue(code="split_not_used", severity="warning", message=f"{message}; it was not used.", advice=advice)
-    return None, [issue]
+    return None, [make_issue("split_not_used", "warning", f"{message}; it was not used.", advice)]
 
 
-def is_hidden(path: Path, root: Path) -> bool:
-    """Whether the file, or a folder between it and `root`, is one of those that systems and editors hide."""
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _find_label(table: _Rows, taken: set[str]) -> str:
-    counts = {
-        column: len({value for value in table.values(column) if value})
-        for column in table.header
-        if column not in taken
-    }
-    candidates = [column for column, n in counts.items() if 2 <= n <= min(_MAX_CLASSES, max(2, len(table.rows) // 2))]
-    named = [column for column in candidates if column.lower() in _LABEL_NAMES]
-    if len(named) == 1:
-        return named[0]
-    if len(candidates) == 1:
-        return candidates[0]
-    listed = ", ".join(f"{column} ({counts[column]} values)" for column in candidates) or "none"
-    raise DataError(
-        f"{table.path}: the label column cannot be told; candidates: {listed}.",
-        f"Say which: --columns label={candidates[0] if candidates else 'NAME'}",
-    )
-
-
-def _to_samples(
-    table: _Rows, found: _Found, label: str, patient: str | None, split: str | None
-) -> tuple[list[RawSample], list[Issue]]:
+def _to_samples(table: Rows, columns: _Columns, split: str | None) -> tuple[list[RawSample], list[Issue]]:
     samples: list[RawSample] = []
     set_aside: dict[str, list[str]] = defaultdict(list)
     seen: dict[str, str] = {}
-    for row in table.rows:
-        name, value = row[found.column], row[label]
+    found = columns.found
+    labels, issues = read_labels(table, columns.label)
+    for row, value in zip(table.rows, labels, strict=True):
+        name = row[found.column]
         location = found.location_of.get(name)
-        reason = _reason_to_set_aside(name, value, location, found, seen)
-        if reason or location is None:
-            set_aside[reason or "missing_picture"].append(name)
-            continue
-        seen[location] = value
-        part = row[split].lower() if split else ""
-        samples.append(
-            RawSample(location, location, value, part or None, _read_patient(row[patient]) if patient else None)
-        )
-    return samples, [_set_aside(code, names) for code, names in set_aside.items()]
+        if location is None:
+            set_aside["ambiguous_picture" if name in found.ambiguous else "missing_picture"].append(name)
+        elif not value:
+            set_aside["no_class_marked" if columns.label.is_one_hot else "empty_label"].append(name)
+        elif location in seen:
+            set_aside["repeated_row" if seen[location] == value else "conflicting_rows"].append(name)
+        else:
+            seen[location] = value
+            part = split or (row[columns.split].lower() if columns.split else None)
+            patient = _read_patient(row[columns.patient]) if columns.patient else None
+            samples.append(RawSample(location, location, value, part or None, patient))
+    return samples, [*issues, *(_set_aside(code, names) for code, names in set_aside.items())]
 
 
 def _read_patient(value: str) -> str | None:
     """None for what tables write where there is nothing."""
-    return None if value.lower() in ("", "na", "nan", "n/a", "none", "null", "-", "?") else value
+    return None if value.lower() in _NO_PATIENT else value
 
 
-def _reason_to_set_aside(name: str, value: str, location: str | None, found: _Found, seen: dict[str, str]) -> str:
-    if name in found.ambiguous:
-        return "ambiguous_picture"
-    if location is None:
-        return "missing_picture"
-    if not value:
-        return "empty_label"
-    if location in seen:
-        return "repeated_row" if seen[location] == value else "conflicting_rows"
-    return ""
+def _drop_repeated(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
+    """Of a picture that several tables name, the last split's row is kept: test before val before train."""
+    rank = {"train": 0, "val": 1, "test": 2}
+    best: dict[str, RawSample] = {}
+    dropped: dict[str, list[str]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda item: -rank[item.split or "train"]):
+        kept = best.setdefault(sample.location, sample)
+        if kept is not sample:
+            dropped["repeated_row" if kept.label == sample.label else "conflicting_rows"].append(sample.name)
+    left = [sample for sample in samples if best[sample.location] is sample]
+    return left, [_set_aside(code, names) for code, names in dropped.items()]
 
 
 _SET_ASIDE = {
@@ -278,6 +249,11 @@ _SET_ASIDE = {
         "Write the folder into the column.",
     ),
     "empty_label": ("info", "rows carry no label (ungraded)", "Nothing to do, unless they should be graded."),
+    "no_class_marked": (
+        "warning",
+        "rows have a one in none of the label's columns (ungraded)",
+        "If that means a class of its own, add a column for it.",
+    ),
     "repeated_row": ("info", "rows repeat an earlier one", "Nothing to do: each picture counts once."),
     "conflicting_rows": ("severe", "rows give a picture another label; the first was kept", "Correct the table."),
 }
@@ -294,3 +270,8 @@ def _set_aside(code: str, names: list[str]) -> Issue:
             "samples": tuple(names),
         }
     )
+
+
+def _ungraded(name: str, label: LabelColumns, rows: Sequence[str]) -> Issue:
+    message = f"{name} has no {label.title}: its {len(rows)} rows are ungraded and were set aside."
+    return make_issue("table_without_labels", "warning", message, "Add the labels if they are known.", rows)

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from snellen.imaging.preprocess import find_content
 from snellen.imaging.readers import read_location
+from snellen.imaging.window import Window, apply_window, measure_levels
 from snellen.records.cohort import Sample
 from snellen.records.plan import Fingerprint
 
 _MEASURED = 200
 _MEASURE_SIDE_PX = 128
+_LEVELS_A_PICTURE = 10_000
+_WINDOW_SHARES = (0.005, 0.995)
 
 
 def compute_fingerprint(samples: Sequence[Sample], root: Path) -> Fingerprint:
@@ -25,7 +28,9 @@ def compute_fingerprint(samples: Sequence[Sample], root: Path) -> Fingerprint:
     patients: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         patients[sample.label].add(sample.patient)
-    levels = [_measure(sample, root) for sample in _pick(samples)]
+    deep = _pick([sample for sample in samples if sample.bits > 8])
+    window = _measure_window(deep, root)
+    levels = [_measure(sample, root, window) for sample in _pick(samples)]
     means, squares, borders = (np.array([level[position] for level in levels]) for position in range(3))
     mean = means.mean(0)
     std = np.sqrt(np.maximum(squares.mean(0) - mean**2, 0))
@@ -44,6 +49,9 @@ def compute_fingerprint(samples: Sequence[Sample], root: Path) -> Fingerprint:
         mean=_round3(mean),
         std=_round3(std),
         n_measured=len(levels),
+        bits=dict(sorted(Counter(sample.bits for sample in samples).items())),
+        deep_levels=window,
+        n_deep_measured=len(deep),
     )
 
 
@@ -53,9 +61,20 @@ def _pick(samples: Sequence[Sample]) -> list[Sample]:
     return ordered[::step][:_MEASURED]
 
 
-def _measure(sample: Sample, root: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def _measure_window(samples: Sequence[Sample], root: Path) -> Window | None:
+    """Quantiles that leave out what single bright or dark pixels would stretch; None without samples."""
+    if not samples:
+        return None
+    found = [measure_levels(read_location(root, sample.location).pixels, _LEVELS_A_PICTURE) for sample in samples]
+    low, high = np.quantile(np.concatenate(found), _WINDOW_SHARES)
+    return float(low), max(float(high), float(low) + 1)
+
+
+def _measure(
+    sample: Sample, root: Path, window: Window | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Mean and mean square per channel in [0, 1], and the share of rows and columns in the black border."""
-    pixels = read_location(root, sample.location, min_side_px=_MEASURE_SIDE_PX).pixels
+    pixels = apply_window(read_location(root, sample.location, min_side_px=_MEASURE_SIDE_PX).pixels, window)
     top, bottom, left, right = find_content(pixels)
     kept = (bottom - top) * (right - left) / (pixels.shape[0] * pixels.shape[1])
     planes = pixels.astype(np.float64) / 255

@@ -11,7 +11,7 @@ from snellen.core.errors import UsageError
 from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
 from snellen.modeling.weights import PACKAGES
 from snellen.planning.recipe_files import LoadedRecipe
-from snellen.records.cohort import Cohort
+from snellen.records.cohort import Cohort, Packed
 from snellen.records.plan import (
     AugmentPlan,
     DataPlan,
@@ -29,6 +29,7 @@ from snellen.records.plan import (
 from snellen.records.recipe import BatchNorm, GlobalAvgPool, HeadLayer, Normalize, Optimizer, StageWish, Task
 
 T = TypeVar("T")
+Window = tuple[float, float]
 
 _NEGATIVE = re.compile(
     r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$"
@@ -46,6 +47,7 @@ _SMALL_SOURCE_PX = 64
 _LARGE_COHORT = 20_000
 _SMALL_COHORT = 2500
 _LARGE_PICTURE_PX = 400
+_UNMEASURED = "no training picture has more than 8 bits a channel, but"
 
 
 @dataclass
@@ -81,7 +83,11 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     data = _plan_data(loaded, cohort, ledger)
     backbone = ledger.settle("model.backbone", loaded.recipe.model.backbone, _choose_backbone(machine))
     facts = read_backbone_facts(backbone)
-    preprocess = _plan_preprocess(loaded, fingerprint, ledger)
+    preprocess = (
+        _plan_preprocess(loaded, fingerprint, ledger, _choose_window(cohort, fingerprint))
+        if cohort.packed is None
+        else _take_packed(loaded, cohort.packed, ledger)
+    )
     model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     wish = loaded.recipe.imbalance.method
@@ -128,6 +134,10 @@ def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPla
             raise UsageError(
                 f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.", "Name one of them."
             )
+    value = {name: list(labels) for name, labels in wish.merge.items()}
+    merged: tuple[How, str] = ("asked", "set in the recipe or with --set: these labels of the data mean one class")
+    how, reason = merged if value else ("fixed", "every label of the data is a class of its own")
+    ledger.decisions.append(Decision(key="data.merge", value=value, how=how, reason=reason))
     fractions = ledger.settle(
         "data.fractions",
         wish.fractions,
@@ -137,7 +147,9 @@ def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPla
         raise UsageError(
             f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]"
         )
-    return DataPlan(task=task, classes=cohort.classes, ordered=ordered, positive=positive, fractions=fractions)
+    return DataPlan(
+        task=task, classes=cohort.classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
+    )
 
 
 def _choose_ordered(cohort: Cohort, task: Task | str) -> tuple[bool, How, str]:
@@ -184,8 +196,21 @@ def _choose_backbone(machine: Machine) -> tuple[str, How, str]:
     )
 
 
-def _plan_preprocess(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger) -> PreprocessPlan:
+def _plan_preprocess(
+    loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Ledger, measured: tuple[Window | None, How, str]
+) -> PreprocessPlan:
     wish = loaded.recipe.preprocess
+    window = ledger.settle("preprocess.window", wish.window, measured)
+    if window is None and measured[2].startswith(_UNMEASURED):
+        raise UsageError(
+            f"preprocess.window cannot be measured: {measured[2]}.",
+            "Set it, such as --set preprocess.window=[0,65535], or export these pictures with 8 bits.",
+        )
+    if window is not None and window[0] >= window[1]:
+        raise UsageError(
+            f"preprocess.window = {list(window)}: the first value must be below the second.",
+            "Example: --set preprocess.window=[0,65535]",
+        )
     border = fingerprint.border_fraction
     crop: tuple[bool, How, str] = (
         (True, "rule", f"{border:.0%} of a picture is black border")
@@ -213,7 +238,52 @@ def _plan_preprocess(loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: _Le
             wish.normalize,
             ("weights", "fixed", "pretrained weights want the values they were trained with"),
         ),
+        window=window,
+        background=ledger.settle(
+            "preprocess.background",
+            wish.background,
+            (
+                "white",
+                "rule",
+                "viewers and paper show transparent parts white; it matters only where pictures have any",
+            ),
+        ),
     )
+
+
+def _choose_window(cohort: Cohort, fingerprint: Fingerprint) -> tuple[Window | None, How, str]:
+    """Which values become black and white where pictures have more than 8 bits: never seen from val or test."""
+    if fingerprint.deep_levels is not None:
+        return (
+            fingerprint.deep_levels,
+            "measured",
+            f"0.5 % and 99.5 % quantiles of {fingerprint.n_deep_measured} training pictures with more than 8 bits",
+        )
+    deep = [sample.name for sample in cohort.samples if sample.bits > 8]
+    if deep:
+        return None, "measured", f"{_UNMEASURED} {len(deep)} pictures of val or test have, such as {deep[0]}"
+    return None, "measured", "no picture has more than 8 bits a channel"
+
+
+def _take_packed(loaded: LoadedRecipe, packed: Packed, ledger: _Ledger) -> PreprocessPlan:
+    """What was done to a packed file's pictures cannot be done otherwise; normalisation comes behind them."""
+    made, wish = packed.preprocess, loaded.recipe.preprocess
+    wrong = [
+        f"preprocess.{key} = {_plain(getattr(wish, key))}, but the pictures were packed with {_plain(value)}"
+        for key, value in made
+        if key != "normalize" and getattr(wish, key) not in ("auto", value)
+    ]
+    if wrong:
+        raise UsageError(
+            f"{packed.file} is packed and cannot be preprocessed otherwise:\n"
+            + "\n".join(f"  • {line}" for line in wrong),
+            "Repeat `snellen pack` on the original data with these settings, or leave them out.",
+        )
+    reason = f"the pictures in {packed.file} are packed so"
+    found = {
+        key: ledger.settle(f"preprocess.{key}", getattr(wish, key), (value, "measured", reason)) for key, value in made
+    }
+    return PreprocessPlan(**found)
 
 
 def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:

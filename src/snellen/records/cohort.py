@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from snellen.records.base import Record
+from snellen.records.plan import Fingerprint, PreprocessPlan
 
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
@@ -17,8 +18,9 @@ class Sample(Record):
     """One picture that gets one prediction.
 
     `location` is relative to the cohort's root, with `/`; a picture inside an array file is
-    `file.npz::train_images[12]`. `pixels_sha256` is taken over the decoded pixels, so that a copied
-    or renamed file is recognised.
+    `file.npz::train_images[12]`, a frame of a DICOM file `file.dcm::frame[3]`. `laterality` (L or R) and `series`
+    come from DICOM tags. `pixels_sha256` is taken over the decoded pixels, so that a copied or renamed file is
+    recognised. `bits` a channel are 8 where the pixels are uint8.
     """
 
     name: str
@@ -32,6 +34,9 @@ class Sample(Record):
     format: str = ""
     n_bytes: int = 0
     pixels_sha256: str = ""
+    bits: int = 8
+    laterality: str | None = None
+    series: str | None = None
 
 
 class PatientRule(Record):
@@ -82,6 +87,14 @@ class Audit(Record):
         return self.model_copy(update={"issues": tuple(found)})
 
 
+class Packed(Record):
+    """What a file of `snellen pack` fixes: how its pictures were preprocessed, and its training part as measured."""
+
+    file: str
+    preprocess: PreprocessPlan
+    fingerprint: Fingerprint
+
+
 class Cohort(Record):
     """All readable samples with labels, patients and provenance."""
 
@@ -93,6 +106,7 @@ class Cohort(Record):
     samples: tuple[Sample, ...]
     patients: PatientRule
     audit: Audit
+    packed: Packed | None = Field(default=None, description="set where the pictures are preprocessed already")
 
     @property
     def name(self) -> str:

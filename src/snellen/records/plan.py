@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from snellen.records.base import Record
-from snellen.records.recipe import Fit, HeadLayer, Imbalance, Normalize, Optimizer, Schedule, Task
+from snellen.records.recipe import Background, Fit, HeadLayer, Imbalance, Normalize, Optimizer, Schedule, Task
 
 How = Literal["fixed", "asked", "rule", "measured"]
 
@@ -30,6 +30,11 @@ class Fingerprint(Record):
     mean: tuple[float, float, float] = Field(description="per channel, of [0, 1]")
     std: tuple[float, float, float]
     n_measured: int = Field(description="pictures read for the grey levels")
+    bits: dict[int, int] = Field(default={}, description="bits a channel → number of pictures")
+    deep_levels: tuple[float, float] | None = Field(
+        default=None, description="0.5 % and 99.5 % quantiles of the values of pictures with more than 8 bits"
+    )
+    n_deep_measured: int = Field(default=0, description="pictures read for them")
 
 
 class Decision(Record):
@@ -46,11 +51,15 @@ class DataPlan(Record):
     classes: tuple[str, ...]
     ordered: bool
     positive: str | None
+    merge: dict[str, tuple[str, ...]] = {}
     fractions: tuple[float, float, float]
 
 
 class PreprocessPlan(Record):
-    """One deterministic way from pixels to uint8 `(size, size, channels)`."""
+    """One deterministic way from pixels to uint8 `(size, size, channels)`.
+
+    `window` maps values of more than 8 bits to 0 … 255; None refuses them. 8-bit pictures are not windowed.
+    """
 
     size: int
     fit: Fit
@@ -58,6 +67,8 @@ class PreprocessPlan(Record):
     clahe: float
     channels: Literal[1, 3]
     normalize: Normalize
+    window: tuple[float, float] | None = None
+    background: Background = "white"
 
 
 class AugmentPlan(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from snellen.records.base import Record
 
@@ -14,10 +14,12 @@ Positive = Annotated[float, Field(gt=0)]
 Task = Literal["binary", "multiclass", "ordinal"]
 Fit = Literal["stretch", "pad", "crop"]
 Normalize = Literal["weights", "imagenet", "unit"]
+Background = Literal["white", "black"]
 Imbalance = Literal["none", "class_weights"]
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
+Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
 
 
@@ -51,11 +53,15 @@ HeadLayer = Annotated[GlobalAvgPool | BatchNorm | Dropout | Dense | Relu, Field(
 
 
 class DataWish(Record):
-    """`fractions` are those of train, val and test where the data bring no splits of their own."""
+    """`fractions` are those of train, val and test where the data bring no splits of their own.
+
+    `merge` maps a class to the labels of the data that mean it; labels that it does not list stay classes.
+    """
 
     task: Task | Auto = "auto"
     ordered: bool | Auto = "auto"
     positive: str | Auto = "auto"
+    merge: dict[str, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
 
 
@@ -66,6 +72,8 @@ class PreprocessWish(Record):
     clahe: Annotated[float, Field(ge=0, le=40)] | Auto = "auto"
     channels: Literal[1, 3] | Auto = "auto"
     normalize: Normalize | Auto = "auto"
+    window: tuple[float, float] | Auto = "auto"
+    background: Background | Auto = "auto"
 
 
 class AugmentWish(Record):

@@ -19,6 +19,7 @@ from snellen.core.storage import (
     CACHE_PARTS,
     CACHE_TAG,
     choose_cache_folder,
+    choose_data_folder,
     clear_cache,
     compute_digest,
     compute_sha256,
@@ -192,6 +193,20 @@ def test_choose_cache_folder_ends_at_the_platform(monkeypatch: pytest.MonkeyPatc
 def test_choose_cache_folder_expands_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     assert choose_cache_folder("~/cache") == Path("/home/ada/cache")
+
+
+def test_choose_data_folder_takes_the_environment_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNELLEN_DATA", "/from/environment")
+    assert choose_data_folder() == Path("/from/environment")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG folders are Linux's")
+@pytest.mark.parametrize(("xdg", "expected"), [("/xdg", "/xdg/snellen"), ("", "/home/ada/.local/share/snellen")])
+def test_choose_data_folder_ends_at_the_platform(monkeypatch: pytest.MonkeyPatch, xdg: str, expected: str) -> None:
+    monkeypatch.setenv("SNELLEN_DATA", "")
+    monkeypatch.setenv("XDG_DATA_HOME", xdg)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert choose_data_folder() == Path(expected)
 
 
 def test_require_space_refuses_absurd_size(tmp_path: Path) -> None:

@@ -198,21 +198,6 @@ def test_png_is_read_at_full_scale() -> None:
     assert read_picture(encode(RGB), min_side_px=2).pixels.shape == RGB.shape
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        encode(GREY.astype(np.uint16) * 257), encode(GREY.astype(np.uint16) * 257, "TIFF"),
-        encode(GREY.astype(np.int32), "TIFF"), encode(GREY.astype(np.float32), "TIFF"),
-        make_png(4, 2, 16, 2, (b"\0" + bytes(range(24))) * 2), make_png(4, 2, 16, 6, (b"\0" + bytes(range(32))) * 2),
-    ],
-    ids=["grey-png", "grey-tiff", "32-bit", "float", "rgb-png", "rgba-png"],
-)  # fmt: skip
-def test_read_picture_refuses_more_than_8_bits(data: bytes) -> None:
-    with pytest.raises(PictureError, match="more than 8 bits") as caught:
-        read_picture(data)
-    assert "8 bits" in caught.value.hint
-
-
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 @pytest.mark.parametrize(
     ("form", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("TIFF", {})],
@@ -252,10 +237,10 @@ def test_read_picture_refuses_what_is_no_picture(data: bytes, words: str) -> Non
         read_picture(data)
 
 
-@pytest.mark.parametrize("form", ["GIF", "BMP", "WEBP", "EPS", "TGA", "PPM", "ICO"])
+@pytest.mark.parametrize("form", ["EPS", "TGA", "PPM", "ICO", "JPEG2000"])
 def test_read_picture_refuses_formats_that_it_does_not_promise(form: str) -> None:
     # whatever the suffix: each decoder more is a door more, and for EPS Pillow starts Ghostscript on the upload
-    with pytest.raises(PictureError, match=r"no picture that Snellen reads \(JPEG, PNG, TIFF\)"):
+    with pytest.raises(PictureError, match=r"no picture that Snellen reads \(JPEG, PNG, TIFF, BMP"):
         read_picture(encode(RGB, form))
 
 

@@ -118,7 +118,7 @@ def test_grey_array_scores_as_rgb_of_the_same_grey(predictor: Predictor, shape: 
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_array_that_is_no_picture_gets_an_error(predictor: Predictor, array: np.ndarray) -> None:
-    assert "must be uint8 of shape (H, W) or (H, W, 3)" in answer(predictor, array).error
+    assert "must be uint8 or wider integers of shape (H, W) or (H, W, 3)" in answer(predictor, array).error
 
 
 def test_prepare_raises_for_a_picture_that_cannot_be_read(predictor: Predictor) -> None:

@@ -21,7 +21,7 @@ BAD = {
     "empty.png": b"",
     "letter.jpg": b"Dear colleague, please find attached the angiography of Ms. X.",
     "page.png": b"<!DOCTYPE html><title>404</title>",
-    "sixteen.png": encode(draw_noise(1, channels=1).astype("uint16") * 200),
+    "float.tiff": encode(draw_noise(1, channels=1).astype("float32"), "TIFF"),
 }
 
 
@@ -128,6 +128,25 @@ def test_read_cohort_keeps_the_data_s_own_splits(tmp_path: Path, cache: Path) ->
 def test_read_cohort_takes_columns_that_were_told(tmp_path: Path, cache: Path) -> None:
     table = write_table(tmp_path, "f,eye,dx\na.png,od,x\nb.png,od,y\nc.png,os,x\nd.png,os,y\n")
     assert read(table, cache, columns={"label": "eye"}).classes == ("od", "os")
+
+
+def read_grades(tmp_path: Path, cache: Path, merge: dict[str, tuple[str, ...]]) -> Cohort:
+    rows = "".join(f"{grade}{eye}.png,{grade}\n" for grade in range(4) for eye in "ab")
+    names = [f"{grade}{eye}.png" for grade in range(4) for eye in "ab"]
+    table = write_table(tmp_path, f"image,grade\n{rows}", names)
+    return read_cohort(DataRequest(data=str(table)), threads=1, cache=cache, merge=merge)
+
+
+def test_read_cohort_merges_labels_into_classes(tmp_path: Path, cache: Path) -> None:
+    cohort = read_grades(tmp_path, cache, {"referable": ("2", "3"), "no": ("0", "1")})
+    assert cohort.classes == ("no", "referable")
+    assert cohort.audit.classes == {"no": 4, "referable": 4}
+    assert "referable = 2, 3" in cohort.class_origin
+
+
+def test_read_cohort_tells_of_labels_to_merge_that_are_not_there(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(DataError, match="referable takes '5'"):
+        read_grades(tmp_path, cache, {"referable": ("3", "5")})
 
 
 def test_read_cohort_takes_pattern_for_patients(folder: Path, cache: Path) -> None:

@@ -127,7 +127,10 @@ def test_read_table_overlooks_hidden_files(tmp_path: Path, hidden: str) -> None:
         (",sick", "missing_picture", ("",)),
         ("a.png,sick", "repeated_row", ("a.png",)),
         ("a.png,well", "conflicting_rows", ("a.png",)),
-        ("a.png", "empty_label", ("a.png",)),
+        ("a.png,", "empty_label", ("a.png",)),
+        ("a.png,NaN", "empty_label", ("a.png",)),
+        ("a.png", "ragged_row", ("labels.csv, line 6: a.png",)),
+        ("a.png,sick,left", "ragged_row", ("labels.csv, line 6: a.png",)),
     ],
 )
 def test_read_table_sets_bad_row_aside(tmp_path: Path, row: str, code: str, samples: tuple[str, ...]) -> None:
@@ -152,7 +155,7 @@ TWO = "image,eye,finding\na.png,od,sick\nb.png,od,well\nc.png,os,sick\nd.png,os,
 
 
 def test_read_table_asks_where_two_columns_may_be_the_label(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"eye \(2 values\), finding \(2 values\)") as caught:
+    with pytest.raises(DataError, match=r"eye \(2 values: od, os\); finding \(2 values: sick, well\)") as caught:
         read(tmp_path, TWO)
     assert "--columns label=" in caught.value.hint
 
@@ -247,7 +250,7 @@ def test_read_table_refuses_unknown_column(tmp_path: Path, role: str) -> None:
 
 def test_read_table_without_picture_column_says_where_it_looked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column names pictures below") as caught:
-        read(tmp_path, ROWS.replace(".png", ".dcm"))
+        read(tmp_path, ROWS.replace(".png", ".raw"))
     assert str(tmp_path) in caught.value.message
 
 

@@ -1,0 +1,131 @@
+"""JPEG, PNG, TIFF, BMP, WebP and GIF: bytes → Picture. Pillow decodes: it refuses truncated files, where faster
+decoders return grey rows in silence.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import PictureError
+from snellen.core.quiet import hush_warnings
+from snellen.imaging.picture import Background, Levels, Picture, require_size
+from snellen.imaging.pillow_pixels import copy_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")  # EPS, for one, would start Ghostscript on whatever was sent
+_NAMES = "JPEG, PNG, TIFF, BMP, WebP, GIF, DICOM"
+_DEEP_FORMATS = ("PNG", "TIFF")
+_GROUNDS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
+
+
+def decode_picture(data: bytes, *, min_side_px: int | None, background: Background) -> Picture:
+    """The first picture of a file, upright, in sRGB, transparent parts laid on `background`.
+
+    With `min_side_px` a JPEG may be decoded at 1/2, 1/4 or 1/8 scale. Raises PictureError.
+    """
+    with hush_warnings():  # of damaged EXIF beside sound pixels, and of large pictures: the limit speaks for itself
+        image = _open(data)
+        width, height = image.size
+        require_size(width, height)
+        try:
+            pixels, bits, notes = _decode(image, data, min_side_px, background)
+        except PictureError:
+            raise
+        except Exception as error:  # of damaged files Pillow's plugins may raise anything; fuzzing found TypeError
+            raise PictureError(f"the picture is damaged: {error}", "Copy or export it again.") from error
+    if (pixels.shape[1] > pixels.shape[0]) != (width > height) and pixels.shape[0] != pixels.shape[1]:
+        width, height = height, width
+    return Picture(pixels, width, height, image.format or "", len(data), bits, notes)
+
+
+def _open(data: bytes) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            f"the content is no picture that Snellen reads ({_NAMES})", "Check what the file really is."
+        ) from error
+    except Exception as error:  # as above
+        raise PictureError(f"the picture cannot be opened: {error}", "Copy or export it again.") from error
+
+
+def _decode(
+    image: Image.Image, data: bytes, min_side_px: int | None, background: Background
+) -> tuple[Levels, int, tuple[str, ...]]:
+    from PIL import ImageOps
+
+    notes = [_describe_pages(image)]
+    profile = image.info.get("icc_profile")
+    if image.format in _DEEP_FORMATS:
+        from snellen.imaging.deep import count_bits, decode_deep
+
+        bits = count_bits(image)
+        if bits > 8:
+            values, is_transparent = decode_deep(image, data, background)
+            notes += ["transparent" if is_transparent else "", "icc_ignored" if profile and values.ndim == 3 else ""]
+            return values, bits, tuple(filter(None, notes))
+    if min_side_px is not None:
+        image.draft(None, (min_side_px, min_side_px))
+    # in place: a copy would cost a third of the decoding
+    ImageOps.exif_transpose(image, in_place=True)
+    if profile:
+        image, note = _convert_colours(image, profile)
+        notes.append(note)
+    pixels, is_transparent = _to_pixels(image, background)
+    notes.append("transparent" if is_transparent else "")
+    return pixels, 8, tuple(filter(None, notes))
+
+
+def _describe_pages(image: Image.Image) -> str:
+    """Whether the file holds more than its first picture. Asking moves through the file, so the first is sought."""
+    if not getattr(image, "is_animated", False):
+        return ""
+    image.seek(0)
+    return "multi_page" if image.format == "TIFF" else "animated"
+
+
+def _convert_colours(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
+    from snellen.imaging.colour import convert_to_srgb
+
+    if image.mode in ("L", "RGB", "CMYK"):
+        info = image.info
+        image, note = convert_to_srgb(image, profile)
+        image.info = info  # it may name a transparent colour
+        return image, note
+    if image.mode not in ("P", "PA", "RGBA", "LA"):
+        return image, "icc_ignored"
+    layer = image.convert("RGBA")
+    grey = image.mode == "LA"
+    plain, note = convert_to_srgb(layer.getchannel(0) if grey else layer.convert("RGB"), profile)
+    if note != "icc":
+        return image, note
+    plain = plain.convert("RGB")
+    plain.putalpha(layer.getchannel(3))
+    plain.format = image.format
+    return plain, note
+
+
+def _to_pixels(image: Image.Image, background: Background) -> tuple[NDArray[np.uint8], bool]:
+    from PIL import Image
+
+    is_opaque = "transparency" not in image.info
+    if image.mode == "RGB" and is_opaque:
+        return copy_rgb(image), False
+    if image.mode == "L" and is_opaque:
+        return np.asarray(image), False
+    if image.mode == "1" and is_opaque:
+        return np.asarray(image.convert("L")), False
+    if image.mode in ("RGBA", "LA", "PA") or not is_opaque:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, _GROUNDS[background])
+        is_transparent = int(np.asarray(layer.getchannel("A")).min()) < 255
+        return np.asarray(Image.alpha_composite(ground, layer).convert("RGB")), is_transparent
+    return np.asarray(image.convert("RGB")), False

@@ -1,0 +1,79 @@
+"""What a decoded picture is, how large it may be, and its fingerprint. Knows no file format."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import PictureError
+from snellen.records.recipe import Background
+
+# uint8 as a rule; wider integers where the file holds more than 8 bits a channel
+Levels = NDArray[np.integer[Any]]
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Background",
+    "Levels",
+    "Picture",
+    "compute_pixels_sha256",
+    "is_grey",
+    "require_size",
+]
+MAX_PIXELS = 178_000_000
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`pixels` is `(H, W)` for grey or `(H, W, 3)` RGB, upright; the sizes are those of the full picture.
+
+    `bits` is 8 where `pixels` is uint8, else how many a channel the file says to hold. `notes` are short codes of what
+    was done or left out: animated, multi_page, transparent, icc, icc_ignored, dicom_window, dicom_window_ignored.
+    """
+
+    pixels: Levels
+    width_px: int
+    height_px: int
+    format: str
+    n_bytes: int
+    bits: int = 8
+    notes: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.pixels.ndim == 2 else 3
+
+
+def require_size(width: int, height: int, bytes_a_pixel: int = 1) -> None:
+    """Raise PictureError where a picture is larger than Snellen decodes. To be asked before memory is taken."""
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"{width}×{height} pixels are more than the limit of {MAX_PIXELS:,}", "Scale the picture down first."
+        )
+    if width * height * bytes_a_pixel > MAX_BYTES:
+        raise PictureError(
+            f"{width}×{height} pixels of {bytes_a_pixel} bytes are more than the limit of 1 GB",
+            "Scale the picture down first.",
+        )
+
+
+def compute_pixels_sha256(pixels: Levels) -> str:
+    """Hash of what is seen: grey stored as RGB has the hash of the grey picture."""
+    seen = pixels[..., 0] if is_grey(pixels) and pixels.ndim == 3 else pixels
+    kind = "" if seen.dtype == np.uint8 else f"{seen.dtype.name} "
+    digest = hashlib.sha256(f"{kind}{seen.shape}".encode())
+    digest.update(np.ascontiguousarray(seen, seen.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
+def is_grey(pixels: Levels) -> bool:
+    """Whether all channels are equal everywhere."""
+    if pixels.ndim == 2:
+        return True
+    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))

@@ -1,0 +1,64 @@
+"""Names of classes: one Unicode form, natural order, and names that look like one class but are two."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from snellen.ingest.patients import RawSample
+from snellen.ingest.samples import make_issue, show_names
+from snellen.records.cohort import Issue
+
+
+def normalise_labels(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
+    """Labels in Unicode's composed form (NFC), and issues: what was composed, and which names look alike.
+
+    Names that differ in case or outer blanks stay two classes: only who made the data knows whether they are one.
+    """
+    form = {label: unicodedata.normalize("NFC", label) for label in {sample.label for sample in samples}}
+    changed = sorted(label for label, composed in form.items() if label != composed)
+    done = [replace(sample, label=form[sample.label]) for sample in samples] if changed else list(samples)
+    issues = []
+    if changed:
+        message = (
+            f"Class names were brought into one Unicode form (NFC): {show_names([form[name] for name in changed])}."
+        )
+        issues.append(make_issue("class_names_normalised", "info", message, "Nothing to do."))
+    return done, [*issues, *check_alike(done)]
+
+
+def check_alike(samples: Sequence[RawSample]) -> list[Issue]:
+    """Classes whose names differ only in case or blanks."""
+    counts = Counter(sample.label for sample in samples)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in sort_classes(set(counts)):
+        groups[" ".join(label.casefold().split())].append(label)
+    alike = [labels for labels in groups.values() if len(labels) > 1]
+    if not alike:
+        return []
+    shown = "; ".join(" and ".join(f"{label!r} ({counts[label]})" for label in labels) for labels in alike)
+    merged = ", ".join(f"{label!r}: {max(labels, key=counts.__getitem__)!r}" for labels in alike for label in labels
+                       if label != max(labels, key=counts.__getitem__))  # fmt: skip
+    return [
+        make_issue(
+            "class_names_alike",
+            "severe",
+            f"Class names differ only in case or blanks and count as different classes: {shown}.",
+            f"If they are one class, merge them: {merged.replace(': ', ' into ')}. "
+            f"Rename the folders or labels, or use --set 'data.merge=…'.",
+            [sample.name for sample in samples if any(sample.label in labels for labels in alike)],
+        )
+    ]
+
+
+def sort_classes(labels: set[str]) -> tuple[str, ...]:
+    """Natural order: `grade_2` before `grade_10`."""
+
+    def key(label: str) -> list[tuple[int, int, str]]:
+        parts = re.split(r"(\d+)", label)
+        return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part]
+
+    return tuple(sorted(labels, key=lambda label: (key(label), label)))

@@ -1,0 +1,152 @@
+"""All files below a folder, walked once: pictures, tables, others, and what could not be entered. Reads no pixel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from snellen.imaging.kinds import looks_like_picture
+from snellen.ingest.samples import make_issue, show_names
+from snellen.records.cohort import Issue
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+SHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+ARRAY_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+# what systems and network disks put beside pictures; Synology's @eaDir holds thumbnails of them
+_HIDDEN = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Visible files below `root`, as sorted paths relative to it with `/`.
+
+    `unreadable` holds folders and why they could not be entered, `circular` links that lead back up.
+    """
+
+    root: Path
+    folders: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+    circular: tuple[str, ...] = ()
+
+    @property
+    def pictures_here(self) -> tuple[str, ...]:
+        """Those that lie directly in the root."""
+        return tuple(name for name in self.pictures if "/" not in name)
+
+    def unwrap(self) -> Tree | None:
+        """The part below the only folder, where the root holds nothing else and that folder is no class."""
+        here = self.list_top_folders()
+        if len(here) != 1 or any("/" not in name for name in (*self.pictures, *self.others)):
+            return None
+        inside = self.below(here[0])
+        return inside if inside.folders or inside.others else None
+
+    def list_top_folders(self) -> list[str]:
+        """Names of the folders that lie directly in the root."""
+        return [name for name in self.folders if "/" not in name]
+
+    def list_files(self, suffixes: Sequence[str], *, deep: bool = False) -> list[str]:
+        """Files that are no pictures and end so; those of the root, or with `deep` all."""
+        return [name for name in self.others if name.lower().endswith(tuple(suffixes)) and (deep or "/" not in name)]
+
+    def below(self, name: str) -> Tree:
+        """The part below the folder `name`, as if it had been walked alone."""
+        begin = f"{name}/"
+
+        def cut(names: Sequence[str]) -> tuple[str, ...]:
+            return tuple(item[len(begin) :] for item in names if item.startswith(begin))
+
+        return replace(
+            self, root=self.root / name, folders=cut(self.folders), pictures=cut(self.pictures), others=cut(self.others)
+        )
+
+
+def is_hidden_name(name: str) -> bool:
+    """Whether a file or folder is one of those that systems and editors hide or make on their own."""
+    return name.startswith(".") or name.lower() in _HIDDEN
+
+
+def read_tree(root: Path) -> Tree:
+    """Walk `root`. Links are followed, but not back up to a folder that is being walked; nothing is raised."""
+    found = _Found()
+    for name in _walk(root, "", (), found):
+        (found.pictures if looks_like_picture(root / name) else found.others).append(name)
+    return Tree(
+        root, tuple(sorted(found.folders)), tuple(sorted(found.pictures)), tuple(sorted(found.others)),
+        tuple(sorted(found.unreadable)), tuple(sorted(found.circular)),
+    )  # fmt: skip
+
+
+def check_tree(tree: Tree) -> list[Issue]:
+    """What could not be entered or was not opened."""
+    issues = []
+    if tree.unreadable:
+        name, reason = tree.unreadable[0]
+        names = [name for name, _ in tree.unreadable]
+        message = f"{len(names)} folders cannot be entered, such as {name} ({reason}): their pictures are missing."
+        issues.append(make_issue("unreadable_folder", "warning", message, "Check the permissions.", names))
+    if tree.circular:
+        message = f"Links that lead back to a folder above them were not followed: {show_names(tree.circular)}."
+        issues.append(make_issue("circular_link", "info", message, "Nothing to do.", tree.circular))
+    if archives := tree.list_files(ARCHIVE_SUFFIXES, deep=True):
+        message = f"Archives within the data were not opened: {show_names(archives)}."
+        issues.append(make_issue("archive_not_opened", "warning", message, "Unpack them if they belong to the data.",
+                                 archives))  # fmt: skip
+    if sets := [name for name in tree.others if name.rsplit("/", 1)[-1].upper() == "DICOMDIR"]:
+        message = f"DICOMDIR is a table of contents, no picture: {show_names(sets)} not used."
+        issues.append(make_issue("dicomdir_not_used", "info", message, "Nothing to do.", sets))
+    return issues
+
+
+@dataclass
+class _Found:
+    folders: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    circular: list[str] = field(default_factory=list)
+
+
+def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _Found) -> Iterator[str]:
+    """Files below `folder`, whose path relative to the root is `name`; `above` are the folders being walked."""
+    try:
+        status = folder.stat()
+        mark = (status.st_dev, status.st_ino)
+        if mark in above:
+            found.circular.append(name)
+            return
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        found.unreadable.append((name or ".", error.strerror or str(error)))
+        return
+    if name:
+        found.folders.append(name)
+    for entry in listed:
+        if is_hidden_name(entry.name):
+            continue
+        path = f"{name}/{entry.name}" if name else entry.name
+        if _is_folder(entry):
+            yield from _walk(folder / entry.name, path, (*above, mark), found)
+        elif _is_file(entry):
+            yield path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Also a link to nothing: reading it says what is wrong, and it is counted."""
+    try:
+        return entry.is_file() or entry.is_symlink()
+    except OSError:
+        return entry.is_symlink()
