@@ -1,6 +1,7 @@
 """One target of bench/fuzz.py, in a process of its own.
 
     python bench/fuzz_targets.py TARGET CORPUS [libFuzzer options]
+    python bench/fuzz_targets.py TARGET --once FILE      the seconds that one input takes
 
 Each target takes bytes and may raise SnellenError, nothing else. Seeds are drawn pictures and small tables.
 """
@@ -12,6 +13,7 @@ import io
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -181,7 +183,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]], str
 
 def main() -> None:
     """Write the seeds, then hand over to libFuzzer, which ends the process."""
-    name, corpus, options = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    name = sys.argv[1]
     if name not in TARGETS:
         raise SystemExit(f"There is no target {name}. Targets: {', '.join(TARGETS)}.")
     target, seeds, module = TARGETS[name]
@@ -190,8 +192,6 @@ def main() -> None:
 
         if importlib.util.find_spec(module) is None:
             raise SystemExit(f"{module} does not exist: this build does not read {name}.")
-    for number, data in enumerate(seeds()):
-        (corpus / f"seed-{number}").write_bytes(data)
     atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
     def one(data: bytes) -> None:
@@ -200,6 +200,14 @@ def main() -> None:
         except SnellenError:
             return
 
+    if sys.argv[2] == "--once":
+        begin = time.monotonic()
+        one(Path(sys.argv[3]).read_bytes())
+        print(time.monotonic() - begin)
+        return
+    corpus, options = Path(sys.argv[2]), sys.argv[3:]
+    for number, data in enumerate(seeds()):
+        (corpus / f"seed-{number}").write_bytes(data)
     atheris.Setup([sys.argv[0], *options, str(corpus)], one)
     atheris.Fuzz()
 

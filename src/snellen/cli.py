@@ -349,34 +349,42 @@ def fetch(
 
 @cache_app.command("info")
 def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
-    """Where the cache lies and how large it is.
+    """Where the cache lies, how large it is, what could be cleared, and how much space is left on its disk.
 
     Example: snellen cache info
     """
-    from snellen.core.storage import choose_cache_folder, measure_folder
+    from snellen.core.storage import choose_cache_folder, format_bytes, measure_folder, measure_free_space
+
+    with _told():
+        folder = choose_cache_folder(cache)
+        sizes, free = measure_folder(folder), measure_free_space(folder)
+        if as_json:
+            typer.echo(json.dumps({"folder": str(folder), "bytes": sizes, "free_bytes": free}))
+            return
+        typer.echo(f"{folder}: {format_bytes(sum(sizes.values()))}, {format_bytes(free)} free on its disk")
+        for part, size in sizes.items():
+            typer.echo(f"  {part:<12}{format_bytes(size):>12}")
+        if any(sizes.values()):
+            typer.echo("All of it can be computed again: `snellen cache clear` deletes it.")
+
+
+@cache_app.command("clear")
+def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
+    """Delete the cache, without asking; the next run computes it again. Says what was deleted.
+
+    Example: snellen cache clear
+    """
+    from snellen.core.storage import choose_cache_folder, clear_cache, format_bytes, measure_folder
 
     with _told():
         folder = choose_cache_folder(cache)
         sizes = measure_folder(folder)
+        freed = clear_cache(folder)
         if as_json:
-            typer.echo(json.dumps({"folder": str(folder), "bytes": sizes}))
+            typer.echo(json.dumps({"folder": str(folder), "freed_bytes": freed}))
             return
-        typer.echo(f"{folder}: {sum(sizes.values()) / 1e6:,.1f} MB")
-        for part, size in sizes.items():
-            typer.echo(f"  {part:<12}{size / 1e6:>12,.1f} MB")
-
-
-@cache_app.command("clear")
-def cache_clear(cache: Cache = None) -> None:
-    """Delete the cache; the next run computes it again.
-
-    Example: snellen cache clear
-    """
-    from snellen.core.storage import choose_cache_folder, clear_cache
-
-    with _told():
-        folder = choose_cache_folder(cache)
-        typer.echo(f"{clear_cache(folder) / 1e6:,.1f} MB freed in {folder}")
+        parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in sizes.items() if size)
+        typer.echo(f"{format_bytes(freed)} freed in {folder}" + (f": {parts}" if parts else ": nothing was there"))
 
 
 def main() -> None:
@@ -428,6 +436,13 @@ def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
         from snellen.core.storage import explain_os_error
 
         typer.echo(f"Error: {explain_os_error(error, Path(error.filename or 'output'))}", err=True)
+        raise typer.Exit(2) from error
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of `~nobody/x`, and where there is no home
+            raise
+        typer.echo(
+            "Error: there is no home folder to put ~ or the cache in.\n  → Name full paths, also --cache.", err=True
+        )
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         _explain_missing_module(error)

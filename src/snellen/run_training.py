@@ -15,7 +15,14 @@ from snellen import __version__
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.progress import say, timed
 from snellen.core.runtime import count_threads, has_package, read_peak_memory_mb, read_platform, read_versions
-from snellen.core.storage import compute_digest, compute_sha256, hold_lock, open_cache, write_atomic
+from snellen.core.storage import (
+    compute_digest,
+    compute_sha256,
+    describe_need,
+    hold_lock,
+    open_cache,
+    write_atomic,
+)
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.load import load_bundle
@@ -188,11 +195,9 @@ def save_prepared(run: Run, prepared: Prepared, source: DataRequest) -> None:
 def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
-    with timed(progress.durations_s, "preprocess"):
-        pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "load backbone"):
         frozen = FrozenBackbone(plan.model)
-        compute_map_shape(frozen, plan.preprocess)
+        width = compute_map_shape(frozen, plan.preprocess)[0]
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(
             f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
@@ -200,6 +205,9 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
             else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random"
         )
         graph = export_backbone(frozen, plan, prepared.cache)
+    say(describe_need(prepared.cache, measure_need(used, plan, width)))
+    with timed(progress.durations_s, "preprocess"):
+        pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "features"):
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
         data = collect_features(prepared, pixels, store)
@@ -215,6 +223,14 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
     with timed(progress.durations_s, "write bundle"):
         predictor = _write_bundle(run, prepared, progress, data, (frozen, pixels))
     return predictor, pixels
+
+
+def measure_need(samples: Sequence[Sample], plan: Plan, width: int) -> dict[str, int]:
+    """Bytes of the pixel cache and of the features of all views, were nothing there yet."""
+    n = len({sample.pixels_sha256 for sample in samples})
+    pixels = n * plan.preprocess.size**2 * plan.preprocess.channels
+    features = n * width * np.dtype(np.float32).itemsize * (1 + plan.augment.views)
+    return {"pixels": pixels, "features": features}
 
 
 def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:

@@ -152,8 +152,18 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     request = build_train_request(data, options)
     name = load_recipe(request.recipe, request.settings).recipe.name
     folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
+    if not options.get("overwrite", False):
+        _require_not_interrupted(folder)
     require_output(folder, RUN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
     return run_training(request, Run(folder), describe_command(request, folder))
+
+
+def _require_not_interrupted(folder: Path) -> None:
+    if (folder / RUN.mark).is_file() and Run(folder).record.state == "running":
+        raise UsageError(
+            f"{folder} holds a run that was interrupted, or that still goes on.",
+            f"Go on with it: snellen train --resume {shlex.quote(str(folder))}. Or begin anew with --overwrite.",
+        )
 
 
 def resume(run: str | Path) -> Run:
