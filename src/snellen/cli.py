@@ -36,9 +36,7 @@ app = typer.Typer(
 cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-_DATA_HELP = (
-    "Class folders, train/val/test folders, a CSV or one a split, a zip of these, an .npz, an HDF5 file, or DICOM files."
-)
+_DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5, or DICOM files."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
 Columns = Annotated[
     str,
