@@ -108,7 +108,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "class_names_alike": (
         "severe",
-        "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They count as different classes.",
+        "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They are two classes.",
         "If they are one class, rename the folders or labels, or merge them with `--set 'data.merge=…'`.",
     ),
     "class_names_normalised": (

@@ -35,13 +35,11 @@ app = typer.Typer(
 cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-_DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, an .npz, an HDF5 file, or DICOM files."
+_DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5 or DICOM."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
 Columns = Annotated[
     str,
-    typer.Option(
-        help="Columns of a table or keys of arrays: image=…,label=…,patient=…,split=…; label=A+B+C for one column a class."
-    ),
+    typer.Option(help="Columns or array keys: image=…,label=…,patient=…,split=…; label=A+B+C: one column a class."),
 ]
 Patients = Annotated[
     str,

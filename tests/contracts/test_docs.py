@@ -157,7 +157,9 @@ def test_paths_named_in_the_architecture_exist() -> None:
 
 
 def find_issue_codes() -> set[str]:
-    """Codes of issues in the source: `code="…"` of an Issue, the first argument of make_issue, loops over codes, and tables of severities."""
+    """Codes of issues in the source: `code="…"` of an Issue, the first argument of make_issue, loops over codes, and
+    tables of severities.
+    """
     found = set()
     for path in (SOURCES / "ingest").glob("*.py"):
         for node in ast.walk(ast.parse(read(path))):
