@@ -96,7 +96,7 @@ cannot be used is set aside and counted. `snellen audit DATA --strict` ends with
 | --- | --- |
 | info | to know; nothing has to be done |
 | warning | numbers may be worse or less certain than they could be |
-| severe | labels contradict each other: correct the data before you believe a number |
+| severe | labels contradict each other, a class is lost, or training is impossible: correct the data first |
 """
 
 # code → severity, what it means, what to do. tests/contracts/test_docs.py holds this against the source.
@@ -106,9 +106,19 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "A table names one picture twice with different labels. The first row was kept, the others set aside.",
         "Correct the table.",
     ),
+    "splits_cannot_be_filled": (
+        "severe",
+        "A class has too few patients for train, val and test, or there is one class only. `snellen train` refuses.",
+        "Collect more patients, remove the class, or say who the patients are.",
+    ),
+    "class_lost": (
+        "severe",
+        "No picture of a class can be read. The class is gone from the cohort.",
+        "Copy or export its pictures again, then repeat the step.",
+    ),
     "class_names_alike": (
         "severe",
-        "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They are two classes.",
+        "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They count as two.",
         "If they are one class, rename the folders or labels, or merge them with `--set 'data.merge=…'`.",
     ),
     "class_names_normalised": (
@@ -280,7 +290,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Nothing: copies stay on one side of every split.",
     ),
     "conflicting_copies": (
-        "warning",
+        "severe",
         "Pictures with identical pixels carry different labels.",
         "Ask whoever graded them. Until then both labels are kept and count as noise.",
     ),

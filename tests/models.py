@@ -40,6 +40,7 @@ from snellen.records.plan import (
 )
 from snellen.records.recipe import BatchNorm, GlobalAvgPool
 from snellen.records.run import WeightsRecord
+from snellen.training.feature_table import FeatureTable
 from snellen.training.head import HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
@@ -149,7 +150,7 @@ def draw_features(n: int, n_classes: int = 2, n_features: int = 8, *, seed: int 
     centres = distance * random.normal(size=(n_classes, n_features))
     labels = np.arange(2 * n) % n_classes
     rows = (centres[labels] + random.normal(size=(2 * n, n_features))).astype(np.float32)
-    return HeadData(rows[None, :n], labels[:n], rows[n:], labels[n:])
+    return HeadData(FeatureTable.hold(rows[None, :n]), labels[:n], rows[n:], labels[n:])
 
 
 def compute_probabilities(head: nn.Module, features: Floats) -> Floats:
@@ -195,7 +196,9 @@ def deliver_bundle(folder: Path) -> Delivered:
     pixels, labels = draw_class_pictures(160)
     with torch.no_grad():
         features = frozen(torch.from_numpy(pixels))[0].numpy()
-    head = fit_head(HeadData(features[None, :120], labels[:120], features[120:], labels[120:]), plan).head
+    head = fit_head(
+        HeadData(FeatureTable.hold(features[None, :120]), labels[:120], features[120:], labels[120:]), plan
+    ).head
     classifier = Classifier(frozen, head, CALIBRATED.temperature).eval()
     samples = [make_sample(f"{row}.png", CLASSES[labels[row]], f"P{row // 4}") for row in range(len(labels))]
     model = TrainedModel(
@@ -207,9 +210,9 @@ def deliver_bundle(folder: Path) -> Delivered:
         weights=NO_WEIGHTS,
         calibration=CALIBRATED,
         pixels=pixels[:PARITY_SAMPLES],
-        train_embedding=features[:120],
+        read_train_embedding=lambda: [features[:120]],
         val_embedding=features[120:],
-        baselines=dict(fit_baselines(features[:120], labels[:120], 2).__dict__),
+        baselines=dict(fit_baselines(FeatureTable.hold(features[None, :120]), labels[:120], 2).__dict__),
         trained_on=tuple(samples),
         held_out=HELD_OUT,
         patients=PATIENTS,
@@ -294,9 +297,9 @@ def deliver_plain_bundle(
         "weights": NO_WEIGHTS,
         "calibration": Calibration(method="none", temperature=1.0, fitted_on="val", n=0),
         "pixels": np.zeros((1, 8, 8, 3), np.uint8),
-        "train_embedding": embedding[:60],
+        "read_train_embedding": lambda: [embedding[:60]],
         "val_embedding": embedding[60:],
-        "baselines": dict(fit_baselines(embedding[:60], labels[:60], n).__dict__),
+        "baselines": dict(fit_baselines(FeatureTable.hold(embedding[None, :60]), labels[:60], n).__dict__),
         "trained_on": tuple(make_sample(f"{row}.png", classes[label]) for row, label in enumerate(labels)),
         "held_out": (),
         "patients": PATIENTS,

@@ -18,6 +18,7 @@ import typer
 
 from snellen import __version__
 from snellen.core.errors import SnellenError, UsageError
+from snellen.core.letters import reveal
 
 if TYPE_CHECKING:
     from snellen.records.evaluation import Evaluation
@@ -35,11 +36,13 @@ app = typer.Typer(
 cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-_DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5 or DICOM."
+_DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5, or DICOM files."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
 Columns = Annotated[
     str,
-    typer.Option(help="Columns or array keys: image=…,label=…,patient=…,split=…; label=A+B+C: one column a class."),
+    typer.Option(
+        help="Columns of a table or keys of arrays: image=…,label=…,patient=…,split=…; label=A+B for a column a class."
+    ),
 ]
 Patients = Annotated[
     str,
@@ -84,9 +87,9 @@ def demo(
 
     Example: snellen demo --out try
     """
-    from snellen import demo as steps
-
     with _told():
+        from snellen import demo as steps
+
         cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
         run = steps.train(out, cohort)
         _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
@@ -107,9 +110,9 @@ def audit(
 
     Example: snellen audit data/ --out audit/
     """
-    from snellen import workflow
-
     with _told():
+        from snellen import workflow
+
         cohort = workflow.audit(
             data, out=out, overwrite=overwrite, columns=_parse_columns(columns), patients=patients, cache=cache
         )
@@ -119,6 +122,8 @@ def audit(
             from snellen import terminal
 
             terminal.show_audit(cohort)
+            if out is not None:
+                typer.echo(f"\nPage:  {out / 'audit.html'}")
         severe = [issue for issue in cohort.audit.issues if issue.severity == "severe"]
         if strict and severe:
             raise SnellenError(f"{len(severe)} severe issue(s), the first: {severe[0].message}", severe[0].advice)
@@ -141,9 +146,9 @@ def plan(
 
     Example: snellen plan data/ --set preprocess.size=320
     """
-    from snellen import workflow
-
     with _told(quiet=as_json):
+        from snellen import workflow
+
         prepared = workflow.plan(
             data,
             recipe=recipe,
@@ -184,9 +189,9 @@ def train(
 
     Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
     """
-    from snellen import workflow
-
     with _told(resume_hint=True):
+        from snellen import workflow
+
         if (data is None) == (resume is None):
             raise UsageError("Give either DATA or --resume RUN.", "Example: snellen train data/")
         if data is None and resume is not None:
@@ -225,9 +230,9 @@ def evaluate(
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
     """
-    from snellen import workflow
-
     with _told():
+        from snellen import workflow
+
         found = workflow.evaluate(
             run_or_bundle,
             data,
@@ -253,9 +258,9 @@ def predict(
 
     Example: snellen predict runs/my-run/bundle new/ --out predictions.csv
     """
-    from snellen import prediction
-
     with _told():
+        from snellen import prediction
+
         failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
@@ -342,34 +347,42 @@ def fetch(
 
 @cache_app.command("info")
 def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
-    """Where the cache lies and how large it is.
+    """Where the cache lies, how large it is, what could be cleared, and how much space is left on its disk.
 
     Example: snellen cache info
     """
-    from snellen.core.storage import choose_cache_folder, measure_folder
+    from snellen.core.storage import choose_cache_folder, format_bytes, measure_folder, measure_free_space
+
+    with _told():
+        folder = choose_cache_folder(cache)
+        sizes, free = measure_folder(folder), measure_free_space(folder)
+        if as_json:
+            typer.echo(json.dumps({"folder": str(folder), "bytes": sizes, "free_bytes": free}))
+            return
+        typer.echo(f"{folder}: {format_bytes(sum(sizes.values()))}, {format_bytes(free)} free on its disk")
+        for part, size in sizes.items():
+            typer.echo(f"  {part:<12}{format_bytes(size):>12}")
+        if any(sizes.values()):
+            typer.echo("All of it can be computed again: `snellen cache clear` deletes it.")
+
+
+@cache_app.command("clear")
+def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
+    """Delete the cache, without asking; the next run computes it again. Says what was deleted.
+
+    Example: snellen cache clear
+    """
+    from snellen.core.storage import choose_cache_folder, clear_cache, format_bytes, measure_folder
 
     with _told():
         folder = choose_cache_folder(cache)
         sizes = measure_folder(folder)
+        freed = clear_cache(folder)
         if as_json:
-            typer.echo(json.dumps({"folder": str(folder), "bytes": sizes}))
+            typer.echo(json.dumps({"folder": str(folder), "freed_bytes": freed}))
             return
-        typer.echo(f"{folder}: {sum(sizes.values()) / 1e6:,.1f} MB")
-        for part, size in sizes.items():
-            typer.echo(f"  {part:<12}{size / 1e6:>12,.1f} MB")
-
-
-@cache_app.command("clear")
-def cache_clear(cache: Cache = None) -> None:
-    """Delete the cache; the next run computes it again.
-
-    Example: snellen cache clear
-    """
-    from snellen.core.storage import choose_cache_folder, clear_cache
-
-    with _told():
-        folder = choose_cache_folder(cache)
-        typer.echo(f"{clear_cache(folder) / 1e6:,.1f} MB freed in {folder}")
+        parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in sizes.items() if size)
+        typer.echo(f"{format_bytes(freed)} freed in {folder}" + (f": {parts}" if parts else ": nothing was there"))
 
 
 def main() -> None:
@@ -390,19 +403,26 @@ def _parse_columns(text: str) -> dict[str, str]:
     return found
 
 
+class _Plain(logging.Formatter):
+    """A terminal obeys some letters: in file names they are shown as codes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return reveal(super().format(record))
+
+
 @contextlib.contextmanager
 def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
     """Errors of the user's end with exit code 2 and what to do; steps are told on standard error."""
     logger = logging.getLogger("snellen")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Plain("%(message)s"))
     if not quiet:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
     try:
         yield
     except SnellenError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(reveal(f"Error: {error}"), err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         message = "Stopped. What is computed is kept."
@@ -414,6 +434,13 @@ def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
         from snellen.core.storage import explain_os_error
 
         typer.echo(f"Error: {explain_os_error(error, Path(error.filename or 'output'))}", err=True)
+        raise typer.Exit(2) from error
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of `~nobody/x`, and where there is no home
+            raise
+        typer.echo(
+            "Error: there is no home folder to put ~ or the cache in.\n  → Name full paths, also --cache.", err=True
+        )
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         _explain_missing_module(error)

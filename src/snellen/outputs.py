@@ -18,8 +18,8 @@ class Output:
     owned: tuple[str, ...]
 
 
-AUDIT = Output("audit.json", ("audit.json", "cohort.csv"))
-PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "splits.csv", "fingerprint.json"))
+AUDIT = Output("audit.json", ("audit.json", "audit.html", "cohort.csv"))
+PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "audit.html", "splits.csv", "fingerprint.json"))
 EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html"))
 RUN = Output(
     "run.json",

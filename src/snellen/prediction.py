@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from snellen.core.csv_text import format_csv
 from snellen.core.errors import UsageError
 from snellen.core.progress import follow, say
 from snellen.core.storage import write_atomic
@@ -62,6 +61,8 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
                     f"The folder {pattern} holds no picture.", "Read are JPEG, PNG, TIFF, BMP, WebP, GIF and DICOM."
                 )
             found += [str(item) for item in inside]
+        elif Path(str(path).rpartition("::")[0]).is_file():
+            found.append(str(path))  # one of several pictures in a file: its brackets are no pattern
         elif not path.exists() and glob.has_magic(pattern):
             matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
             if not matched:
@@ -76,16 +77,21 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
 
 def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
     """Columns path, prediction, probability_<class>…, decision, abstain, reason, error."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["path", "prediction", *(f"probability_{name}" for name in classes), "decision", "abstain", "reason", "error"]
-    )
+    head = [
+        "path",
+        "prediction",
+        *(f"probability_{name}" for name in classes),
+        "decision",
+        "abstain",
+        "reason",
+        "error",
+    ]
+    rows: list[list[str]] = [head]
     for row in predictions:
         numbers = [f"{row.probabilities[name]:.6f}" if row.probabilities else "" for name in classes]
         abstain = "" if row.error else str(row.abstain).lower()
-        writer.writerow([row.path, row.prediction or "", *numbers, row.decision or "", abstain, row.reason, row.error])
-    return stream.getvalue()
+        rows.append([row.path, row.prediction or "", *numbers, row.decision or "", abstain, row.reason, row.error])
+    return format_csv(rows)
 
 
 def to_json(predictions: Sequence[Prediction]) -> str:

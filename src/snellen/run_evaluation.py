@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
 from snellen.outputs import EVALUATION, make_output
 from snellen.records.bundle import Manifest
-from snellen.records.cohort import Cohort, Sample
+from snellen.records.cohort import Cohort, PatientRule, Sample
 from snellen.records.evaluation import Evaluation, Intervals
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
@@ -36,7 +37,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     record = run.record
     if record.state != "finished":
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
-    cohort, pixels_of = _read(record.request.source)
+    cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
     where = {row.sample: row.split for row in run.splits}
     members = [
         s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])
@@ -61,7 +62,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         split=split,
         data=record.request.source.data,
         patients=cohort.patients,
-        intervals=build_intervals(run.plan),
+        intervals=build_intervals(run.plan, cohort.patients),
         test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -94,7 +95,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     Where the data hold the test split of the run beside the bundle, that is one more opening of it.
     """
     predictor = load_bundle(bundle)
-    cohort, pixels_of = _read(source)
+    cohort, pixels_of = _read(source, predictor.manifest.merge)
     known = find_trained_on(predictor.manifest, cohort.samples)
     members = [sample for sample in cohort.samples if sample.name not in known]
     if not members:
@@ -110,7 +111,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
         split="all",
         data=source.data,
         patients=cohort.patients,
-        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit="patient", seed=0),
+        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit=_choose_unit(cohort.patients), seed=0),
         test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -206,11 +207,18 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def build_intervals(plan: Plan) -> Intervals:
+def build_intervals(plan: Plan, patients: PatientRule) -> Intervals:
     """The plan's intervals."""
     return Intervals(
-        level=plan.evaluation.level, n_resamples=plan.evaluation.resamples, unit="patient", seed=plan.training.seed
+        level=plan.evaluation.level,
+        n_resamples=plan.evaluation.resamples,
+        unit=_choose_unit(patients),
+        seed=plan.training.seed,
     )
+
+
+def _choose_unit(patients: PatientRule) -> Literal["patient", "picture"]:
+    return "picture" if patients.origin == "none" else "patient"
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
@@ -221,12 +229,14 @@ def describe_evaluation(evaluation: Evaluation) -> str:
         if found is not None and found.value is not None:
             interval = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
             shown.append(f"{name} {found.value:.3f}{interval}")
-    return f"{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients: " + ", ".join(shown)
+    return f"{evaluation.split}: {evaluation.subjects}: " + ", ".join(shown)
 
 
-def _read(source: DataRequest) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
+def _read(
+    source: DataRequest, merge: Mapping[str, Sequence[str]]
+) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
     cache = open_cache(source.cache)
-    cohort = read_cohort(source, threads=count_threads(), cache=cache)
+    cohort = read_cohort(source, threads=count_threads(), cache=cache, merge=merge, is_training=False)
 
     def build(predictor: Predictor, samples: tuple[Sample, ...] | list[Sample]) -> PixelCache:
         plan = predictor.manifest.preprocess

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,19 @@ from snellen import __version__
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.progress import say, timed
 from snellen.core.runtime import count_threads, has_package, read_peak_memory_mb, read_platform, read_versions
-from snellen.core.storage import compute_digest, compute_sha256, hold_lock, open_cache, write_atomic
+from snellen.core.storage import (
+    compute_digest,
+    compute_sha256,
+    describe_need,
+    hold_lock,
+    open_cache,
+    write_atomic,
+)
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
+from snellen.inference.session import GraphSession
 from snellen.ingest.cohort import read_cohort
 from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
@@ -34,13 +42,15 @@ from snellen.records.bundle import Calibration
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import Fingerprint, Plan
 from snellen.records.run import DataRequest, RunRecord, TrainRequest, WeightsRecord
+from snellen.run_audit import save_audit
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
-from snellen.runs import Run, log_to, save_cohort, save_epochs, save_splits
+from snellen.runs import Run, log_to, save_epochs, save_splits
 from snellen.training.features import FeatureStore
 from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
 _GRAPH_VERSION = "graph-2"
+_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -79,10 +89,10 @@ class Progress:
     head: FittedHead | None = None
 
 
-def read_data(request: DataRequest) -> tuple[Cohort, Path]:
-    """The cohort at DATA and the cache folder in use."""
+def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged, and the cache folder in use."""
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
@@ -99,7 +109,7 @@ def read_data(request: DataRequest) -> tuple[Cohort, Path]:
 
 def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     """Read, split, measure, plan."""
-    cohort, cache = read_data(request.source)
+    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
     splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
     train = {row.sample for row in splits if row.split == "train"}
     fingerprint = (
@@ -139,7 +149,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         write_atomic(run.folder / "recipe.toml", loaded.text)
         record = _begin_record(request, run, command, opened_before)
         run.save("run.json", record)
-        save_prepared(run, prepared)
+        save_prepared(run, prepared, request.source)
         predictor, pixels = _train_bundle(run, prepared, progress)
         with timed(progress.durations_s, "evaluate"):
             opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
@@ -174,9 +184,9 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
     )
 
 
-def save_prepared(run: Run, prepared: Prepared) -> None:
-    """cohort.csv, audit.json, splits.csv, fingerprint.json and plan.json."""
-    save_cohort(run.folder, prepared.cohort)
+def save_prepared(run: Run, prepared: Prepared, source: DataRequest) -> None:
+    """cohort.csv, audit.json, audit.html, splits.csv, fingerprint.json and plan.json."""
+    save_audit(run.folder, prepared.cohort, prepared.splits, source)
     save_splits(run.folder, prepared.splits)
     run.save("fingerprint.json", prepared.fingerprint)
     run.save("plan.json", prepared.plan)
@@ -185,11 +195,9 @@ def save_prepared(run: Run, prepared: Prepared) -> None:
 def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
-    with timed(progress.durations_s, "preprocess"):
-        pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "load backbone"):
         frozen = FrozenBackbone(plan.model)
-        compute_map_shape(frozen, plan.preprocess)
+        width = compute_map_shape(frozen, plan.preprocess)[0]
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(
             f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
@@ -197,6 +205,9 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
             else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random"
         )
         graph = export_backbone(frozen, plan, prepared.cache)
+    say(describe_need(prepared.cache, measure_need(used, plan, width)))
+    with timed(progress.durations_s, "preprocess"):
+        pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "features"):
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
         data = collect_features(prepared, pixels, store)
@@ -212,6 +223,14 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
     with timed(progress.durations_s, "write bundle"):
         predictor = _write_bundle(run, prepared, progress, data, (frozen, pixels))
     return predictor, pixels
+
+
+def measure_need(samples: Sequence[Sample], plan: Plan, width: int) -> dict[str, int]:
+    """Bytes of the pixel cache and of the features of all views, were nothing there yet."""
+    n = len({sample.pixels_sha256 for sample in samples})
+    pixels = n * plan.preprocess.size**2 * plan.preprocess.channels
+    features = n * width * np.dtype(np.float32).itemsize * (1 + plan.augment.views)
+    return {"pixels": pixels, "features": features}
 
 
 def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
@@ -242,7 +261,7 @@ def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore
     return HeadData(
         train=store.compute(pixels.select(train), prepared.plan.augment.views),
         train_labels=_to_labels(train, prepared.plan),
-        val=store.compute(pixels.select(val), 0)[0],
+        val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=_to_labels(val, prepared.plan),
     )
 
@@ -271,7 +290,7 @@ def _write_bundle(
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
     train, val = prepared.members("train"), prepared.members("val")
     rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
-    baselines = fit_baselines(data.train[0], data.train_labels, plan.model.n_classes)
+    baselines = fit_baselines(data.train, data.train_labels, plan.model.n_classes)
     model = TrainedModel(
         name=run.folder.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -287,7 +306,7 @@ def _write_bundle(
             reason=fitted.reason,
         ),
         pixels=np.asarray(pixels.pixels[rows]),
-        train_embedding=data.train[0],
+        read_train_embedding=lambda: (block for _, block in data.train.iterate_blocks(views=1)),
         val_embedding=data.val,
         baselines=dict(baselines.__dict__),
         trained_on=tuple([*train, *val]),
@@ -296,9 +315,15 @@ def _write_bundle(
     )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
-    probabilities = session.run(pixels.pixels[pixels.select(val)], ("probabilities",))["probabilities"]
+    probabilities = _score(session, pixels, pixels.select(val))
     finish_bundle(model, session, choose_thresholds(data.val_labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _score(session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Probabilities `(N, C)` of rows of the cache, with few pictures in memory at a time."""
+    steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+    return np.concatenate([session.run(pixels.take(step), ("probabilities",))["probabilities"] for step in steps])
 
 
 def _evaluate_splits(
@@ -326,7 +351,7 @@ def _build_question(prepared: Prepared, request: TrainRequest, part: str, opened
         split=part,
         data=request.source.data,
         patients=prepared.cohort.patients,
-        intervals=build_intervals(prepared.plan),
+        intervals=build_intervals(prepared.plan, prepared.cohort.patients),
         test_opened=opened,
         n_failed=prepared.cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -342,6 +367,7 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
         "cohort.csv",
         "splits.csv",
         "audit.json",
+        "audit.html",
         "metrics.jsonl",
         "scores-val.csv",
         "scores-test.csv",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from snellen.core.csv_text import format_csv
 from snellen.core.errors import StorageError, UsageError
 from snellen.core.storage import read_json, write_atomic
 from snellen.inference.load import load_bundle
@@ -82,10 +82,10 @@ class Run:
     @property
     def splits(self) -> list[Split]:
         try:
-            text = (self.folder / "splits.csv").read_text(encoding="utf-8")
+            with (self.folder / "splits.csv").open(newline="", encoding="utf-8") as stream:
+                return [Split.model_validate(row) for row in csv.DictReader(stream)]
         except OSError as error:
             raise StorageError(f"{self.folder / 'splits.csv'} cannot be read.", "Is this a finished run?") from error
-        return [Split.model_validate(row) for row in csv.DictReader(io.StringIO(text))]
 
     @property
     def pixel_hashes(self) -> dict[str, str]:
@@ -189,9 +189,5 @@ def log_to(path: Path) -> Iterator[Callable[[], None]]:
 
 
 def _to_csv(rows: Sequence[Record], columns: Sequence[str]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(["" if (value := getattr(row, column)) is None else value for column in columns])
-    return stream.getvalue()
+    cells = (["" if (value := getattr(row, column)) is None else value for column in columns] for row in rows)
+    return format_csv([columns, *cells])

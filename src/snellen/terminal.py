@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from snellen.core.letters import reveal, show_name
 from snellen.core.storage import choose_data_folder
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Estimate, Evaluation
@@ -22,21 +23,21 @@ _COLOURS = {"severe": "bold red", "warning": "yellow", "info": "dim"}
 
 
 def show_audit(cohort: Cohort) -> None:
-    """Counts, patients and issues."""
+    """Counts, patients and issues. A terminal obeys some letters: in names they are shown as codes."""
     console = _console()
     audit = cohort.audit
-    console.print(f"{cohort.layout}: {audit.n_samples} pictures, {audit.n_set_aside} set aside")
+    console.print(reveal(f"{cohort.layout}: {audit.n_samples} pictures, {audit.n_set_aside} set aside"))
     table = Table("class", "pictures", box=None, pad_edge=False)
     for name, count in audit.classes.items():
-        table.add_row(name, str(count))
+        table.add_row(show_name(name), str(count))
     console.print(table)
-    console.print(f"\nPatients: {audit.patients.n} ({audit.patients.rule})")
+    console.print(reveal(f"\nPatients: {audit.patients.n} ({audit.patients.rule})"))
     for example in audit.patients.examples:
-        console.print(f"  e.g. {example}", markup=False)
+        console.print(f"  e.g. {show_name(example)}")
     console.print()
     for issue in audit.issues:
         console.print(f"{issue.severity} {issue.code}", style=_COLOURS[issue.severity])
-        console.print(f"  {issue.message}\n  → {issue.advice}", markup=False, highlight=False)
+        console.print(reveal(f"  {issue.message}\n  → {issue.advice}"))
     if not audit.issues:
         console.print("No issue found.")
 
@@ -71,7 +72,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console = _console()
     level = f"{evaluation.intervals.level:.0%} interval"
     console.print(
-        f"\n{evaluation.split}: {evaluation.n} pictures, {evaluation.n_patients} patients"
+        f"\n{evaluation.split}: {evaluation.subjects}"
         + (f", positive class {evaluation.positive}" if evaluation.positive else "")
     )
     table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)

@@ -18,7 +18,7 @@ from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.runs import Run, choose_run_folder, open_run, save_cohort
+from snellen.runs import Run, choose_run_folder, open_run
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched
@@ -60,17 +60,19 @@ def predict(bundle: str | Path, pictures: Iterable[PictureSource]) -> list[Predi
 def audit(
     data: str | Path, *, out: str | Path | None = None, overwrite: bool = False, **options: Unpack[DataOptions]
 ) -> Cohort:
-    """Read DATA whole and say what is wrong with it; with `out`, write audit.json and cohort.csv there."""
+    """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there."""
     from snellen.ingest.cohort import read_cohort
+    from snellen.run_audit import foresee_splits, save_audit
 
     folder = None if out is None else Path(out).expanduser()
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
     cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache))
+    cohort, splits = foresee_splits(cohort)
     if folder is not None:
         make_output(folder, AUDIT)
-        save_cohort(folder, cohort)
+        save_audit(folder, cohort, splits, request)
     return cohort
 
 
@@ -87,7 +89,7 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     prepared = prepare(request, load_recipe(request.recipe, request.settings))
     if folder is not None:
         make_output(folder, PLAN)
-        save_prepared(Run(folder), prepared)
+        save_prepared(Run(folder), prepared, request.source)
     return prepared
 
 
@@ -150,8 +152,18 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     request = build_train_request(data, options)
     name = load_recipe(request.recipe, request.settings).recipe.name
     folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
+    if not options.get("overwrite", False):
+        _require_not_interrupted(folder)
     require_output(folder, RUN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
     return run_training(request, Run(folder), describe_command(request, folder))
+
+
+def _require_not_interrupted(folder: Path) -> None:
+    if (folder / RUN.mark).is_file() and Run(folder).record.state == "running":
+        raise UsageError(
+            f"{folder} holds a run that was interrupted, or that still goes on.",
+            f"Go on with it: snellen train --resume {shlex.quote(str(folder))}. Or begin anew with --overwrite.",
+        )
 
 
 def resume(run: str | Path) -> Run:
@@ -221,16 +233,10 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
 
 def describe_command(request: TrainRequest, folder: Path) -> str:
     """The command that repeats a run."""
-    words = ["snellen", "train", request.source.data]
+    words = ["snellen", "train", *request.source.to_words()]
     if request.recipe != "auto":
         words += ["--recipe", request.recipe]
     for setting in request.settings:
         words += ["--set", setting]
-    if request.source.columns:
-        words += ["--columns", ",".join(f"{role}={name}" for role, name in request.source.columns.items())]
-    if request.source.patients != "auto":
-        words += ["--patients", request.source.patients]
-    if request.source.cache:
-        words += ["--cache", request.source.cache]
     words += ["--seed", str(request.seed), "--out", str(folder)]
     return shlex.join(words if request.opens_test else [*words, "--no-test"])

@@ -29,9 +29,10 @@ SHELLS = ("sh", "bash", "console", "powershell", "")
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SNELLEN = re.compile(r"^(?:\$ |> )?(?:\S*/)?snellen(?= )")
 FIELDS_OF_FILES = (
-    cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.Audit, cohort.Split, plan.Fingerprint, plan.Decision,
-    plan.PreprocessPlan, run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead,
-    run.RunRecord, evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
+    cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.SetAside, cohort.Audit, cohort.Split,
+    plan.Fingerprint, plan.Decision, plan.PreprocessPlan,
+    run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.RunRecord,
+    evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
 )  # fmt: skip
@@ -157,11 +158,9 @@ def test_paths_named_in_the_architecture_exist() -> None:
 
 
 def find_issue_codes() -> set[str]:
-    """Codes of issues in the source: `code="…"` of an Issue, the first argument of make_issue, loops over codes, and
-    tables of severities.
-    """
+    """Codes in the source: of an Issue, first arguments of make_issue, loops over codes, tables of severities."""
     found = set()
-    for path in (SOURCES / "ingest").glob("*.py"):
+    for path in [*(SOURCES / "ingest").glob("*.py"), *(SOURCES / "planning").glob("*.py")]:
         for node in ast.walk(ast.parse(read(path))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Issue":
                 codes = [item.value for item in node.keywords if item.arg == "code"]

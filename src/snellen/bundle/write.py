@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,10 @@ INTENDED_USE = "Research use only. Not a medical device."
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What training hands over. `pixels` are preprocessed real samples `(N, S, S, C)`, embeddings `(N, D)`."""
+    """What training hands over: `pixels` are preprocessed real samples `(N, S, S, C)`.
+
+    `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each.
+    """
 
     name: str
     created: str
@@ -44,7 +47,7 @@ class TrainedModel:
     weights: WeightsRecord
     calibration: Calibration
     pixels: NDArray[np.uint8]
-    train_embedding: NDArray[np.float32]
+    read_train_embedding: Callable[[], Iterable[NDArray[np.float32]]]
     val_embedding: NDArray[np.float32]
     baselines: dict[str, NDArray[np.float32]]
     trained_on: tuple[Sample, ...]
@@ -109,7 +112,7 @@ def finish_bundle(
 ) -> Manifest:
     """Everything beside the graph, and last the manifest with the hash of every file."""
     np.savez(folder / "baselines.npz", allow_pickle=False, **model.baselines)
-    save_gate(fit_gate(model.train_embedding, model.val_embedding), folder)
+    save_gate(fit_gate(model.read_train_embedding, model.val_embedding), folder)
     write_vectors(session, model.plan.preprocess, folder / "vectors")
     size, channels = model.plan.preprocess.size, model.plan.preprocess.channels
     draft = Manifest(
@@ -120,6 +123,7 @@ def finish_bundle(
         classes=model.plan.data.classes,
         positive=model.plan.data.positive,
         ordered=model.plan.data.ordered,
+        merge=model.plan.data.merge,
         input=InputSpec(height_px=size, width_px=size, channels=channels),
         preprocess=model.plan.preprocess,
         calibration=model.calibration,

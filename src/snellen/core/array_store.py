@@ -7,6 +7,7 @@ longer than computing them; so a store that a power cut may have hit is begun an
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -54,6 +55,13 @@ class ArrayStore:
     def settle(self) -> None:
         """Let the system write all pages in the background, then forget that they were not on disk."""
         threading.Thread(target=_settle, args=(self.place,), daemon=True).start()
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Tell the system that pages of a memory-mapped array which were read are not needed: they count as our memory."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def open_array_store(place: Path, shape: tuple[int, ...], dtype: DTypeLike, purpose: str) -> ArrayStore:

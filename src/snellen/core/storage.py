@@ -55,8 +55,10 @@ def _read_umask() -> int:
 def explain_os_error(error: OSError, path: Path) -> StorageError:
     """The same failure in words that say what to do."""
     hints = {
+        27: "Files of that size are not allowed here: put the cache elsewhere with --cache DIR.",
         28: "The disk is full: free some space, or put the cache elsewhere with --cache DIR.",
         13: "Choose a folder that you may write with --out or --cache.",
+        122: "Your quota is used up: free some space, or put the cache elsewhere with --cache DIR.",
         30: "The file system is read-only: choose another folder with --out or --cache.",
     }
     reason = error.strerror or str(error)
@@ -149,15 +151,34 @@ _CACHE_SPACE = "Free some space, put the cache elsewhere with --cache DIR, or ru
 
 def require_space(folder: Path, n_bytes: int, purpose: str, *, hint: str = _CACHE_SPACE) -> None:
     """Raise StorageError before anything is written, where `n_bytes` will not fit."""
+    free = measure_free_space(folder)
+    if n_bytes > free:
+        raise StorageError(
+            f"{purpose} needs {format_bytes(n_bytes)} in {folder}, where {format_bytes(free)} are free.",
+            hint,
+        )
+
+
+def measure_free_space(folder: Path) -> int:
+    """Bytes that may still be written where `folder` is, or will be."""
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if n_bytes > free:
-        raise StorageError(
-            f"{purpose} needs {n_bytes / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free.",
-            hint,
-        )
+    return shutil.disk_usage(existing).free
+
+
+def format_bytes(n_bytes: float) -> str:
+    """`0.3 MB`, `312 MB`, `70 GB`."""
+    megabytes = n_bytes / 1e6
+    if megabytes >= 10_000:
+        return f"{megabytes / 1000:,.0f} GB"
+    return f"{megabytes:,.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"
+
+
+def describe_need(folder: Path, needs: dict[str, int]) -> str:
+    """What the cache will hold, before it is written: `312 MB pixels + 120 MB features in DIR, 70 GB free`."""
+    listed = " + ".join(f"{format_bytes(size)} {part}" for part, size in needs.items())
+    return f"Cache: {listed} in {folder}, {format_bytes(measure_free_space(folder))} free"
 
 
 @contextlib.contextmanager
@@ -178,9 +199,14 @@ CACHE_PARTS = ("pixels", "features", "graphs", "facts", "unpacked", "locks")
 
 def measure_folder(folder: Path) -> dict[str, int]:
     """Bytes by part of the cache."""
-    return {
-        part: sum(item.stat().st_size for item in (folder / part).rglob("*") if item.is_file()) for part in CACHE_PARTS
-    }
+    return {part: sum(map(_measure_file, (folder / part).rglob("*"))) for part in CACHE_PARTS}
+
+
+def _measure_file(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # another run has removed it meanwhile
+        return 0
 
 
 def clear_cache(folder: Path) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.csv_text import format_csv
 from snellen.core.errors import DataError
 from snellen.core.progress import follow
 from snellen.core.storage import write_atomic
@@ -88,7 +87,7 @@ def score_samples(predictor: Predictor, samples: Sequence[Sample], pixels: Pixel
     parts = []
     steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
     for step in follow(steps, "Scoring", len(steps), "steps"):
-        parts.append(predictor.score_pixels(np.asarray(pixels.pixels[step])))
+        parts.append(predictor.score_pixels(pixels.take(step)))
     embedding = np.concatenate([part.embedding for part in parts])
     return Scored(
         samples=tuple(samples),
@@ -226,14 +225,12 @@ def _notes(scored: Scored, question: Question) -> list[str]:
 
 def format_scores(scores: Sequence[Score], classes: Sequence[str]) -> str:
     """CSV: sample, patient, label, probability per class, logit per class, prediction."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     names = [*(f"probability_{name}" for name in classes), *(f"logit_{name}" for name in classes)]
-    writer.writerow(["sample", "patient", "label", *names, "prediction"])
+    rows = [["sample", "patient", "label", *names, "prediction"]]
     for row in scores:
         numbers = [f"{value:.7g}" for value in (*row.probabilities, *row.logits)]
-        writer.writerow([row.sample, row.patient, row.label, *numbers, row.prediction])
-    return stream.getvalue()
+        rows.append([row.sample, row.patient, row.label, *numbers, row.prediction])
+    return format_csv(rows)
 
 
 def save_scores(path: Path, scores: Sequence[Score], classes: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ def build_exhibit(score: Score, classes: Sequence[str], load_thumbnail: LoadThum
         score=score,
         confidence=_probability(score, score.prediction, classes),
         probability_of_label=_probability(score, score.label, classes) if score.label in classes else None,
-        source="" if pixels is None or not pixels.size else _to_data_uri(pixels),
+        source="" if pixels is None or not pixels.size else encode_thumbnail(pixels),
     )
 
 
@@ -72,10 +72,10 @@ def _probability(score: Score, name: str, classes: Sequence[str]) -> float:
     return score.probabilities[classes.index(name)]
 
 
-def _to_data_uri(pixels: NDArray[np.uint8]) -> str:
-    """RGB (H, W, 3), (H, W, 1) or grey (H, W) as a small JPEG; it is never enlarged."""
+def encode_thumbnail(pixels: NDArray[np.uint8], side_px: int = THUMBNAIL_PX) -> str:
+    """RGB (H, W, 3), (H, W, 1) or grey (H, W) as the data URI of a small JPEG; it is never enlarged."""
     height, width = pixels.shape[:2]
-    factor = THUMBNAIL_PX / max(height, width)
+    factor = side_px / max(height, width)
     if factor < 1:
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from snellen.evaluation import curves, figures, findings, gallery, run_figures, tables, wording
+from snellen.evaluation.pages import open_environment
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
 from snellen.records.bundle import Manifest
@@ -95,27 +94,7 @@ def render_report(inputs: ReportInputs) -> str:
         "weights": _weights(inputs),
         "terms": wording.define_terms(evaluation),
     }
-    return _environment().get_template("report.html.j2").render(context)
-
-
-@cache
-def _environment() -> Environment:
-    """Every value is escaped: class and file names are a stranger's text."""
-    environment = Environment(
-        loader=PackageLoader("snellen.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": wording.format_number,
-        "interval": wording.format_interval,
-        "percent": wording.format_percent,
-        "split_name": wording.name_split,
-    }
-    environment.globals |= {"build": tables, "count": wording.format_count}
-    return environment
+    return open_environment().get_template("report.html.j2").render(context)
 
 
 def _list_sections(inputs: ReportInputs) -> dict[str, str]:
@@ -138,13 +117,11 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
 def _list_facts(inputs: ReportInputs) -> dict[str, str]:
     """What was asked and of whom it is measured."""
     evaluation, plan, manifest = inputs.evaluation, inputs.plan, inputs.manifest
-    pictures = wording.format_count(evaluation.n, "picture")
-    patients = wording.format_count(evaluation.n_patients, "patient")
     facts = {
         "Task": f"{TASKS[evaluation.task]}: {wording.list_some(evaluation.classes, 12, ' · ')}",
         "Positive class": evaluation.positive or "",
         "Data": evaluation.data,
-        "Measured on": f"{wording.name_split(evaluation.split)} set, {pictures} of {patients}",
+        "Measured on": f"{wording.name_split(evaluation.split)} set, {evaluation.subjects}",
         "Patients told by": evaluation.patient_rule,
         "Test split opened": {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
     }
@@ -159,18 +136,20 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
 
 def _build_tiles(evaluation: Evaluation) -> list[Tile]:
     notes = {"auc": "mean, each class against the rest"}
+    level = "picture-level" if evaluation.intervals.unit == "picture" else ""
     if evaluation.task == "binary" and evaluation.positive:
         notes = {"auc": f"positive: “{evaluation.positive}”"}
     if evaluation.operating_points:
         notes |= dict.fromkeys(("balanced_accuracy", "accuracy"), "of the more probable class")
     tiles = [
-        Tile(wording.name_metric(key), evaluation.metrics[key], notes.get(key, ""))
+        Tile(wording.name_metric(key), evaluation.metrics[key], "; ".join(filter(None, (notes.get(key), level))))
         for key in HEADLINE
         if key in evaluation.metrics
     ]
     point = wording.default_point(evaluation)
     if point is not None and point.sensitivity is not None and point.specificity is not None:
-        note = f"positive: “{evaluation.positive}”, threshold {wording.format_number(point.threshold)}"
+        at = f"positive: “{evaluation.positive}”, threshold {wording.format_number(point.threshold)}"
+        note = "; ".join(filter(None, (at, level)))
         tiles += [Tile("Sensitivity", point.sensitivity, note), Tile("Specificity", point.specificity, note)]
     return tiles
 

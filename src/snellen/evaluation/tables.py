@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from snellen.evaluation.curves import ClassCurve
 from snellen.evaluation.wording import (
     MISSING,
     format_count,
@@ -30,6 +30,9 @@ from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
 from snellen.records.run import EpochRecord
+
+if TYPE_CHECKING:  # curves draw with matplotlib, which the audit's page does without
+    from snellen.evaluation.curves import ClassCurve
 
 METHODS = {"wilson": "Wilson", "none": "none"}
 GRID = tuple(step / 20 for step in range(20, 9, -1))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.core.array_store import open_array_store
+from snellen.core.array_store import open_array_store, release_pages
 from snellen.core.errors import DataError, PictureError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, hold_lock
@@ -45,6 +45,12 @@ class PixelCache:
         """Rows of `samples`, in their order."""
         row_of = {value: row for row, value in enumerate(self.hashes)}
         return np.array([row_of[sample.pixels_sha256] for sample in samples], np.intp)
+
+    def take(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """The pictures at `rows`, copied: `(n, size, size, channels)`."""
+        taken = np.array(self.pixels[rows])
+        release_pages(self.pixels)
+        return taken
 
 
 def build_pixel_cache(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from snellen.records.cohort import Audit, Issue, PatientRule, Sample
+from snellen.records.cohort import SPLITS, Audit, Issue, PatientRule, Sample, SetAside
 
 _SMALL_CLASS = 30
 
 
 def build_audit(
-    samples: Sequence[Sample], classes: Sequence[str], rule: PatientRule, issues: Sequence[Issue], *, n_listed: int
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    rule: PatientRule,
+    issues: Sequence[Issue],
+    set_aside: Sequence[SetAside] = (),
 ) -> Audit:
-    """The audit of all readable samples; `n_listed` counts what the source named, read or not."""
+    """The audit of all readable samples and of what was set aside: together all that the source named."""
     groups = find_duplicates(samples)
     found = [
         *issues,
@@ -22,16 +26,15 @@ def build_audit(
         *check_splits(samples),
         *check_classes(samples, classes),
     ]
-    order = {"severe": 0, "warning": 1, "info": 2}
     return Audit(
-        n_samples=n_listed,
+        n_samples=len(samples) + len(set_aside),
         n_read=len(samples),
-        n_set_aside=n_listed - len(samples),
+        n_set_aside=len(set_aside),
         classes={name: sum(sample.label == name for sample in samples) for name in classes},
         patients=rule,
         duplicate_groups=groups,
-        issues=tuple(sorted(found, key=lambda issue: order[issue.severity])),
-    )
+        set_aside=tuple(set_aside),
+    ).with_issues(found)
 
 
 def find_duplicates(samples: Sequence[Sample]) -> tuple[tuple[str, ...], ...]:
@@ -53,8 +56,8 @@ def check_duplicates(samples: Sequence[Sample], groups: Sequence[Sequence[str]])
         Issue(
             code="exact_duplicates",
             severity="info",
-            message=f"{n_copies} pictures are exact copies of others ({len(groups)} groups), such as "
-            f"{groups[0][0]} = {groups[0][1]}.",
+            message=f"{_count(n_copies, 'picture is an exact copy', 'pictures are exact copies')} of others "
+            f"({_count(len(groups), 'group', 'groups')}), such as {groups[0][0]} = {groups[0][1]}.",
             advice="Nothing to do: copies stay on one side of every split.",
             samples=tuple(name for group in groups for name in group),
         )
@@ -64,8 +67,9 @@ def check_duplicates(samples: Sequence[Sample], groups: Sequence[Sequence[str]])
         found.append(
             Issue(
                 code="conflicting_copies",
-                severity="warning",
-                message=f"{len(conflicts)} groups of identical pictures carry different labels, such as {first}.",
+                severity="severe",
+                message=f"{_count(len(conflicts), 'group', 'groups')} of identical pictures "
+                f"{'carries' if len(conflicts) == 1 else 'carry'} different labels, such as {first}.",
                 advice="Ask whoever graded them; until then both labels are kept and count as noise.",
                 samples=tuple(name for group in conflicts for name in group),
             )
@@ -100,19 +104,31 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
         for sample in samples:
             if sample.split:
                 splits[getattr(sample, key)].add(sample.split)
-        shared = {value for value, where in splits.items() if len(where) > 1}
+        shared = {value: where for value, where in splits.items() if len(where) > 1}
         if shared:
             names = tuple(sample.name for sample in samples if getattr(sample, key) in shared)
             found.append(
                 Issue(
                     code=code,
                     severity="warning",
-                    message=f"{len(shared)} {what} occur in several of the data's own splits, such as {names[0]}.",
-                    advice="Nothing to do: they leave the training side and are counted in splits.csv.",
+                    message=f"{len(shared)} {what} occur in several of the data's own splits "
+                    f"({_count_places(shared.values())}), such as {names[0]}.",
+                    advice="Nothing to do: they stay in test before val before train; the others are left out and "
+                    "listed in splits.csv with the reason.",
                     samples=names,
                 )
             )
     return found
+
+
+def _count_places(places: Iterable[set[str]]) -> str:
+    """`2 in train and test, 1 in train and val`."""
+    counts = Counter(" and ".join(sorted(where, key=SPLITS.index)) for where in places)
+    return ", ".join(f"{count} in {where}" for where, count in counts.most_common())
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def check_classes(samples: Sequence[Sample], classes: Sequence[str]) -> list[Issue]:

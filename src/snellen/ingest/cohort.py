@@ -14,11 +14,12 @@ from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
 from snellen.ingest.audit import build_audit
+from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
 from snellen.ingest.patients import RawSample, group_patients
 from snellen.ingest.picture_kinds import check_kinds
-from snellen.ingest.samples import SET_ASIDE_CODES
+from snellen.ingest.samples import SET_ASIDE
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source, sort_classes
-from snellen.records.cohort import Cohort, Issue, Sample
+from snellen.records.cohort import Cohort, Issue, Sample, SetAside
 from snellen.records.run import DataRequest
 
 FACTS_VERSION = "facts-2"
@@ -42,8 +43,13 @@ class _Facts:
     notes: tuple[str, ...] = ()
 
 
-def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
-    """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it."""
+def read_cohort(
+    request: DataRequest, *, threads: int, cache: Path, merge: Merge | None = None, is_training: bool = True
+) -> Cohort:
+    """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
+
+    `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
+    """
     source, wish = _read_source(request, cache)
     if source.cohort is not None:
         _require_no_wishes(request)
@@ -52,25 +58,30 @@ def read_cohort(request: DataRequest, *, threads: int, cache: Path) -> Cohort:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
         )
+    merge = merge or {}
+    labels = sort_classes({sample.label for sample in source.samples})
+    source.samples = merge_labels(source.samples, merge, is_complete=is_training)
     grouped, rule, patient_issues = group_patients(source.samples, wish, source.patient_title)
     facts = _read_facts(source.root, grouped, threads, cache)
-    samples, set_aside = _join(grouped, facts)
+    samples, unreadable = _join(grouped, facts)
     if not samples:
         raise DataError(
             f"None of the {len(grouped)} pictures of {request.data} can be read; the first: {grouped[0].name}: "
             f"{facts[0].error}",
             "Check the files.",
         )
-    classes = sort_classes({sample.label for sample in samples})
+    present = {sample.label for sample in samples}
+    classes = tuple(name for name in order_classes(labels, merge) if name in present)
     notes = {raw.name: fact.notes for raw, fact in zip(grouped, facts, strict=True)}
-    issues = [*source.issues, *set_aside, *patient_issues, *check_kinds(samples, notes)]
-    audit = build_audit(samples, classes, rule, issues, n_listed=_count_listed(source))
+    issues = [*source.issues, *_tell_unreadable(unreadable, len(grouped)), *patient_issues]
+    issues += [*_tell_lost_classes({raw.label for raw in grouped} - present), *check_kinds(samples, notes)]
+    audit = build_audit(samples, classes, rule, issues, [*_list_dropped(source), *unreadable])
     return Cohort(
         root=str(source.root),
         layout=source.layout,
         classes=classes,
-        class_origin=source.class_origin,
-        is_ordered=source.is_ordered,
+        class_origin=source.class_origin + (f", merged: {describe_merge(merge)}" if merge else ""),
+        is_ordered=source.is_ordered and keeps_order(labels, merge),
         samples=tuple(samples),
         patients=rule,
         audit=audit,
@@ -115,16 +126,22 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _count_listed(source: Source) -> int:
-    return len(source.samples) + sum(len(issue.samples) for issue in source.issues if issue.code in SET_ASIDE_CODES)
+def _list_dropped(source: Source) -> list[SetAside]:
+    """What the source itself set aside, with its reason."""
+    return [
+        SetAside(name=name, code=issue.code, reason=SET_ASIDE[issue.code])
+        for issue in source.issues
+        if issue.code in SET_ASIDE
+        for name in issue.samples
+    ]
 
 
-def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[Sample], list[Issue]]:
+def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[Sample], list[SetAside]]:
     samples: list[Sample] = []
-    bad: list[tuple[str, str]] = []
+    bad: list[SetAside] = []
     for raw, fact in zip(grouped, facts, strict=True):
         if fact.error:
-            bad.append((raw.name, fact.error))
+            bad.append(SetAside(name=raw.name, code="unreadable_picture", reason=fact.error))
             continue
         split = SPLIT_NAMES.get(raw.split.lower()) if raw.split else None
         samples.append(
@@ -135,17 +152,33 @@ def _join(grouped: Sequence[RawSample], facts: Sequence[_Facts]) -> tuple[list[S
                 series=raw.series,
             )
         )  # fmt: skip
+    return samples, bad
+
+
+def _tell_unreadable(bad: Sequence[SetAside], n: int) -> list[Issue]:
     if not bad:
-        return samples, []
-    shown = "; ".join(f"{name}: {error}" for name, error in bad[:3]) + (" …" if len(bad) > 3 else "")
+        return []
+    shown = "; ".join(f"{each.name}: {each.reason}" for each in bad[:3]) + (" …" if len(bad) > 3 else "")
     issue = Issue(
         code="unreadable_picture",
         severity="warning",
-        message=f"{len(bad)} of {len(grouped)} pictures cannot be read and were set aside: {shown}",
+        message=f"{len(bad)} of {n} pictures cannot be read and were set aside: {shown}",
         advice="Copy or export them again, then repeat the step.",
-        samples=tuple(name for name, _ in bad),
+        samples=tuple(each.name for each in bad),
     )
-    return samples, [issue]
+    return [issue]
+
+
+def _tell_lost_classes(lost: set[str]) -> list[Issue]:
+    if not lost:
+        return []
+    issue = Issue(
+        code="class_lost",
+        severity="severe",
+        message=f"No picture can be read of: {', '.join(sort_classes(lost))}. Without one they are no classes.",
+        advice="Copy or export their pictures again, then repeat the step.",
+    )
+    return [issue]
 
 
 def _read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: Path) -> list[_Facts]:

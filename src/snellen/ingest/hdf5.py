@@ -18,17 +18,10 @@ from snellen.ingest.samples import Source, make_issue, show_names
 if TYPE_CHECKING:
     import h5py
 
-PACKED_MARK = "snellen_schema"
 _MAX_DEPTH = 8
 _MAX_NODES = 10_000
 _PROBED = 16
 _BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError)
-
-
-def is_packed(path: Path) -> bool:
-    """Whether `snellen pack` wrote the file. Raises DataError where it is no HDF5."""
-    with _open(path) as file:
-        return PACKED_MARK in file.attrs
 
 
 def read_hdf5(path: Path, columns: dict[str, str]) -> Source:

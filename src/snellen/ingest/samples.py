@@ -19,13 +19,21 @@ LAYOUTS = (
     "an HDF5 file, or a folder of DICOM files"
 )
 # issues whose samples were named by the source and do not become samples: counted as set aside
-SET_ASIDE_CODES = frozenset(
-    {
-        "missing_picture", "ambiguous_picture", "empty_label", "no_class_marked", "repeated_row", "conflicting_rows",
-        "ragged_row", "table_without_labels", "unreadable_name", "picture_without_class", "damaged_entry",
-        "too_many_frames",
-    }
-)  # fmt: skip
+# issues whose samples are set aside, and why in words that fit behind a name
+SET_ASIDE = {
+    "missing_picture": "the picture is not there",
+    "ambiguous_picture": "several folders hold a picture of this name",
+    "empty_label": "the row carries no label",
+    "no_class_marked": "no class is marked in the row",
+    "repeated_row": "the row repeats an earlier one",
+    "conflicting_rows": "an earlier row gives the picture another label",
+    "ragged_row": "the row has more or fewer cells than the header",
+    "table_without_labels": "its table has no label column",
+    "unreadable_name": "the name is no UTF-8",
+    "picture_without_class": "it lies in no class folder",
+    "damaged_entry": "its entry in the archive is damaged",
+    "too_many_frames": "the file holds more frames than are read",
+}
 _SHOWN = 5
 
 

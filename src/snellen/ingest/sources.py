@@ -113,13 +113,10 @@ def _read_path(path: Path, columns: dict[str, str], cache: Path | None) -> Sourc
 def _read_arrays(path: Path, columns: dict[str, str]) -> Source:
     if path.suffix.lower() == ".npz":
         return read_npz(path, columns)
-    from snellen.ingest.hdf5 import is_packed, read_hdf5
+    from snellen.ingest.hdf5 import read_hdf5
+    from snellen.ingest.packed import is_packed, read_packed
 
-    if is_packed(path):
-        from snellen.ingest.packed import read_packed
-
-        return read_packed(path)
-    return read_hdf5(path, columns)
+    return read_packed(path) if is_packed(path) else read_hdf5(path, columns)
 
 
 def _read_zip(path: Path, columns: dict[str, str], cache: Path | None) -> Source:

@@ -79,11 +79,11 @@ def _name(module: nn.Module) -> str:
     return names.get(type(module), type(module).__name__.lower())
 
 
-def fix_batch_norm(head: nn.Sequential, features: torch.Tensor) -> None:
-    """Set a leading batch norm's statistics to those of the training features `(N, D)`, once and exactly."""
+def fix_batch_norm(head: nn.Sequential, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Set a leading batch norm's statistics to those of the training features, `(D,)` each, once and exactly."""
     first = head[0]
     if isinstance(first, nn.BatchNorm1d) and first.running_mean is not None and first.running_var is not None:
-        first.running_mean.copy_(features.mean(0))
+        first.running_mean.copy_(mean)
         # a feature that hardly varies in training must not be blown up on new pictures
-        first.running_var.copy_(features.var(0, unbiased=False).clamp_min(1e-4))
+        first.running_var.copy_(variance.clamp_min(1e-4))
         first.eval()

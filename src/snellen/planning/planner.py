@@ -134,6 +134,10 @@ def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPla
             raise UsageError(
                 f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.", "Name one of them."
             )
+    value = {name: list(labels) for name, labels in wish.merge.items()}
+    merged: tuple[How, str] = ("asked", "set in the recipe or with --set: these labels of the data mean one class")
+    how, reason = merged if value else ("fixed", "every label of the data is a class of its own")
+    ledger.decisions.append(Decision(key="data.merge", value=value, how=how, reason=reason))
     fractions = ledger.settle(
         "data.fractions",
         wish.fractions,
@@ -143,7 +147,9 @@ def _plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: _Ledger) -> DataPla
         raise UsageError(
             f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]"
         )
-    return DataPlan(task=task, classes=cohort.classes, ordered=ordered, positive=positive, fractions=fractions)
+    return DataPlan(
+        task=task, classes=cohort.classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
+    )
 
 
 def _choose_ordered(cohort: Cohort, task: Task | str) -> tuple[bool, How, str]:

@@ -9,7 +9,12 @@ import numpy as np
 
 from snellen.core.errors import require_no_problems
 from snellen.core.storage import compute_digest
-from snellen.records.cohort import SPLITS, Cohort, Sample, Split
+from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
+
+_WAY_OUT = (
+    "Collect more patients of these classes, remove the classes, or, if the patients were told wrongly, "
+    "say how: --columns patient=NAME, --patients REGEX, or --patients none (then every number is picture-level)."
+)
 
 
 def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
@@ -20,6 +25,17 @@ def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: i
     drawn: groups stratified by class, the same for the same seed whatever the order of the files.
     Raises DataError that lists every class which cannot fill the parts.
     """
+    splits = draw_splits(cohort, fractions, seed)
+    require_no_problems(
+        list_lacking(cohort, splits),
+        f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
+        _WAY_OUT,
+    )
+    return splits
+
+
+def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
+    """As `choose_splits`, but parts may stay empty: the audit shows what is lacking."""
     groups = join_groups(cohort.samples)
     own: dict[str, str] = {sample.name: sample.split for sample in cohort.samples if sample.split}
     part: dict[str, str] = {}
@@ -35,7 +51,7 @@ def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: i
     if lacking:
         pool = [sample for sample in cohort.samples if part.get(sample.name) == "train"]
         part.update(_cut(pool, groups, lacking, seed))
-    splits = tuple(
+    return tuple(
         Split.model_validate(
             {
                 "sample": sample.name, "patient": sample.patient, "group": groups[sample.name], "label": sample.label,
@@ -44,8 +60,42 @@ def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: i
         )
         for sample in cohort.samples
     )  # fmt: skip
-    _require_full(cohort, splits)
-    return splits
+
+
+def list_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[str]:
+    """A sentence for every class that some part does not hold; none where training is possible."""
+    patients: dict[tuple[str, str], set[str]] = defaultdict(set)
+    all_patients: dict[str, set[str]] = defaultdict(set)
+    for row in splits:
+        patients[row.split, row.label].add(row.patient)
+        all_patients[row.label].add(row.patient)
+    counts = Counter(sample.label for sample in cohort.samples)
+    problems = []
+    if len(cohort.classes) < 2:
+        problems.append(f"there is one class only: {', '.join(cohort.classes)}")
+    for name in cohort.classes:
+        empty = [part for part in SPLITS if not patients[part, name]]
+        if empty:
+            problems.append(
+                f"class {name}: {counts[name]} pictures of {len(all_patients[name])} patient(s) leave "
+                f"{' and '.join(empty)} without one"
+            )
+    return problems
+
+
+def check_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[Issue]:
+    """What makes training impossible, told by the audit before training is tried."""
+    problems = list_lacking(cohort, splits)
+    if not problems:
+        return []
+    return [
+        Issue(
+            code="splits_cannot_be_filled",
+            severity="severe",
+            message=f"Training would refuse these data: {'; '.join(problems)}.",
+            advice=_WAY_OUT,
+        )
+    ]
 
 
 def join_groups(samples: Sequence[Sample]) -> dict[str, str]:
@@ -127,28 +177,3 @@ def _allocate(sizes: Sequence[int], targets: dict[str, float]) -> list[str]:
         lacks[where] -= size
         chosen.append(where)
     return chosen
-
-
-def _require_full(cohort: Cohort, splits: Sequence[Split]) -> None:
-    patients: dict[tuple[str, str], set[str]] = defaultdict(set)
-    all_patients: dict[str, set[str]] = defaultdict(set)
-    for row in splits:
-        patients[row.split, row.label].add(row.patient)
-        all_patients[row.label].add(row.patient)
-    counts = Counter(sample.label for sample in cohort.samples)
-    problems = []
-    if len(cohort.classes) < 2:
-        problems.append(f"there is one class only: {', '.join(cohort.classes)}")
-    for name in cohort.classes:
-        empty = [part for part in SPLITS if not patients[part, name]]
-        if empty:
-            problems.append(
-                f"class {name}: {counts[name]} pictures of {len(all_patients[name])} patient(s) leave "
-                f"{' and '.join(empty)} without one"
-            )
-    require_no_problems(
-        problems,
-        f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
-        "Collect more patients of these classes, remove the classes, or, if the patients were told wrongly, "
-        "say how: --columns patient=NAME, --patients REGEX, or --patients none (then every number is picture-level).",
-    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticSerializationError
 
 
 class Record(BaseModel):
@@ -14,7 +16,11 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         """Indented JSON with a final newline."""
-        return self.model_dump_json(indent=2) + "\n"
+        try:
+            return self.model_dump_json(indent=2) + "\n"
+        except PydanticSerializationError:
+            # a file name that is no UTF-8 holds halves of letters: they leave as the escapes that JSON has for them
+            return json.dumps(self.model_dump(), indent=2) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -71,6 +71,7 @@ class Manifest(Record):
     classes: tuple[str, ...]
     positive: str | None
     ordered: bool
+    merge: dict[str, tuple[str, ...]] = {}
     input: InputSpec
     outputs: tuple[str, ...] = OUTPUTS
     preprocess: PreprocessPlan

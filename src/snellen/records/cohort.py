@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -57,6 +58,14 @@ class Issue(Record):
     samples: tuple[str, ...] = ()
 
 
+class SetAside(Record):
+    """A picture or row that the source named and that cannot be used; `code` is that of its issue."""
+
+    name: str
+    code: str
+    reason: str
+
+
 class Audit(Record):
     """The content of `audit.json`. `shortcuts` stays null until a shortcut audit has run."""
 
@@ -69,6 +78,13 @@ class Audit(Record):
     duplicate_groups: tuple[tuple[str, ...], ...] = ()
     shortcuts: dict[str, float] | None = None
     issues: tuple[Issue, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+
+    def with_issues(self, issues: Iterable[Issue]) -> Audit:
+        """The same audit with more issues, the gravest first."""
+        order = {"severe": 0, "warning": 1, "info": 2}
+        found = sorted([*self.issues, *issues], key=lambda issue: order[issue.severity])
+        return self.model_copy(update={"issues": tuple(found)})
 
 
 class Packed(Record):

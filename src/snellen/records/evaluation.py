@@ -17,7 +17,7 @@ class Estimate(Record):
 
 
 class Intervals(Record):
-    """How the intervals were made."""
+    """How the intervals were made. The unit is a picture where patients are not known: numbers are "picture-level"."""
 
     level: float = 0.95
     n_resamples: int
@@ -103,6 +103,13 @@ class Evaluation(Record):
     bundle_sha256: str
     snellen_version: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> str:
+        """Of whom the numbers are, in words: patients, or pictures whose patients nobody knows."""
+        if self.intervals.unit == "picture":
+            return f"{self.n} pictures, patients unknown (picture-level)"
+        return f"{self.n} picture{'s' * (self.n != 1)} of {self.n_patients} patient{'s' * (self.n_patients != 1)}"
 
 
 class Score(Record):

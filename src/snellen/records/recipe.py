@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from snellen.records.base import Record
 
@@ -19,6 +19,7 @@ Imbalance = Literal["none", "class_weights"]
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
+Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
 
 
@@ -52,11 +53,15 @@ HeadLayer = Annotated[GlobalAvgPool | BatchNorm | Dropout | Dense | Relu, Field(
 
 
 class DataWish(Record):
-    """`fractions` are those of train, val and test where the data bring no splits of their own."""
+    """`fractions` are those of train, val and test where the data bring no splits of their own.
+
+    `merge` maps a class to the labels of the data that mean it; labels that it does not list stay classes.
+    """
 
     task: Task | Auto = "auto"
     ordered: bool | Auto = "auto"
     positive: str | Auto = "auto"
+    merge: dict[str, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
 
 

@@ -17,6 +17,17 @@ class DataRequest(Record):
     patients: str = "auto"
     cache: str | None = None
 
+    def to_words(self) -> list[str]:
+        """DATA and the options that go with it, as words of a command."""
+        words = [self.data]
+        if self.columns:
+            words += ["--columns", ",".join(f"{role}={name}" for role, name in self.columns.items())]
+        if self.patients != "auto":
+            words += ["--patients", self.patients]
+        if self.cache:
+            words += ["--cache", self.cache]
+        return words
+
 
 class TrainRequest(Record):
     """Everything that `train` was asked, so that `--resume` and the report can repeat it."""

@@ -23,6 +23,7 @@ from snellen.imaging.augment import draw_view
 from snellen.imaging.cache import PixelCache
 from snellen.inference.session import BATCH, GraphSession
 from snellen.records.plan import AugmentPlan
+from snellen.training.feature_table import FeatureTable
 
 _FEATURES_VERSION = "features-1"
 
@@ -46,8 +47,8 @@ class FeatureStore:
     def _graph_sha256(self) -> str:
         return compute_sha256(self.graph)
 
-    def compute(self, rows: NDArray[np.intp], views: int) -> NDArray[np.float32]:
-        """Features of `rows` of the pixel cache: `(1 + views, len(rows), D)`; view 0 is the picture itself."""
+    def compute(self, rows: NDArray[np.intp], views: int) -> FeatureTable:
+        """Features of `rows` of the pixel cache, of the pictures themselves and of `views` augmented views."""
         session, graph_sha256 = self._session, self._graph_sha256
         wanted = np.unique(rows)
         width = session.run(self.pixels.pixels[:1], ("embedding",))["embedding"].shape[1]
@@ -55,7 +56,8 @@ class FeatureStore:
         total = sum(int((~store.done[wanted]).sum()) for store in opened)
         for _ in follow(self._fill_all(session, opened, wanted), "Computing features", total, "views"):
             pass
-        return np.stack([np.asarray(store.values[rows]) for store in opened])
+        table = FeatureTable(tuple(store.values for store in opened), rows)
+        return FeatureTable.hold(table.load()) if table.is_small else table
 
     def _fill_all(self, session: GraphSession, opened: list[ArrayStore], wanted: NDArray[np.intp]) -> Iterator[int]:
         for view, store in enumerate(opened):
@@ -84,7 +86,7 @@ class FeatureStore:
                 yield from range(len(batch))
 
     def _draw(self, rows: NDArray[np.intp], view: int) -> NDArray[np.uint8]:
-        pictures = np.asarray(self.pixels.pixels[rows])
+        pictures = self.pixels.take(rows)
         if view == 0:
             return pictures
         hashes = self.pixels.hashes

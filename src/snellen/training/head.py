@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +15,17 @@ from torch import nn
 from snellen.core.errors import UsageError
 from snellen.metrics.scores import compute_scores
 from snellen.modeling.blocks import build_head, fix_batch_norm
-from snellen.records.plan import Plan, StagePlan
+from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, EpochRecord
-
-_LBFGS_STEPS = 5
-_CONVERGED = 1e-4
+from snellen.training.feature_table import FeatureTable
+from snellen.training.optimizers import Objective, run_adamw, run_lbfgs
 
 
 @dataclass(frozen=True)
 class HeadData:
-    """Training features `(1 + views, N, D)` with labels `(N,)`; validation features `(M, D)` with labels `(M,)`."""
+    """Training features with labels `(N,)`; validation features `(M, D)` with labels `(M,)`."""
 
-    train: NDArray[np.float32]
+    train: FeatureTable
     train_labels: NDArray[np.int64]
     val: NDArray[np.float32]
     val_labels: NDArray[np.int64]
@@ -47,10 +45,12 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     stage = plan.training.stages[0]
     # the matrices are small: a second thread gains a third on a quiet machine and loses tenfold on a busy one
     torch.set_num_threads(1)
+    mean, variance = data.train.compute_moments()
+    moments = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
-        candidate = _fit_candidate(data, plan, stage, decay, number)
+        candidate = _fit_candidate(data, plan, moments, decay, number)
         if candidate is None:
             continue
         records += candidate.epochs
@@ -68,20 +68,25 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     return FittedHead(head, chosen, tuple(records))
 
 
-def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, number: int) -> FittedHead | None:
+def _fit_candidate(
+    data: HeadData, plan: Plan, moments: tuple[torch.Tensor, torch.Tensor], decay: float, number: int
+) -> FittedHead | None:
     """Same seed for every candidate, so that they differ in nothing but the decay."""
+    stage = plan.training.stages[0]
     torch.manual_seed(plan.training.seed)
     head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
-    fix_batch_norm(head, torch.from_numpy(data.train[0]))
-    weights = _class_weights(data.train_labels, plan.model.n_classes)
-    objective = nn.CrossEntropyLoss(weight=weights if plan.imbalance.method == "class_weights" else None)
-    run = _run_lbfgs if stage.optimizer == "lbfgs" else _run_adamw
+    fix_batch_norm(head, *moments)
+    weights = torch.ones(plan.model.n_classes)
+    if plan.imbalance.method == "class_weights":
+        weights = _class_weights(data.train_labels, plan.model.n_classes)
+    objective = Objective(data.train, data.train_labels, weights, decay, plan.training.seed)
+    run = run_lbfgs if stage.optimizer == "lbfgs" else run_adamw
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
     shift = _prior_shift(data, plan)
     best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 1, None
     records: list[EpochRecord] = []
     begin = time.monotonic()
-    for epoch, (rate, train_loss) in enumerate(run(head, data, stage, objective, (decay, plan.training.seed)), start=1):
+    for epoch, (rate, train_loss) in enumerate(run(head, objective, stage), start=1):
         if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
             break
         val_loss, val_auc = _monitor(head, val, val_labels, shift)
@@ -109,86 +114,6 @@ def _fit_candidate(data: HeadData, plan: Plan, stage: StagePlan, decay: float, n
     head.load_state_dict(best_state)
     chosen = ChosenHead(weight_decay=decay, epoch=best_epoch, val_loss=best_loss, val_auc=best_auc, n_candidates=1)
     return FittedHead(head.eval(), chosen, tuple(records))
-
-
-_Penalty = tuple[float, int]
-
-
-def _run_adamw(
-    head: nn.Sequential, data: HeadData, stage: StagePlan, objective: nn.Module, settings: _Penalty
-) -> Iterator[tuple[float, float]]:
-    """Learning rate and training loss of every epoch; each sees every picture once, in a view drawn anew."""
-    decay, seed = settings
-    generator = torch.Generator().manual_seed(seed)
-    features, labels = torch.from_numpy(data.train), torch.from_numpy(data.train_labels)
-    n_views, n_samples, _ = features.shape
-    optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=decay)
-    for epoch in range(stage.epochs):
-        rate = _rate(stage, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        _set_training(head)
-        order = torch.randperm(n_samples, generator=generator)
-        views = torch.randint(n_views, (n_samples,), generator=generator)
-        total = 0.0
-        for batch in torch.split(order, stage.batch_size):
-            loss = objective(head(features[views[batch], batch]), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(batch)
-        yield rate, total / n_samples
-
-
-def _run_lbfgs(
-    head: nn.Sequential, data: HeadData, stage: StagePlan, objective: nn.Module, settings: _Penalty
-) -> Iterator[tuple[float, float]]:
-    """Full-batch quasi-Newton steps (Liu and Nocedal 1989) on all pictures and views, until they no longer help.
-
-    For a linear head the penalised loss is convex: the result depends on no seed.
-    """
-    decay, _ = settings
-    n_views = len(data.train)
-    features = torch.from_numpy(data.train).flatten(0, 1)
-    labels = torch.from_numpy(np.tile(data.train_labels, n_views))
-    matrices = [parameter for parameter in head.parameters() if parameter.ndim > 1]
-    # standardised once: the frozen batch norm would repeat it at every step
-    first = head[0]
-    fixed = isinstance(first, nn.BatchNorm1d)
-    inputs = first.eval()(features).detach() if fixed else features
-    trained = head[1:] if fixed else head
-    optimizer = torch.optim.LBFGS(
-        head.parameters(), lr=stage.lr, max_iter=_LBFGS_STEPS, history_size=10, line_search_fn="strong_wolfe"
-    )
-    before = math.inf
-    for _ in range(stage.epochs):
-        _set_training(head)
-
-        def closure() -> torch.Tensor:
-            optimizer.zero_grad()
-            penalty = sum((matrix.square().sum() for matrix in matrices), torch.zeros(()))
-            loss: torch.Tensor = objective(trained(inputs), labels) + 0.5 * decay * penalty
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            return loss
-
-        loss = float(optimizer.step(closure).detach())  # type: ignore[no-untyped-call]  # as above
-        yield stage.lr, loss
-        if before - loss < _CONVERGED * abs(loss):
-            return
-        before = loss
-
-
-def _rate(stage: StagePlan, epoch: int) -> float:
-    if stage.schedule == "constant":
-        return stage.lr
-    return stage.lr * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
-
-
-def _set_training(head: nn.Sequential) -> None:
-    """Training mode for dropout; a leading batch norm keeps its exact statistics of the training part."""
-    head.train()
-    if isinstance(head[0], nn.BatchNorm1d):
-        head[0].eval()
 
 
 def _monitor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,14 @@ def draw(n: int, seed: int, *, d: int = D, shift: float = 0.0) -> np.ndarray:
     return np.asarray(rows @ mixing + 5 + shift, np.float32)
 
 
+def blocks_of(rows: np.ndarray, size: int = 300) -> Callable[[], list[np.ndarray]]:
+    """As training reads its embeddings: again and again, in blocks."""
+    return lambda: [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
 @pytest.fixture(scope="module")
 def gate() -> Gate:
-    return fit_gate(draw(2000, 0), draw(1000, 1))
+    return fit_gate(blocks_of(draw(2000, 0)), draw(1000, 1))
 
 
 def test_distance_of_training_pictures_is_about_one(gate: Gate) -> None:
@@ -65,17 +71,17 @@ def test_pictures_off_the_training_plane_are_refused() -> None:
     def inside(n: int) -> np.ndarray:
         return np.asarray(random.normal(size=(n, 10)) @ basis[:10] + 0.01 * random.normal(size=(n, D)), np.float32)
 
-    fitted = fit_gate(inside(400), inside(200))
+    fitted = fit_gate(blocks_of(inside(400)), inside(200))
     assert (fitted.compute_distances(inside(100) + 2 * basis[20].astype(np.float32)) > fitted.limit).all()
 
 
 @pytest.mark.parametrize(("n", "expected"), [(2000, D - 1), (80, 20), (8, 2), (3, 1)])
 def test_gate_takes_no_more_components_than_pictures_allow(n: int, expected: int) -> None:
-    assert fit_gate(draw(n, 0), draw(20, 1)).components.shape == (D, expected)
+    assert fit_gate(blocks_of(draw(n, 0)), draw(20, 1)).components.shape == (D, expected)
 
 
 def test_gate_takes_at_most_64_components() -> None:
-    assert fit_gate(draw(1000, 0, d=100), draw(20, 1, d=100)).components.shape == (100, 64)
+    assert fit_gate(blocks_of(draw(1000, 0, d=100)), draw(20, 1, d=100)).components.shape == (100, 64)
 
 
 def test_components_are_orthonormal(gate: Gate) -> None:
@@ -84,24 +90,24 @@ def test_components_are_orthonormal(gate: Gate) -> None:
 
 
 def test_gate_is_the_same_on_every_call(gate: Gate) -> None:
-    again = fit_gate(draw(2000, 0), draw(1000, 1))
+    again = fit_gate(blocks_of(draw(2000, 0)), draw(1000, 1))
     assert (again.limit, again.components.tobytes()) == (gate.limit, gate.components.tobytes())
 
 
 def test_gate_without_validation_takes_its_limit_from_training() -> None:
-    fitted = fit_gate(draw(400, 0), np.zeros((0, D), np.float32))
+    fitted = fit_gate(blocks_of(draw(400, 0)), np.zeros((0, D), np.float32))
     assert (fitted.compute_distances(draw(400, 0)) > fitted.limit).mean() <= FALSE_REFUSALS
 
 
 def test_limit_looks_at_validation(gate: Gate) -> None:
-    assert fit_gate(draw(2000, 0), draw(1000, 1, shift=1.0)).limit > 1.5 * gate.limit
+    assert fit_gate(blocks_of(draw(2000, 0)), draw(1000, 1, shift=1.0)).limit > 1.5 * gate.limit
 
 
 def fit_dead() -> tuple[Gate, np.ndarray]:
     """Features of which most never vary, as those of a network that most units of never fire; and new ones."""
     rows = np.zeros((600, D), np.float32)
     rows[:, :8] = np.random.default_rng(0).normal(size=(600, 8))
-    return fit_gate(rows[:300], rows[300:400]), rows[400:]
+    return fit_gate(blocks_of(rows[:300]), rows[300:400]), rows[400:]
 
 
 def test_dead_features_leave_distances_at_about_one() -> None:
@@ -118,7 +124,7 @@ def test_dead_features_do_not_blunt_the_gate() -> None:
 def test_few_distinct_training_pictures_do_not_blunt_the_gate() -> None:
     # 120 pictures, but only 6 different ones: fewer directions than components
     few = draw(6, 0)
-    fitted = fit_gate(np.tile(few, (20, 1)), draw(30, 1))
+    fitted = fit_gate(blocks_of(np.tile(few, (20, 1))), draw(30, 1))
     assert (fitted.compute_distances(draw(30, 2, shift=100.0)) > fitted.limit).all()
 
 
@@ -127,3 +133,9 @@ def test_gate_comes_back_from_its_file(gate: Gate, tmp_path: Path) -> None:
     found = load_gate(tmp_path)
     assert np.array_equal(found.compute_distances(draw(50, 4)), gate.compute_distances(draw(50, 4)))
     assert found.limit == gate.limit
+
+
+def test_gate_does_not_depend_on_the_size_of_blocks() -> None:
+    one, many = (fit_gate(blocks_of(draw(500, 0), size), draw(100, 1)) for size in (500, 7))
+    assert many.limit == pytest.approx(one.limit, rel=1e-5)
+    np.testing.assert_allclose(many.scale, one.scale, rtol=1e-5)

@@ -58,9 +58,9 @@ def test_manifest_schema_is_frozen() -> None:
 def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
     # others read them: a change here needs another MANIFEST_SCHEMA
     assert list(json.loads((delivered.folder / "manifest.json").read_text())) == [
-        "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered", "input",
-        "outputs", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on", "plan_sha256",
-        "intended_use", "files",
+        "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered", "merge",
+        "input", "outputs", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
+        "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
 
 

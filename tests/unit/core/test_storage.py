@@ -23,7 +23,9 @@ from snellen.core.storage import (
     clear_cache,
     compute_digest,
     compute_sha256,
+    describe_need,
     explain_os_error,
+    format_bytes,
     hold_lock,
     measure_folder,
     open_cache,
@@ -208,7 +210,7 @@ def test_choose_data_folder_ends_at_the_platform(monkeypatch: pytest.MonkeyPatch
 
 
 def test_require_space_refuses_absurd_size(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"The pixel cache needs [\d,]+ MB") as caught:
+    with pytest.raises(StorageError, match=r"The pixel cache needs [\d,]+ GB") as caught:
         require_space(tmp_path, 1 << 62, "The pixel cache")
     assert "--cache" in caught.value.hint
 
@@ -313,3 +315,16 @@ def test_clear_cache_copes_with_part_on_another_disk(cache: Path, tmp_path_facto
     (cache / "pixels").symlink_to(scratch / "pixels")
     clear_cache(cache)
     assert sum(measure_folder(cache).values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0.0 MB"), (312_000_000, "312 MB"), (2_500_000_000, "2,500 MB"), (70e9, "70 GB")]
+)
+def test_format_bytes_is_readable_at_every_size(n_bytes: float, text: str) -> None:
+    assert format_bytes(n_bytes) == text
+
+
+def test_describe_need_names_parts_place_and_free_space(tmp_path: Path) -> None:
+    told = describe_need(tmp_path / "new" / "cache", {"pixels": 312_000_000, "features": 120_000_000})
+    assert told.startswith(f"Cache: 312 MB pixels + 120 MB features in {tmp_path / 'new' / 'cache'}, ")
+    assert told.endswith(" free")

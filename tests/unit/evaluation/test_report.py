@@ -338,3 +338,13 @@ def test_report_counts_what_was_left_out_by_reason(binary: ReportInputs, page: _
     n_left_out = sum(each.split == "left_out" for each in binary.splits)
 
     assert re.search(rf"its exact copy carries another label\s+{n_left_out}\s", page.text)
+
+
+def test_report_without_patients_marks_every_headline_as_picture_level(binary: ReportInputs) -> None:
+    evaluation = binary.evaluation
+    by_picture = evaluation.model_copy(
+        update={"intervals": evaluation.intervals.model_copy(update={"unit": "picture"})}
+    )
+    text = _Page(render_report(replace(binary, evaluation=by_picture))).text
+    assert f"{evaluation.n} pictures, patients unknown (picture-level)" in text
+    assert text.count("picture-level") >= 6  # the headline's five tiles and the fact of whom it is measured

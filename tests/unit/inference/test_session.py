@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +71,48 @@ def test_file_that_is_no_graph_is_named(tmp_path: Path, content: bytes) -> None:
 def test_absent_graph_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"absent\.onnx"):
         GraphSession(tmp_path / "absent.onnx", threads=1)
+
+
+IN_LITTLE_MEMORY = """
+import resource, sys
+import numpy as np
+from snellen.core.errors import BundleError
+from snellen.inference.session import GraphSession
+session = GraphSession(sys.argv[1], threads=1)
+session.run(np.zeros((1, 8, 8, 3), np.uint8), ("embedding",))
+pixels = np.zeros((5, 2000, 2000, 3), np.uint8)
+pixels[3] = 51
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 1_000_000,) * 2)
+try:
+    found = session.run(pixels, ("embedding",))["embedding"]
+except BundleError as error:
+    sys.exit(f"refused: {error}")
+print(session.batch, found.astype(float).round(2).tolist())
+"""
+
+
+def run_in_little_memory(graph: Path, spare_mb: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(graph), str(spare_mb)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    return write_plain_graph(tmp_path / "plain.onnx", np.eye(3, 2, dtype=np.float32), np.zeros(2, np.float32))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_session_goes_on_with_fewer_pictures_where_memory_runs_out(graph: Path) -> None:
+    # a picture needs about 160 MB as float32, five at once 800
+    done = run_in_little_memory(graph, 500)
+    assert done.returncode == 0, done.stderr
+    batch, rows = done.stdout.split(maxsplit=1)
+    assert int(batch) < BATCH
+    assert json.loads(rows) == [[0.0] * 3] * 3 + [[0.2] * 3] + [[0.0] * 3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_session_without_memory_for_one_picture_says_so(graph: Path) -> None:
+    done = run_in_little_memory(graph, 60)
+    assert "refused: One picture needs more memory" in done.stderr

@@ -84,11 +84,11 @@ def test_check_duplicates_without_copies_is_quiet() -> None:
     assert check_duplicates([make_sample("a.png", "x")], ()) == []
 
 
-def test_check_duplicates_warns_of_contradicting_labels() -> None:
+def test_check_duplicates_calls_contradicting_labels_severe() -> None:
     samples = [*make_copies("grade 0", "grade 2"), make_sample("c.png", "grade 0")]
     conflict = check_duplicates(samples, find_duplicates(samples))[1]
     assert (conflict.code, conflict.severity, conflict.samples) == (
-        "conflicting_copies", "warning", ("0.png", "1.png"),
+        "conflicting_copies", "severe", ("0.png", "1.png"),
     )  # fmt: skip
 
 
@@ -126,23 +126,21 @@ def test_check_classes_with_enough_patients_is_quiet() -> None:
 
 
 def test_build_audit_says_that_patients_were_inferred() -> None:
-    audit = build_audit([make_sample("a.png", "x")], ("x",), INFERRED, [], n_listed=1)
+    audit = build_audit([make_sample("a.png", "x")], ("x",), INFERRED, [])
     (issue,) = [issue for issue in audit.issues if issue.code == "patients_inferred"]
     assert INFERRED.examples[0] in issue.advice
 
 
 def test_build_audit_does_not_call_a_column_inferred() -> None:
-    assert "patients_inferred" not in codes(
-        [*build_audit([make_sample("a", "x")], ("x",), RULE, [], n_listed=1).issues]
-    )
+    assert "patients_inferred" not in codes([*build_audit([make_sample("a", "x")], ("x",), RULE, []).issues])
 
 
 def test_build_audit_shows_severe_issues_first() -> None:
     given = [Issue(code=s, severity=s, message="m", advice="a") for s in ("info", "severe", "warning")]  # type: ignore[arg-type]  # the three
-    audit = build_audit([make_sample("a.png", "x")], ("x",), RULE, given, n_listed=1)
+    audit = build_audit([make_sample("a.png", "x")], ("x",), RULE, given)
     severities = [issue.severity for issue in audit.issues]
     assert severities == sorted(severities, key=["severe", "warning", "info"].index)
 
 
 def test_build_audit_counts_class_that_lost_all_pictures_as_zero() -> None:
-    assert build_audit([make_sample("a.png", "x")], ("x", "y"), RULE, [], n_listed=1).classes == {"x": 1, "y": 0}
+    assert build_audit([make_sample("a.png", "x")], ("x", "y"), RULE, []).classes == {"x": 1, "y": 0}

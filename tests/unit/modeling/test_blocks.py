@@ -75,7 +75,7 @@ def test_describe_head_tells_name_and_width_of_each_layer() -> None:
 def test_fix_batch_norm_standardises_training_features_exactly() -> None:
     features = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (50, 8)).astype(np.float32))
     head = build_head((GlobalAvgPool(), BatchNorm()), 8, 2)
-    fix_batch_norm(head, features)
+    fix_batch_norm(head, features.mean(0), features.var(0, unbiased=False))
     found = head[0](features).numpy()
     expected = (features.numpy() - features.numpy().mean(0)) / features.numpy().std(0)
     # batch norm adds 1e-5 to a variance of 4: two parts in a million
@@ -85,7 +85,7 @@ def test_fix_batch_norm_standardises_training_features_exactly() -> None:
 def test_fix_batch_norm_does_not_blow_up_a_constant_feature() -> None:
     features = torch.ones(20, 8)
     head = build_head((GlobalAvgPool(), BatchNorm()), 8, 2)
-    fix_batch_norm(head, features)
+    fix_batch_norm(head, features.mean(0), features.var(0, unbiased=False))
     # the variance is taken as at least 1e-4: a step of 0.01 becomes at most one
     assert float(head[0](features + 0.01).abs().max()) <= 1.0
 
@@ -93,5 +93,5 @@ def test_fix_batch_norm_does_not_blow_up_a_constant_feature() -> None:
 def test_fix_batch_norm_leaves_head_without_one_alone() -> None:
     head = build_head((GlobalAvgPool(), Dense(units=4)), 8, 2)
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    fix_batch_norm(head, torch.ones(5, 8))
+    fix_batch_norm(head, torch.ones(8), torch.ones(8))
     assert all(torch.equal(before[name], tensor) for name, tensor in head.state_dict().items())

@@ -102,6 +102,20 @@ def test_setting_of_a_class_name_may_look_like_something_else(value: str) -> Non
     assert set_values(f"data.positive={value}").data.positive == value
 
 
+@pytest.mark.parametrize(
+    "settings", [["data.merge={ill=[2, '3']}"], ["data.merge.ill=[2, 3]"], ['data.merge={"ill"=["2","3"]}']]
+)
+def test_setting_of_labels_to_merge_takes_numbers_as_text(settings: list[str]) -> None:
+    loaded = load_recipe("auto", settings)
+    assert loaded.recipe.data.merge == {"ill": ("2", "3")}
+
+
+@pytest.mark.parametrize("setting", ["data.merge={ill=[]}", "data.merge={ill='2'}", "data.merge={ill=[true]}"])
+def test_setting_of_labels_to_merge_refuses_what_is_no_list_of_labels(setting: str) -> None:
+    with pytest.raises(UsageError, match=r"data\.merge"):
+        load_recipe("auto", [setting])
+
+
 def test_setting_reaches_into_a_list() -> None:
     assert set_values("training.stages.0.epochs=3").training.stages[0].epochs == 3
 

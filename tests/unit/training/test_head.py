@@ -15,6 +15,8 @@ from models import compute_probabilities, draw_features, make_plan
 from snellen.core.errors import UsageError
 from snellen.records.plan import Plan
 from snellen.records.recipe import BatchNorm, Dense, Dropout, GlobalAvgPool, Relu
+from snellen.training import feature_table
+from snellen.training.feature_table import FeatureTable
 from snellen.training.head import FittedHead, HeadData, fit_head
 
 LINEAR = {"head": (GlobalAvgPool(),)}
@@ -39,8 +41,9 @@ def compute_loss(head: nn.Module, features: np.ndarray, labels: np.ndarray) -> f
 def add_views(data: HeadData, views: int) -> HeadData:
     """Training pictures with `views` further views that are a little shifted."""
     random = np.random.default_rng(9)
-    shifted = [data.train[0] + random.normal(0, 0.3, data.train[0].shape).astype(np.float32) for _ in range(views)]
-    return replace(data, train=np.stack([data.train[0], *shifted]))
+    plain = data.train.load()[0]
+    shifted = [plain + random.normal(0, 0.3, plain.shape).astype(np.float32) for _ in range(views)]
+    return replace(data, train=FeatureTable.hold(np.stack([plain, *shifted])))
 
 
 def solve_with_sklearn(data: HeadData, decay: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -50,8 +53,9 @@ def solve_with_sklearn(data: HeadData, decay: float) -> tuple[np.ndarray, np.nda
     C = 1 / (decay · M). With two classes theirs has one vector w = w₁ - w₀ where ours has w₁ = -w₀ = w/2,
     so that |W|² = |w|²/2 and C = 2 / (decay · M). Neither punishes the offset.
     """
-    rows = data.train.reshape(-1, data.train.shape[2]).astype(np.float64)
-    labels = np.tile(data.train_labels, len(data.train))
+    train = data.train.load().astype(np.float64)
+    rows = train.reshape(-1, train.shape[2])
+    labels = np.tile(data.train_labels, len(train))
     n_classes = int(labels.max()) + 1
     strength = (2 if n_classes == 2 else 1) / (decay * len(rows))
     model = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000).fit(rows, labels)
@@ -132,7 +136,7 @@ def test_batch_norm_keeps_statistics_of_training_pictures_without_views(stage: d
     norm = fit_head(data, plan_of(stage=stage)).head[0]
     assert isinstance(norm, nn.BatchNorm1d)
     # float32 sums in another order
-    np.testing.assert_allclose(norm.running_mean, data.train[0].mean(0), atol=1e-6)
+    np.testing.assert_allclose(norm.running_mean, data.train.load()[0].mean(0), atol=1e-6)
 
 
 def test_candidate_with_the_smallest_validation_loss_is_chosen() -> None:
@@ -199,7 +203,9 @@ def draw_rare() -> HeadData:
     kept = np.sort(
         np.concatenate([np.flatnonzero(data.train_labels == 0), np.flatnonzero(data.train_labels == 1)[:55]])
     )
-    return HeadData(data.train[:, kept], data.train_labels[kept], data.val[kept], data.val_labels[kept])
+    return HeadData(
+        FeatureTable.hold(data.train.load()[:, kept]), data.train_labels[kept], data.val[kept], data.val_labels[kept]
+    )
 
 
 def test_undone_class_weights_give_probabilities_at_the_prior() -> None:
@@ -237,3 +243,16 @@ def test_candidate_that_diverges_loses_to_one_that_does_not() -> None:
     # each step multiplies the weights by 1 - 0.1 · 100
     stage = {**ADAMW, "lr": 0.1, "weight_decay": (100.0, 1e-3)}
     assert fit_head(draw_features(200), plan_of(stage=stage)).chosen.weight_decay == 1e-3
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adamw"])
+def test_head_of_features_on_disk_is_that_of_features_in_memory(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = add_views(draw_features(2500, 3, 8), 2)
+    plan = make_plan(NAMES[:3], stage=ADAMW if optimizer == "adamw" else {})
+    in_memory = fit_head(data, plan)
+    monkeypatch.setattr(feature_table, "HELD_BYTES", 0)
+    by_blocks = fit_head(data, plan)
+    assert by_blocks.chosen.weight_decay == in_memory.chosen.weight_decay
+    assert by_blocks.chosen.val_loss == pytest.approx(in_memory.chosen.val_loss, abs=1e-4)

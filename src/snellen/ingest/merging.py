@@ -1,0 +1,71 @@
+"""Labels → classes, where several labels of the data mean one class (`data.merge`). Knows nothing of pictures."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from snellen.core.errors import UsageError, require_no_problems
+from snellen.ingest.patients import RawSample
+
+Merge = Mapping[str, Sequence[str]]
+
+
+def merge_labels(samples: Sequence[RawSample], merge: Merge, *, is_complete: bool = True) -> list[RawSample]:
+    """Give every sample whose label is listed the name of its class; others keep theirs.
+
+    With `is_complete` (the data that are trained on) every listed label must occur: raises DataError listing those
+    that do not. Data of another site may lack some, or carry the classes already.
+    """
+    class_of = invert(merge)
+    if is_complete:
+        _require_labels(samples, class_of)
+    return [replace(sample, label=class_of.get(sample.label, sample.label)) for sample in samples]
+
+
+def _require_labels(samples: Sequence[RawSample], class_of: Mapping[str, str]) -> None:
+    present = {sample.label for sample in samples}
+    problems = []
+    for label, name in class_of.items():
+        if label not in present and label != name:
+            near = difflib.get_close_matches(label, present, n=1)
+            problems.append(f"{name} takes {label!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    require_no_problems(
+        problems,
+        "data.merge names labels that the data do not have:",
+        f"Their labels are: {', '.join(sorted(present)[:20])}",
+    )
+
+
+def order_classes(labels: Sequence[str], merge: Merge) -> tuple[str, ...]:
+    """Classes in the order of the first of their labels; `labels` are those of the data in natural order."""
+    class_of = invert(merge)
+    return tuple(dict.fromkeys(class_of.get(label, label) for label in labels))
+
+
+def keeps_order(labels: Sequence[str], merge: Merge) -> bool:
+    """Whether merging ordered `labels` joined neighbours only, so that the classes are ordered too."""
+    class_of = invert(merge)
+    named = [class_of.get(label, label) for label in labels]
+    n_runs = sum(one != other for one, other in pairwise(named)) + 1
+    return n_runs == len(set(named))
+
+
+def invert(merge: Merge) -> dict[str, str]:
+    """Label → class. Raises UsageError where a label is listed twice."""
+    counts = Counter(label for labels in merge.values() for label in labels)
+    twice = [label for label, count in counts.items() if count > 1]
+    if twice:
+        places = [name for name, labels in merge.items() if twice[0] in labels]
+        raise UsageError(
+            f"data.merge lists the label {twice[0]!r} more than once ({', '.join(places)}).", "A label has one class."
+        )
+    return {label: name for name, labels in merge.items() for label in labels}
+
+
+def describe_merge(merge: Merge) -> str:
+    """`positive = 2, 3, 4; negative = 0, 1`."""
+    return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in merge.items())

@@ -1,0 +1,72 @@
+"""Features of chosen pictures, in memory where they are few, else read from disk block by block.
+
+What learns from them asks for blocks, so that a cohort of any size needs the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.array_store import release_pages
+
+HELD_BYTES = 96_000_000
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features `(1 + views, N, D)` float32: view 0 is the picture itself.
+
+    `sources` holds an array a view, maybe memory-mapped; `rows` `(N,)` are the chosen rows of each.
+    """
+
+    sources: tuple[NDArray[np.float32], ...]
+    rows: NDArray[np.intp]
+
+    @classmethod
+    def hold(cls, values: NDArray[np.float32]) -> FeatureTable:
+        """A table over an array `(1 + views, N, D)` in memory."""
+        return cls(tuple(values), np.arange(values.shape[1]))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(1 + views, N, D)`."""
+        return len(self.sources), len(self.rows), self.sources[0].shape[1]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it may be held in memory."""
+        return int(np.prod(self.shape)) * 4 <= HELD_BYTES
+
+    def load(self) -> NDArray[np.float32]:
+        """All of it: `(1 + views, N, D)`."""
+        return np.stack([self.take(view, slice(None)) for view in range(len(self.sources))])
+
+    def take(self, view: int, positions: NDArray[np.intp] | slice) -> NDArray[np.float32]:
+        """Features `(n, D)` of the pictures at `positions` in one view, copied."""
+        source = self.sources[view]
+        taken = np.array(source[self.rows[positions]], np.float32)
+        release_pages(source)
+        return taken
+
+    def iterate_blocks(self, views: int | None = None) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """Positions `(n,)` and features `(n, D)`, view by view (the first `views`), in the order of the file."""
+        order = np.argsort(self.rows, kind="stable")
+        for view in range(len(self.sources) if views is None else views):
+            for start in range(0, len(order), BLOCK):
+                positions = order[start : start + BLOCK]
+                yield positions, self.take(view, positions)
+
+    def compute_moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and variance `(D,)` over the pictures themselves, without views."""
+        n, width = self.shape[1:]
+        mean, square = np.zeros(width), np.zeros(width)
+        for _, values in self.iterate_blocks(views=1):
+            mean += values.sum(0, dtype=np.float64) / n
+        for _, values in self.iterate_blocks(views=1):
+            square += ((values - mean) ** 2).sum(0) / n
+        return mean, square

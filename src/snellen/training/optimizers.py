@@ -1,0 +1,128 @@
+"""How a head is fitted to a table of features: epochs as (learning rate, training loss). Sees training only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from snellen.records.plan import StagePlan
+from snellen.training.feature_table import FeatureTable
+
+_LBFGS_STEPS = 5
+_CONVERGED = 1e-4
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Cross-entropy over `table` with `labels` `(N,)`, weighted by class, plus `decay` as the optimizer means it."""
+
+    table: FeatureTable
+    labels: NDArray[np.int64]
+    class_weights: torch.Tensor
+    decay: float
+    seed: int = 0
+
+    def compute_loss(self, logits: torch.Tensor, labels: torch.Tensor, total: float) -> torch.Tensor:
+        """Sum of the weighted losses of a block, as a share of the whole whose weights add up to `total`."""
+        return nn.functional.cross_entropy(logits, labels, weight=self.class_weights, reduction="sum") / total
+
+    def sum_weights(self, labels: torch.Tensor) -> float:
+        """What the losses of pictures with these labels are divided by."""
+        return float(self.class_weights[labels].sum())
+
+
+def run_adamw(head: nn.Sequential, objective: Objective, stage: StagePlan) -> Iterator[tuple[float, float]]:
+    """Batches with decoupled decay (Loshchilov and Hutter 2019); an epoch sees every picture once, in any view."""
+    generator = torch.Generator().manual_seed(objective.seed)
+    table, labels = objective.table, torch.from_numpy(objective.labels)
+    n_views, n_samples, _ = table.shape
+    optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=objective.decay)
+    for epoch in range(stage.epochs):
+        rate = _rate(stage, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        set_training(head)
+        order = torch.randperm(n_samples, generator=generator)
+        views = torch.randint(n_views, (n_samples,), generator=generator)
+        total = 0.0
+        for batch in torch.split(order, stage.batch_size):
+            features = _gather(table, views[batch].numpy(), batch.numpy())
+            wanted = labels[batch]
+            loss = objective.compute_loss(head(features), wanted, objective.sum_weights(wanted))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            total += float(loss.detach()) * len(batch)
+        yield rate, total / n_samples
+
+
+def _gather(table: FeatureTable, views: NDArray[np.int64], positions: NDArray[np.int64]) -> torch.Tensor:
+    gathered = np.empty((len(positions), table.shape[2]), np.float32)
+    for view in np.unique(views):
+        here = views == view
+        gathered[here] = table.take(int(view), positions[here])
+    return torch.from_numpy(gathered)
+
+
+def run_lbfgs(head: nn.Sequential, objective: Objective, stage: StagePlan) -> Iterator[tuple[float, float]]:
+    """Full-batch quasi-Newton steps (Liu and Nocedal 1989) on all pictures and views, until they no longer help.
+
+    For a linear head the penalised loss is convex: the result depends on no seed.
+    """
+    table = objective.table
+    matrices = [parameter for parameter in head.parameters() if parameter.ndim > 1]
+    # few features are standardised once: the frozen batch norm would repeat it at every step
+    held = list(_prepare_blocks(head, objective)) if table.is_small else None
+    trained = head[1:] if isinstance(head[0], nn.BatchNorm1d) else head
+    total = objective.sum_weights(torch.from_numpy(objective.labels)) * table.shape[0]
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), lr=stage.lr, max_iter=_LBFGS_STEPS, history_size=10, line_search_fn="strong_wolfe"
+    )
+    before = math.inf
+    for _ in range(stage.epochs):
+        set_training(head)
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = 0.5 * objective.decay * sum((matrix.square().sum() for matrix in matrices), torch.zeros(()))
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            summed = loss.detach()
+            for inputs, labels in held if held is not None else _prepare_blocks(head, objective):
+                part = objective.compute_loss(trained(inputs), labels, total)
+                part.backward()  # type: ignore[no-untyped-call]  # as above
+                summed = summed + part.detach()
+            return summed
+
+        loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # as above
+        yield stage.lr, loss
+        if before - loss < _CONVERGED * abs(loss):
+            return
+        before = loss
+
+
+def _prepare_blocks(head: nn.Sequential, objective: Objective) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    first = head[0]
+    for positions, values in objective.table.iterate_blocks():
+        features = torch.from_numpy(values)
+        if isinstance(first, nn.BatchNorm1d):
+            features = first.eval()(features).detach()
+        yield features, torch.from_numpy(objective.labels[positions])
+
+
+def set_training(head: nn.Sequential) -> None:
+    """Training mode for dropout; a leading batch norm keeps its exact statistics of the training part."""
+    head.train()
+    if isinstance(head[0], nn.BatchNorm1d):
+        head[0].eval()
+
+
+def _rate(stage: StagePlan, epoch: int) -> float:
+    if stage.schedule == "constant":
+        return stage.lr
+    return stage.lr * 0.5 * (1 + math.cos(math.pi * epoch / stage.epochs))
