@@ -14,7 +14,14 @@ from snellen.ingest.classes import normalise_labels, sort_classes
 from snellen.ingest.dicom_tree import describe_dicom
 from snellen.ingest.folders import check_others, find_split_folders, read_class_folders, read_split_folders
 from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, show_names
-from snellen.ingest.tables import Table, find_split_tables, names_most_pictures, read_split_tables, read_table
+from snellen.ingest.tables import (
+    Table,
+    find_split_tables,
+    names_most_pictures,
+    names_pictures,
+    read_split_tables,
+    read_table,
+)
 from snellen.ingest.tree import (
     ARCHIVE_SUFFIXES,
     SHEET_SUFFIXES,
@@ -195,9 +202,11 @@ def _read_split_tables(tree: Tree, names: list[str], columns: dict[str, str]) ->
     if not tables:
         return None
     train = [name for name, split in tables.items() if split == "train"]
-    has_classes = find_split_folders(tree) or len({name.split("/")[0] for name in tree.pictures if "/" in name}) > 1
-    # one picture is enough here: that half of a table's rows name pictures is asked for besides
-    if has_classes and not columns and not any(names_most_pictures(tree.root / name, 1, tree) for name in train):
+    if split_of := find_split_folders(tree):
+        has_classes = bool(read_split_folders(tree, split_of).samples)
+    else:
+        has_classes = len({name.split("/")[0] for name in tree.pictures if "/" in name}) > 1
+    if has_classes and not columns and not any(names_pictures(tree.root / name, tree, "train") for name in train):
         return None
     if len(tables) == 1:
         return _from_table(tree, read_table(tree.root / train[0], columns, tree), train)

@@ -35,4 +35,4 @@ def test_names_that_look_alike_are_named_with_the_way_out() -> None:
     assert (issue.code, issue.samples) == ("class_names_alike", ("0", "1", "2"))
     assert "'normal' (2)" in issue.message
     assert "'Normal' (1)" in issue.message
-    assert """--set 'data.merge={ "normal" = ["normal", "Normal"] }'""" in issue.advice
+    assert """--set 'data.merge={ "normal" = ["Normal", "normal"] }'""" in issue.advice
