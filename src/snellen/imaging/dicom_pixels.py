@@ -131,14 +131,13 @@ def _read_values(data: FileDataset, index: int) -> Levels:
     """Stored values `(H, W)`, or `(H, W, 3)` RGB."""
     from pydicom.pixels.utils import pixel_array
 
-    from snellen.imaging.dicom_frames import decode_extended, require_stream_size
+    from snellen.imaging.dicom_apart import decode_apart
+    from snellen.imaging.dicom_frames import require_stream_size
 
     _assume_syntax(data)
     frame = require_stream_size(data, index)
-    values = decode_extended(data, frame) if frame is not None else None
-    if values is None:
-        _require_decoder(data)
-        values = pixel_array(data, index=index)
+    _require_decoder(data)
+    values = pixel_array(data, index=index) if frame is None else decode_apart(data, frame)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind not in "iu":
         raise PictureError("the pixels are no whole numbers", "Export it as whole numbers of 8 or 16 bits.")
