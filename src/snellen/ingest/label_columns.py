@@ -63,8 +63,8 @@ def find_labels(table: Rows, taken: set[str], asked: str | None) -> LabelColumns
     if not others and len(binary) >= 3:
         require_single(table, tuple(binary))
     if not candidates:
-        shown = ", ".join(f"{column} ({len(values[column])} values)" for column in columns) or "no other column"
-        raise _undecided(table, [f"none among {shown}: a label has at least 2 values, and far fewer than rows"])
+        counted = ", ".join(f"{column} ({len(values[column])} values)" for column in columns) or "no other column"
+        raise _undecided(table, [f"none among {counted}: a label has at least 2 values, and far fewer than rows"])
     raise _undecided(table, [_show(column, values[column]) for column in candidates], candidates[0])
 
 
