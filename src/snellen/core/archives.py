@@ -135,10 +135,10 @@ def _find_collisions(entries: Sequence[Entry]) -> Iterator[str]:
                 else f"{seen[key]!r} and {entry.name!r} differ only in case or Unicode form"
             )
         seen[key] = entry.name
-    for entry in entries:
-        for parent in list(PurePosixPath(entry.name).parents)[:-1]:
+    for folder in sorted({entry.name.rpartition("/")[0] for entry in entries} - {""}):
+        for parent in (PurePosixPath(folder), *PurePosixPath(folder).parents):
             if (file := seen.get(_fold(parent.as_posix()))) is not None:
-                yield f"{file!r} is a file and the folder of {entry.name!r}"
+                yield f"{file!r} is a file and the folder {folder!r}"
                 return
 
 

@@ -82,7 +82,8 @@ def list_arrays(path: Path) -> list[ArrayInfo]:
                 found.append(ArrayInfo(entry.filename.removesuffix(".npy"), shape, dtype.kind, str(dtype)))
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
         raise DataError(
-            f"{path} is no readable .npz file of plain arrays: {error}", "Download or export it again."
+            f"{path} is no readable .npz file of plain arrays: {error}.",
+            "Download or export it again; save texts as np.array(texts, dtype=str).",
         ) from error
     return found
 

@@ -62,7 +62,10 @@ def find_labels(table: Rows, taken: set[str], asked: str | None) -> LabelColumns
         return LabelColumns((candidates[0],))
     if not others and len(binary) >= 3:
         require_single(table, tuple(binary))
-    raise _undecided(table, [_show(column, values[column]) for column in candidates], *candidates[:1])
+    if not candidates:
+        counted = ", ".join(f"{column} ({len(values[column])} values)" for column in columns) or "no other column"
+        raise _undecided(table, [f"none among {counted}: a label has at least 2 values, and far fewer than rows"])
+    raise _undecided(table, [_show(column, values[column]) for column in candidates], candidates[0])
 
 
 def split_names(asked: str, header: Sequence[str]) -> tuple[str, ...]:

@@ -131,7 +131,11 @@ def _read_zip(path: Path, columns: dict[str, str], cache: Path | None) -> Source
     tree = read_tree(unpacked.folder)
     while (inside := tree.unwrap()) is not None:  # people pack the folder, not its content
         tree = inside
-    source = _read_folder(tree, columns)
+    try:
+        source = _read_folder(tree, columns)
+    except (DataError, UsageError) as error:  # nobody knows the place in the cache
+        message = error.message.replace(str(unpacked.folder), str(path))
+        raise type(error)(message, error.hint.replace(str(unpacked.folder), str(path))) from error
     issues = []
     if names := [name for name, _ in unpacked.damaged]:
         message = f"{len(names)} pictures in the archive are damaged, such as {names[0]} ({unpacked.damaged[0][1]})"

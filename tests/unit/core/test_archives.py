@@ -73,7 +73,7 @@ def test_name_that_occurs_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_that_is_also_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a file and the folder of"):
+    with pytest.raises(DataError, match="is a file and the folder"):
         require(write_zip(tmp_path / "x.zip", ("a", b"x"), ("a/b.png", b"y")))
 
 

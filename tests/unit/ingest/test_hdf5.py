@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError, SnellenError, UsageError
-from snellen.ingest.hdf5 import is_packed, read_hdf5
+from snellen.ingest.hdf5 import read_hdf5
+from snellen.ingest.packed import is_packed
 from snellen.ingest.samples import Source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
