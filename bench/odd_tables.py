@@ -56,7 +56,7 @@ def _ambiguous(folder: Path) -> Sequence[str]:
     return command
 
 
-TABLES.append(Case("pictures of one name in two folders", _ambiguous, 2))
+TABLES.append(Case("pictures of one name in two folders", _ambiguous, n=6))
 
 
 def _arrays(**changes: Any) -> Build:
