@@ -23,14 +23,18 @@ from pathlib import Path
 from odd_cases import Case
 from odd_options import OPTIONS
 from odd_pictures import FILES, FOLDERS
+from odd_sources import ARCHIVES, DICOM, HDF5, LABELS_AND_DEPTHS
 from odd_tables import ARRAYS, TABLES
 
-# A kind of input that is read later gets its suite here: zip, HDF5, DICOM, one-hot labels, 16 bits, downloads.
 SUITES: dict[str, list[Case]] = {
     "Files among sound pictures": FILES,
     "Folders": FOLDERS,
     "Tables": TABLES,
+    "Labels, depths and kinds of file": LABELS_AND_DEPTHS,
     "Array files": ARRAYS,
+    "Zip archives": ARCHIVES,
+    "HDF5": HDF5,
+    "DICOM": DICOM,
     "Options and paths": OPTIONS,
 }
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "odd-inputs.md"

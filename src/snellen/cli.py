@@ -9,10 +9,11 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -387,10 +388,17 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point of the command. A terminal that lacks a letter shows its code instead of failing."""
+    # streams that the caller closed: what is said goes nowhere, and the work is done all the same
+    sys.stdout = sys.stdout or _open_nowhere()
+    sys.stderr = sys.stderr or _open_nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     app()
+
+
+def _open_nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _parse_columns(text: str) -> dict[str, str]:

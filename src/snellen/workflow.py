@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -207,6 +208,11 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
 
     Where nothing lies at `data`, it may be the name of a fetched set, such as octmnist.
     """
+    if re.match(r"\w+://", str(data)):
+        raise UsageError(
+            f"{data} is a web address.",
+            "Download it first and give the file; `snellen fetch` downloads the sets of MedMNIST.",
+        )
     path = Path(data).expanduser()
     if not path.exists():
         from snellen.ingest.medmnist import find_fetched

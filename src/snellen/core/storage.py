@@ -93,7 +93,8 @@ def compute_digest(parts: Iterable[str]) -> str:
     """Hex digest of a list of strings; no two different lists share their encoding."""
     digest = hashlib.sha256()
     for part in parts:
-        encoded = part.encode("utf-8")
+        # a path that is no UTF-8 has a digest too: that of its bytes
+        encoded = part.encode("utf-8", "surrogateescape")
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
     return digest.hexdigest()
