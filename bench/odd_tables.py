@@ -49,14 +49,20 @@ TABLES = [
 ]  # fmt: skip
 
 
-def _ambiguous(folder: Path) -> Sequence[str]:
-    command = with_table(rows())(folder)
-    for k in range(6):
-        write(folder / "data" / "other" / f"p{k:03}.png", encode(draw(100 + k)))
-    return command
+def _twice(*others: str) -> Build:
+    """A table whose pictures lie in `images`, and pictures of the same names in other folders."""
+
+    def build(folder: Path) -> Sequence[str]:
+        command = with_table(rows())(folder)
+        for number, other in enumerate(others, start=1):
+            for k in range(6):
+                write(folder / "data" / other / f"p{k:03}.png", encode(draw(100 * number + k)))
+        return command
+
+    return build
 
 
-TABLES.append(Case("pictures of one name in two folders", _ambiguous, n=6))
+TABLES.append(Case("pictures of one name in images/ and masks/", _twice("masks"), issue="folder_chosen", n=6))
 
 
 def _arrays(**changes: Any) -> Build:

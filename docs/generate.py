@@ -55,7 +55,8 @@ _CLI_HEAD = """# Commands
 
 Results go to standard output, steps and progress to standard error. Bars are shown in a terminal only.
 The cache lies where `--cache` says, else where the environment variable `SNELLEN_CACHE` says, else in the user's cache
-folder. `snellen cache info` prints the place.
+folder. `snellen cache info` prints the place. Sets of `snellen fetch` lie where `SNELLEN_DATA` says, else in the user's
+folder for data.
 """
 
 _RECIPE_HEAD = """# Recipe
@@ -115,9 +116,19 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "No picture of a class can be read. The class is gone from the cohort.",
         "Copy or export its pictures again, then repeat the step.",
     ),
+    "class_names_alike": (
+        "severe",
+        "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They count as two.",
+        "If they are one class, rename the folders or labels, or merge them with `--set 'data.merge=…'`.",
+    ),
+    "class_names_normalised": (
+        "info",
+        "Names of classes were written in different Unicode forms (composed and decomposed accents). One form is used.",
+        "Nothing.",
+    ),
     "unreadable_picture": (
         "warning",
-        "Pictures are empty, truncated, damaged, no JPEG, PNG or TIFF, or hold more than 8 bits a channel.",
+        "Pictures are empty, truncated, damaged, too large, of floating-point numbers, or no pictures at all.",
         "Copy or export them again, then repeat the step.",
     ),
     "missing_picture": (
@@ -135,6 +146,90 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Rows carry no label. They are taken for ungraded.",
         "Nothing, unless they should be graded.",
     ),
+    "no_class_marked": (
+        "warning",
+        "A table has one column a class, and rows carry a 1 in none of them. They are taken for ungraded.",
+        "If that means a class of its own, add a column for it.",
+    ),
+    "table_without_labels": (
+        "warning",
+        "There is one table a split, and one of them lacks the label's column, as test tables of challenges do. "
+        "Its rows were set aside.",
+        "Add the labels if they are known.",
+    ),
+    "ragged_row": (
+        "warning",
+        "Rows have more or fewer cells than the header. They were set aside, not shifted.",
+        "Correct the rows; a cell with the delimiter in it needs quotes.",
+    ),
+    "labels_as_integers": (
+        "info",
+        "The labels are whole numbers that a program wrote with decimals (`0.0`, `1.0`). They were read as integers.",
+        "Nothing.",
+    ),
+    "table_encoding": (
+        "info",
+        "A table is no UTF-8 and was read as Windows-1252.",
+        "Check names with accents; export the table as UTF-8.",
+    ),
+    "picture_matched_loosely": (
+        "info",
+        "Rows name their picture with another case or extension than the file has, such as `x.jpeg` for `x.jpg`.",
+        "Check the example.",
+    ),
+    "folder_chosen": (
+        "warning",
+        "Several folders hold pictures of the same names. The one called `images` was taken.",
+        "If another is meant, give a copy of the data without the rest.",
+    ),
+    "picture_without_class": (
+        "warning",
+        "Pictures lie beside the class folders. They were set aside.",
+        "Move them into the folder of their class.",
+    ),
+    "classes_differ_between_splits": (
+        "warning",
+        "The data bring their own splits, and some classes are missing in some of them.",
+        "Check the names of the class folders.",
+    ),
+    "split_missing": ("info", "There is no `val` or no `test`. It is cut from `train` by patient.", "Nothing."),
+    "unreadable_folder": (
+        "warning",
+        "Folders cannot be entered. Their pictures are missing and could not be counted.",
+        "Check the permissions.",
+    ),
+    "circular_link": ("info", "Links lead back to a folder above them. They were not followed.", "Nothing."),
+    "file_not_used": (
+        "info",
+        "Files beside the pictures are neither pictures nor tables that were used.",
+        "Nothing, unless one of them is a picture.",
+    ),
+    "archive_not_opened": (
+        "warning",
+        "Archives lie within the data. They were not opened.",
+        "Unpack them if they belong to the data.",
+    ),
+    "damaged_entry": (
+        "warning",
+        "Pictures in a zip archive are damaged. They were set aside.",
+        "Copy the archive again.",
+    ),
+    "multi_frame_files": (
+        "info",
+        "DICOM files hold several pictures. Each frame is a sample; frames of a patient stay together.",
+        "Nothing.",
+    ),
+    "too_many_frames": (
+        "warning",
+        "DICOM files claim more than 10,000 frames. They were set aside.",
+        "Export them again.",
+    ),
+    "dicomdir_not_used": ("info", "A `DICOMDIR` is a table of contents, no picture.", "Nothing."),
+    "hdf5_links_not_used": (
+        "info",
+        "Links inside an HDF5 file were not followed.",
+        "Copy what they lead to, if it is needed.",
+    ),
     "split_not_used": (
         "warning",
         "A column looks like splits, but some of its values are none. The column was not used.",
@@ -148,7 +243,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     "folder_without_pictures": (
         "warning",
         "Folders beside the class folders hold no picture that Snellen reads. They are no classes.",
-        "Export their pictures as JPEG, PNG or TIFF if they belong to the data.",
+        "Export their pictures in a format that is read if they belong to the data.",
     ),
     "repeated_row": ("info", "Rows repeat an earlier row with the same label.", "Nothing: each picture counts once."),
     "table_not_used": (
@@ -198,6 +293,53 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "severe",
         "Pictures with identical pixels carry different labels.",
         "Ask whoever graded them. Until then both labels are kept and count as noise.",
+    ),
+    "animated_pictures": (
+        "info",
+        "Files hold several pictures as an animation (GIF, WebP, APNG). The first is used.",
+        "Export the pictures that matter one by one if it is not the first.",
+    ),
+    "multi_page_pictures": (
+        "info",
+        "TIFF files hold several pages. The first is used.",
+        "Export the pages that matter one by one if it is not the first.",
+    ),
+    "transparent_pictures": (
+        "info",
+        "Pictures have transparent parts. They are laid on the background of the plan, white by rule.",
+        "Set `preprocess.background` to white or black, whichever the pictures were drawn for.",
+    ),
+    "colour_profiles": (
+        "info",
+        "Pictures carry a colour profile other than sRGB. They were converted to sRGB.",
+        "Nothing: colours of different devices become comparable.",
+    ),
+    "colour_profiles_ignored": (
+        "warning",
+        "Pictures carry a colour profile that is damaged, of another colour space or beside 16-bit colours. Colours "
+        "are taken as they are stored.",
+        "Export them as sRGB if other pictures of the cohort are.",
+    ),
+    "dicom_window": (
+        "info",
+        "DICOM files bring a window or look-up table of their own. It was applied.",
+        "Check that it is the one by which the labels were given.",
+    ),
+    "dicom_window_ignored": (
+        "warning",
+        "DICOM files bring a window or look-up table that cannot be used. Their values are kept.",
+        "Export them again, with a valid window.",
+    ),
+    "high_bit_depth": (
+        "info",
+        "Pictures have more than 8 bits a channel. One window maps them to 256 levels.",
+        "See `preprocess.window` in the plan; set it if the values have a meaning of their own.",
+    ),
+    "mixed_bit_depth": (
+        "warning",
+        "Some pictures have more than 8 bits a channel, others 8. Only the former go through the window, so the two "
+        "may differ in brightness.",
+        "Export all in one way. If depth goes with the label, a model learns the depth.",
     ),
     "few_patients": (
         "warning",

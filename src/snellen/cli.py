@@ -37,9 +37,14 @@ app = typer.Typer(
 cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-_DATA_HELP = "Class folders, train/val/test folders, a CSV, or a MedMNIST .npz."
+_DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5, or DICOM files."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
-Columns = Annotated[str, typer.Option(help="Columns of a table: image=…,label=…,patient=…,split=…")]
+Columns = Annotated[
+    str,
+    typer.Option(
+        help="Columns of a table or keys of arrays: image=…,label=…,patient=…,split=…; label=A+B for a column a class."
+    ),
+]
 Patients = Annotated[
     str,
     typer.Option(help="auto, none (a patient a picture), a column, or a regular expression with one group."),

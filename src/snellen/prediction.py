@@ -61,6 +61,8 @@ def find_pictures(patterns: Sequence[str]) -> list[str]:
                     f"The folder {pattern} holds no picture.", "Read are JPEG, PNG, TIFF, BMP, WebP, GIF and DICOM."
                 )
             found += [str(item) for item in inside]
+        elif Path(str(path).rpartition("::")[0]).is_file():
+            found.append(str(path))  # one of several pictures in a file: its brackets are no pattern
         elif not path.exists() and glob.has_magic(pattern):
             matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
             if not matched:

@@ -103,10 +103,10 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             f"The bundle was trained on every one of the {len(known)} pictures of {source.data}.",
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
+    pixels = pixels_of(predictor, members)  # before the opening is counted: it may say that the data do not fit
     n_own_test = len(find_own_test(predictor.manifest, members))
     opened = _count_opening(predictor.folder.parent) if n_own_test else 0
     notes = _note_overlap(len(known), n_own_test, opened)
-    pixels = pixels_of(predictor, members)
     question = Question(
         split="all",
         data=source.data,

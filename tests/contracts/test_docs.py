@@ -158,13 +158,15 @@ def test_paths_named_in_the_architecture_exist() -> None:
 
 
 def find_issue_codes() -> set[str]:
-    """Codes of issues in the source: `code="…"` of an Issue, loops over codes, and tables of severities."""
+    """Codes in the source: of an Issue, first arguments of make_issue, loops over codes, tables of severities."""
     found = set()
     for path in [*(SOURCES / "ingest").glob("*.py"), *(SOURCES / "planning").glob("*.py")]:
         for node in ast.walk(ast.parse(read(path))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Issue":
                 codes = [item.value for item in node.keywords if item.arg == "code"]
                 found |= {code.value for code in codes if isinstance(code, ast.Constant)}
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "make_issue":
+                found |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
             if isinstance(node, ast.For) and ast.unparse(node.target).strip("()").startswith("code,"):
                 found |= {row[0] for row in ast.literal_eval(node.iter)}
             if isinstance(node, ast.Dict):

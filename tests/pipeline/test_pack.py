@@ -65,8 +65,10 @@ def test_bundle_of_another_size_refuses_a_packed_file(
     packed_run: Path, cohort: Path, cache: Path, tmp_path: Path
 ) -> None:
     run_snellen("pack", cohort, "--out", tmp_path / "large.h5", "--cache", cache, "--set", "preprocess.size=112")
+    before = (packed_run / "run.json").read_bytes()
     done = run_snellen("evaluate", packed_run / "bundle", tmp_path / "large.h5", "--cache", cache, expect=2)
     assert "size 112, not 96" in done.stderr
+    assert (packed_run / "run.json").read_bytes() == before  # no opening of the test split was counted
     assert "snellen pack" in done.stderr
 
 

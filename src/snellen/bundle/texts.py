@@ -40,6 +40,11 @@ Calibration: {manifest.calibration.method}, T = {manifest.calibration.temperatur
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
 fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\
 {f", CLAHE {preprocess.clahe:g}" if preprocess.clahe else ""}.
+Pictures with more than 8 bits a channel: {
+        "refused"
+        if preprocess.window is None
+        else f"values {preprocess.window[0]:g} to {preprocess.window[1]:g} become black to white"
+    }. Transparent parts: {preprocess.background}.
 
 ## Training data
 

@@ -23,6 +23,7 @@ from snellen.core.progress import say
 from snellen.core.storage import explain_os_error, hold_lock, require_space
 
 _BLOCK = 1 << 16
+_MOST_ATTEMPTS = 200  # also where each brings a little
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -38,6 +39,10 @@ class Patience:
 
 class _BrokenError(Exception):
     """The transfer failed in a way that another attempt may mend."""
+
+
+class _UnreachableError(_BrokenError):
+    """There was no connection at all."""
 
 
 Progress = Callable[[int, int], None]
@@ -98,16 +103,20 @@ def _transfer(url: str, part: Path, path: Path, progress: Progress, patience: Pa
     was_there = part.exists() and part.stat().st_size > 0
     if was_there:
         say(f"Resuming at {part.stat().st_size / 1e6:,.1f} MB")
-    failed = 0
+    failed, attempt, has_begun = 0, 0, False
     while True:
+        attempt += 1
         before = part.stat().st_size if part.exists() else 0
         try:
             _attempt(url, part, progress, patience)
             return was_there
         except _BrokenError as error:
             after = part.stat().st_size if part.exists() else 0
+            has_begun = has_begun or after > before
             failed = 1 if after > before else failed + 1
-            if failed >= patience.attempts:
+            # without a network from the start, waiting helps nobody
+            is_offline = isinstance(error, _UnreachableError) and not has_begun
+            if failed >= patience.attempts or is_offline or attempt == _MOST_ATTEMPTS:
                 raise FetchError(f"{url} cannot be downloaded: {error}.", _advise(url, path, after)) from error
             say(f"{path.name}: {error}; trying again")
             time.sleep(patience.pause_s * failed)
@@ -134,7 +143,9 @@ def _attempt(url: str, part: Path, progress: Progress, patience: Patience) -> No
             raise _BrokenError(f"the server answers {error.code} {error.reason}") from error
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(_explain(error)) from error
+        # urllib wraps what goes wrong before an answer in a URLError
+        kind = _UnreachableError if isinstance(error, urllib.error.URLError) else _BrokenError
+        raise kind(_explain(error)) from error
     with response:
         if offset and not _continues(response, offset):
             say("The server cannot resume; starting anew")

@@ -125,7 +125,8 @@ def require_own_data(path: Path, dataset: Any) -> None:
         raise PictureError(f"{path}: {dataset.name} is no array", "It changed since it was read: start again.")
     if dataset.is_virtual or dataset.external:
         raise PictureError(f"{path}: {dataset.name} lies in other files", "Copy it into one file.")
-    n_bytes = int(np.prod(dataset.chunks or dataset.shape[1:], dtype=np.float64)) * dataset.dtype.itemsize
+    shapes = (dataset.shape[1:], dataset.chunks or ())  # a chunk is unpacked whole, however small the picture
+    n_bytes = max(float(np.prod(shape, dtype=np.float64)) for shape in shapes) * dataset.dtype.itemsize
     if n_bytes > _MAX_BYTES:
         raise PictureError(
             f"{path}: {dataset.name} needs {n_bytes / 1e9:,.1f} GB for one picture", "Store it in smaller chunks."

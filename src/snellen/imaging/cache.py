@@ -65,7 +65,7 @@ def build_pixel_cache(
     """Preprocess what is not yet in the cache, on `threads` processors; return the memory-mapped whole.
 
     Pictures of a `packed` file are taken as they are. Raises StorageError before writing where the disk is too
-    small, DataError where the plan has no window for pictures of more than 8 bits or `packed` is not of this plan,
+    small, DataError where `packed` is not of this plan or the plan has no window for pictures of more than 8 bits,
     PictureError where a picture changed since it was read.
     """
     _require_window(samples, plan)

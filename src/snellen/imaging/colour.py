@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
+_UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError)
 _ALIKE = 2  # levels: sRGB profiles of different makers differ by rounding
 
 
@@ -22,13 +23,27 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, st
     CMYK becomes RGB in any case but icc_ignored; grey stays grey.
     """
     try:
-        transform = _build_transform(profile, image.mode)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
+        space = _choose_space(profile, image.mode)
+        transform = _build_transform(profile, space)
+    except _UNUSABLE:
         return image, "icc_ignored"
     if transform is None:
         return image, ""
-    converted = transform.apply(image)
-    return (converted.getchannel(0) if image.mode == "L" else converted), "icc"
+    converted = transform.apply(image.convert(space))
+    return (converted.getchannel(1) if image.mode == "L" else converted), "icc"
+
+
+def is_srgb(profile: bytes, mode: str) -> bool:
+    """Whether `profile` leaves pixels of `mode` L or RGB as they are."""
+    try:
+        return _build_transform(profile, _choose_space(profile, mode)) is None
+    except _UNUSABLE:
+        return False
+
+
+def _choose_space(profile: bytes, mode: str) -> str:
+    """The mode that the profile speaks of: grey pictures often carry one of RGB, which holds where all are equal."""
+    return "RGB" if mode == "L" and profile[16:20] == b"RGB " else mode
 
 
 @functools.lru_cache(maxsize=64)

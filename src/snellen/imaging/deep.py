@@ -18,6 +18,7 @@ _BITS_PER_SAMPLE = 258
 _FLOATS = 3
 _SAMPLE_FORMAT = 339
 _ORIENTATION = 274
+_PHOTOMETRIC = 262
 _COLOURS = ("RGB", "RGBA", "LA")
 
 
@@ -45,6 +46,9 @@ def decode_deep(image: Image.Image, data: bytes, background: Background) -> tupl
     if image.mode.startswith("I"):
         image.load()
         values = _shrink(np.asarray(image))
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]  # as above
+            # white is zero: Pillow turns that round with 8 bits only
+            values = np.asarray((1 << count_bits(image)) - 1 - values.astype(np.int64)).astype(values.dtype)
     elif image.mode in _COLOURS:
         values = _read_colour(image, data)
     else:
@@ -103,7 +107,9 @@ def _lay_on(values: Levels, background: Background) -> tuple[Levels, bool]:
     """Two or four channels → one or three, the last being how opaque a pixel is."""
     if values.ndim == 2 or values.shape[2] == 3:
         return values, False
-    alpha = values[..., -1:].astype(np.float64) / 0xFFFF
+    if int(values[..., -1].min()) == 0xFFFF:
+        return (values[..., 0] if values.shape[2] == 2 else np.ascontiguousarray(values[..., :-1])), False
+    alpha = values[..., -1:].astype(np.float32) / 0xFFFF
     ground = 0xFFFF if background == "white" else 0
     laid = np.rint(values[..., :-1] * alpha + ground * (1 - alpha)).astype(np.uint16)
-    return (laid[..., 0] if laid.shape[2] == 1 else laid), bool((alpha < 1).any())
+    return (laid[..., 0] if laid.shape[2] == 1 else laid), True

@@ -122,7 +122,7 @@ def read_number(found: Dataset, name: str, default: int) -> int:
     try:
         value = found.get(name)
         return default if value is None else int(value)
-    except (TypeError, ValueError):
+    except Exception:  # pydicom has errors of its own for values of a wrong length
         return default
 
 

@@ -11,7 +11,7 @@ from snellen.core.errors import PictureError
 from snellen.imaging.dicom import read_number
 
 if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset
+    from pydicom.dataset import Dataset, FileDataset
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"
 _RLE = "1.2.840.10008.1.2.5"
@@ -68,7 +68,7 @@ def read_jpeg_2000_size(stream: bytes) -> tuple[int, int] | None:
     return width - left, height - top
 
 
-def decode_extended(data: FileDataset, frame: bytes) -> NDArray[np.uint16] | None:
+def decode_extended(data: Dataset, frame: bytes) -> NDArray[np.uint16] | None:
     """JPEG Extended with 12 bits, grey, by GDCM, which reads it though pydicom does not ask it; None for others.
 
     pydicom refuses because GDCM reads other such files wrongly: colour and signed ones are left to its refusal.

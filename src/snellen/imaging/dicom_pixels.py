@@ -131,18 +131,13 @@ def _read_values(data: FileDataset, index: int) -> Levels:
     """Stored values `(H, W)`, or `(H, W, 3)` RGB."""
     from pydicom.pixels.utils import pixel_array
 
-    from snellen.imaging.dicom_frames import decode_extended, require_stream_size
+    from snellen.imaging.dicom_apart import decode_apart
+    from snellen.imaging.dicom_frames import require_stream_size
 
     _assume_syntax(data)
     frame = require_stream_size(data, index)
-    values = decode_extended(data, frame) if frame is not None else None
-    if values is None:
-        try:
-            values = pixel_array(data, index=index)
-        except NotImplementedError:
-            raise PictureError(
-                "the DICOM file is compressed in a way that is not read", "Export it uncompressed."
-            ) from None
+    _require_decoder(data)
+    values = pixel_array(data, index=index) if frame is None else decode_apart(data, frame)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind not in "iu":
         raise PictureError("the pixels are no whole numbers", "Export it as whole numbers of 8 or 16 bits.")
@@ -160,6 +155,20 @@ def _assume_syntax(data: FileDataset) -> None:
         is_implicit, is_little = data.original_encoding
         explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+
+
+def _require_decoder(data: FileDataset) -> None:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        is_available = get_decoder(data.file_meta.TransferSyntaxUID).is_available
+    except NotImplementedError:
+        raise PictureError(
+            "the DICOM file is compressed in a way that is not read", "Export it uncompressed."
+        ) from None
+    if not is_available:
+        command = "pip install 'snellen[dicom]'"
+        raise PictureError(f"this compression of DICOM needs python-gdcm, which is not installed: {command}", command)
 
 
 def _look_up(values: Levels, data: FileDataset) -> Levels:
@@ -182,10 +191,10 @@ def _scale_colour(values: Levels, data: FileDataset) -> tuple[Levels, int]:
 def _convert_colours(pixels: Levels, profile: bytes) -> tuple[Levels, str]:
     from PIL import Image
 
-    from snellen.imaging.colour import convert_to_srgb
+    from snellen.imaging.colour import convert_to_srgb, is_srgb
 
     if pixels.dtype != np.uint8:
-        return pixels, "icc_ignored"
+        return pixels, "" if is_srgb(profile, "RGB") else "icc_ignored"
     image, note = convert_to_srgb(Image.fromarray(np.ascontiguousarray(pixels, np.uint8)), profile)
     return np.asarray(image), note
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")  # EPS, for one, would start Ghostscript on whatever was sent
 _NAMES = "JPEG, PNG, TIFF, BMP, WebP, GIF, DICOM"
 _DEEP_FORMATS = ("PNG", "TIFF")
+_SEVERAL = {"GIF": "animated", "WEBP": "animated", "PNG": "animated", "TIFF": "multi_page"}  # not a JPEG's preview
 _GROUNDS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
 
 
@@ -31,7 +32,7 @@ def decode_picture(data: bytes, *, min_side_px: int | None, background: Backgrou
     """
     with hush_warnings():  # of damaged EXIF beside sound pixels, and of large pictures: the limit speaks for itself
         image = _open(data)
-        width, height = image.size
+        form, (width, height) = image.format or "", image.size
         require_size(width, height)
         try:
             pixels, bits, notes = _decode(image, data, min_side_px, background)
@@ -41,7 +42,7 @@ def decode_picture(data: bytes, *, min_side_px: int | None, background: Backgrou
             raise PictureError(f"the picture is damaged: {error}", "Copy or export it again.") from error
     if (pixels.shape[1] > pixels.shape[0]) != (width > height) and pixels.shape[0] != pixels.shape[1]:
         width, height = height, width
-    return Picture(pixels, width, height, image.format or "", len(data), bits, notes)
+    return Picture(pixels, width, height, form, len(data), bits, notes)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -70,7 +71,7 @@ def _decode(
         bits = count_bits(image)
         if bits > 8:
             values, is_transparent = decode_deep(image, data, background)
-            notes += ["transparent" if is_transparent else "", "icc_ignored" if profile and values.ndim == 3 else ""]
+            notes += ["transparent" if is_transparent else "", _judge_profile(profile, values)]
             return values, bits, tuple(filter(None, notes))
     if min_side_px is not None:
         image.draft(None, (min_side_px, min_side_px))
@@ -86,30 +87,36 @@ def _decode(
 
 def _describe_pages(image: Image.Image) -> str:
     """Whether the file holds more than its first picture. Asking moves through the file, so the first is sought."""
-    if not getattr(image, "is_animated", False):
+    note = _SEVERAL.get(image.format or "", "")
+    if not note or not getattr(image, "is_animated", False):
         return ""
     image.seek(0)
-    return "multi_page" if image.format == "TIFF" else "animated"
+    return note
+
+
+def _judge_profile(profile: bytes | None, values: Levels) -> str:
+    """Colours of more than 8 bits are not converted: told, unless they are sRGB anyway."""
+    if not profile:
+        return ""
+    from snellen.imaging.colour import is_srgb
+
+    return "" if is_srgb(profile, "L" if values.ndim == 2 else "RGB") else "icc_ignored"
 
 
 def _convert_colours(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
     from snellen.imaging.colour import convert_to_srgb
 
-    if image.mode in ("L", "RGB", "CMYK"):
-        info = image.info
-        image, note = convert_to_srgb(image, profile)
-        image.info = info  # it may name a transparent colour
-        return image, note
-    if image.mode not in ("P", "PA", "RGBA", "LA"):
+    if image.mode in ("L", "RGB", "CMYK") and "transparency" not in image.info:
+        return convert_to_srgb(image, profile)
+    if image.mode not in ("L", "RGB", "P", "PA", "RGBA", "LA"):
         return image, "icc_ignored"
-    layer = image.convert("RGBA")
-    grey = image.mode == "LA"
+    layer = image.convert("RGBA")  # before colours change: one of them may stand for transparent
+    grey = image.mode in ("L", "LA")
     plain, note = convert_to_srgb(layer.getchannel(0) if grey else layer.convert("RGB"), profile)
     if note != "icc":
         return image, note
     plain = plain.convert("RGB")
     plain.putalpha(layer.getchannel(3))
-    plain.format = image.format
     return plain, note
 
 

@@ -59,7 +59,8 @@ def read_location(
     if not index.isdecimal():
         raise PictureError(f"{file} holds no {entry}", "It changed since it was read: start again.")
     pixels = read_array_picture(root / file, name, int(index))
-    return Picture(pixels, pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes, 8 * pixels.itemsize)
+    bits = 8 * pixels.dtype.itemsize
+    return Picture(pixels, pixels.shape[1], pixels.shape[0], Path(file).suffix[1:], pixels.nbytes, bits)
 
 
 def list_pictures(file: str) -> list[str]:

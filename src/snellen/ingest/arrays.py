@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -92,4 +91,4 @@ def _recognise(path: Path, parts: list[Part]) -> str | None:
     """The MedMNIST set that the file's name and layout tell."""
     if not all(part.split and part.image == f"{part.split}_images" for part in parts):
         return None
-    return next((name for name in MEDMNIST_CLASSES if re.match(rf"{name}(_\d+)?$", path.stem)), None)
+    return next((name for name in MEDMNIST_CLASSES if path.stem.startswith(name)), None)

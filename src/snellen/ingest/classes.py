@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -40,15 +41,18 @@ def check_alike(samples: Sequence[RawSample]) -> list[Issue]:
     if not alike:
         return []
     shown = "; ".join(" and ".join(f"{label!r} ({counts[label]})" for label in labels) for labels in alike)
-    merged = ", ".join(f"{label!r}: {max(labels, key=counts.__getitem__)!r}" for labels in alike for label in labels
-                       if label != max(labels, key=counts.__getitem__))  # fmt: skip
+    # as `--set` reads it: the most frequent spelling stands for all
+    merged = ", ".join(
+        f"{json.dumps(max(labels, key=counts.__getitem__), ensure_ascii=False)} = "
+        f"{json.dumps(labels, ensure_ascii=False)}"
+        for labels in alike
+    )
     return [
         make_issue(
             "class_names_alike",
             "severe",
             f"Class names differ only in case or blanks and count as different classes: {shown}.",
-            f"If they are one class, merge them: {merged.replace(': ', ' into ')}. "
-            f"Rename the folders or labels, or use --set 'data.merge=…'.",
+            f"If they are one class, rename the folders or labels, or merge them: --set 'data.merge={{ {merged} }}'",
             [sample.name for sample in samples if any(sample.label in labels for labels in alike)],
         )
     ]

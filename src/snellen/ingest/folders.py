@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from snellen.ingest.patients import RawSample
-from snellen.ingest.samples import SPLIT_NAMES, Source, guess_split, make_issue, show_names
+from snellen.ingest.samples import SPLIT_NAMES, Source, guess_split, make_issue, show_names, to_text
 from snellen.ingest.tree import ARCHIVE_SUFFIXES, Tree
 from snellen.records.cohort import Issue
 
@@ -53,7 +53,7 @@ def read_class_folders(tree: Tree, classes: Sequence[str], tables: Sequence[str]
     loose = [name for name in tree.pictures if "/" not in name]
     issues = []
     if tables:
-        issues.append(_table_not_used(tables, "The labels are the folder names"))
+        issues.append(_table_not_used(tree, tables))
     if loose:
         issues.append(_without_class(loose))
     issues += _check_empty(tree, [name for name in tree.list_top_folders() if name not in classes])
@@ -95,9 +95,10 @@ def _check_classes(samples: Sequence[RawSample]) -> list[Issue]:
     return issues
 
 
-def _table_not_used(tables: Sequence[str], reason: str) -> Issue:
-    advice = f"To take labels from the table, give it as DATA: {tables[0]}"
-    return make_issue("table_not_used", "info", f"{reason}; {', '.join(tables)} was not used.", advice)
+def _table_not_used(tree: Tree, tables: Sequence[str]) -> Issue:
+    message = f"The labels are the folder names; {show_names(tables)} was not used."
+    advice = f"To take labels from the table, give it as DATA: {tree.root / tables[0]}"
+    return make_issue("table_not_used", "info", message, to_text(advice))
 
 
 def _check_empty(tree: Tree, folders: Sequence[str]) -> list[Issue]:

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from snellen.core.errors import DataError
+from snellen.core.storage import compute_digest
 from snellen.imaging.packed_pixels import IMAGES
 from snellen.ingest.patients import RawSample
 from snellen.ingest.sources import Source
@@ -29,6 +30,9 @@ VIEWS = "views"
 OWN_FACTS = frozenset({"name", "location", "label", "patient", "split", "width_px", "height_px", "channels", "format",
                        "n_bytes", "pixels_sha256"})  # fmt: skip
 RECORDS = "records"
+DIGEST_KEY = "facts_sha256"
+_RECORD_NAMES = ("audit", "fingerprint")
+_ATTRIBUTES = ("classes", "preprocess", "cohort")
 _PARTS = (*SPLITS, "left_out")
 _AGAIN = "Copy it again from where it was packed, or repeat `snellen pack`."
 _MAX_SIZE_PX = 2048
@@ -68,6 +72,16 @@ def read_packed(path: Path) -> Source:
     return Source(path.parent, cohort.layout, raw, cohort.class_origin, cohort.is_ordered, cohort=cohort)
 
 
+def compute_facts_sha256(file: Any) -> str:
+    """Digest of all that an open packed file says of its pictures: HDF5 itself guards their pixels only."""
+    more = [f"{RECORDS}/more"] if f"{RECORDS}/more" in file else []
+    texts = (str(value) for key in (*TEXTS, *more) for value in file[key].asstr()[:])
+    numbers = (str(int(value)) for key in NUMBERS for value in file[key][:])
+    records = (file[f"{RECORDS}/{key}"].asstr()[()] for key in _RECORD_NAMES)
+    attributes = (str(file.attrs[key]) for key in _ATTRIBUTES)
+    return compute_digest([*texts, *numbers, *records, *attributes])
+
+
 def _require_schema(path: Path, file: Any) -> None:
     found = file.attrs.get(SCHEMA_KEY)
     if found is None:
@@ -82,12 +96,8 @@ def _require_schema(path: Path, file: Any) -> None:
 def _require_datasets(path: Path, file: Any) -> int:
     """The number of samples. All that is missing or of another length is told at once."""
     problems = [f"{key} is missing" for key in (IMAGES, *TEXTS, *NUMBERS) if not _has_own(file, key)]
-    problems += [
-        f"{RECORDS}/{key} is missing" for key in ("audit", "fingerprint") if not _has_own(file, f"{RECORDS}/{key}")
-    ]
-    problems += [
-        f"the attribute {key} is missing" for key in ("classes", "preprocess", "cohort") if key not in file.attrs
-    ]
+    problems += [f"{RECORDS}/{key} is missing" for key in _RECORD_NAMES if not _has_own(file, f"{RECORDS}/{key}")]
+    problems += [f"the attribute {key} is missing" for key in (*_ATTRIBUTES, DIGEST_KEY) if key not in file.attrs]
     if not problems:
         images = file[IMAGES]
         if images.ndim != 4 or images.dtype != np.uint8:
@@ -126,6 +136,8 @@ def _read_cohort(path: Path, file: Any, n: int) -> Cohort:
                         _AGAIN)  # fmt: skip
     if tuple(file[IMAGES].shape[1:]) != shape:
         raise DataError(f"{path}: {IMAGES} has the shape {file[IMAGES].shape}, the plan says {shape}.", _AGAIN)
+    if compute_facts_sha256(file) != file.attrs[DIGEST_KEY]:
+        raise DataError(f"{path} was altered after it was packed: what it says of its pictures fits no more.", _AGAIN)
     more = _read_more(file, n)
     samples = tuple(
         Sample(

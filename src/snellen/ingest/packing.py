@@ -17,7 +17,17 @@ from snellen.core.progress import follow
 from snellen.core.storage import explain_os_error, require_space
 from snellen.imaging.augment import draw_view
 from snellen.imaging.packed_pixels import IMAGES
-from snellen.ingest.packed import NUMBERS, OWN_FACTS, RECORDS, SCHEMA, SCHEMA_KEY, TEXTS, VIEWS
+from snellen.ingest.packed import (
+    DIGEST_KEY,
+    NUMBERS,
+    OWN_FACTS,
+    RECORDS,
+    SCHEMA,
+    SCHEMA_KEY,
+    TEXTS,
+    VIEWS,
+    compute_facts_sha256,
+)
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import Fingerprint, Plan
 
@@ -52,6 +62,7 @@ def write_packed(packing: Packing, path: Path, *, n_views: int = 0) -> int:
         with h5py.File(temporary, "w") as file:
             _write_records(file, packing)
             _write_samples(file, packing)
+            file.attrs[DIGEST_KEY] = compute_facts_sha256(file)
             if n_views:
                 _write_views(file, packing, n_views)
     return path.stat().st_size
@@ -96,7 +107,7 @@ def _write_records(file: Any, packing: Packing) -> None:
     file.attrs["cohort"] = json.dumps(facts, ensure_ascii=False)
     records = file.create_group(RECORDS)
     # as datasets: an attribute holds 64 kB, and an audit names samples
-    records["audit"] = cohort.audit.to_json()
+    records["audit"] = cohort.audit.to_json().encode("utf-8", "backslashreplace").decode()
     records["fingerprint"] = packing.fingerprint.to_json()
 
 

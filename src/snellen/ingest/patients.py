@@ -69,7 +69,7 @@ def group_patients(
     which group is the patient.
     """
     if wish == "none":
-        done = [replace(sample, patient=sample.name) for sample in samples]
+        done = [replace(sample, patient=get_own_patient(sample.name)) for sample in samples]
         return done, _describe(done, "one patient a picture, as asked", "none"), [_unknown(len(done), len(done))]
     if wish != "auto":
         return _by_pattern(samples, wish)

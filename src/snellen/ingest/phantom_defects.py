@@ -129,7 +129,7 @@ def _duplicate(ground: _Ground) -> None:
 def _copy_flipped(ground: _Ground) -> None:
     path = ground.take()
     copy = _write_png(
-        ground.name_new_patient(path).with_suffix(".png"), np.asarray(read_picture(path).pixels, np.uint8)[:, ::-1]
+        ground.name_new_patient(path).with_suffix(".png"), np.asarray(read_picture(path).pixels[:, ::-1], np.uint8)
     )
     ground.note("flipped_copy", "the second file is the first, left and right swapped, under another patient",
                 path, copy)  # fmt: skip

@@ -20,13 +20,15 @@ class Found:
     """How the values of one column were resolved.
 
     `loose` are values that differ from the file's name in case or extension, `ambiguous` those that several files
-    fit. `chosen` is the folder that was preferred where several hold the same names, `passed` are the others.
+    fit; `n_fitting` counts pictures that fit any value. `chosen` is the folder that was preferred where several hold
+    the same names, `passed` are the others.
     """
 
     column: str
     location_of: dict[str, str]
     ambiguous: tuple[str, ...] = ()
     loose: tuple[str, ...] = ()
+    n_fitting: int = 0
     chosen: str = ""
     passed: tuple[str, ...] = ()
 
@@ -89,7 +91,13 @@ class PictureIndex:
                 location_of[value] = ranked[0]
                 loose += [value] if is_loose else []
         return Found(
-            column, location_of, tuple(ambiguous), tuple(loose), chosen if passed else "", tuple(sorted(passed))
+            column=column,
+            location_of=location_of,
+            ambiguous=tuple(ambiguous),
+            loose=tuple(loose),
+            n_fitting=len({item for items, _ in found.values() for item in items}),
+            chosen=chosen if passed else "",
+            passed=tuple(sorted(passed)),
         )
 
     def _find(self, value: str) -> tuple[list[str], bool]:

@@ -34,7 +34,7 @@ class Rows:
         return [row[column] for row in self.rows]
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path, min_columns: int = 2) -> Rows:
     """Read a delimited text file with a header. Raises DataError naming what is wrong and on which line."""
     text, encoding = _decode(path)
     issues = []
@@ -56,7 +56,7 @@ def read_rows(path: Path) -> Rows:
     if ragged:
         message = f"{len(ragged)} rows have more or fewer cells than the header's {len(header)}, such as {ragged[0]}"
         issues.append(make_issue("ragged_row", "warning", f"{message}: set aside.", "Correct the rows.", ragged))
-    _require_table(path, header, len(rows))
+    _require_table(path, header, len(rows), min_columns)
     return Rows(path, tuple(header), tuple(rows), tuple(issues))
 
 
@@ -110,8 +110,8 @@ def _read_lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, li
         ) from error
 
 
-def _require_table(path: Path, header: list[str], n_rows: int) -> None:
-    if not n_rows or len(header) < 2:
+def _require_table(path: Path, header: list[str], n_rows: int, min_columns: int) -> None:
+    if not n_rows or len(header) < min_columns:
         raise DataError(
             f"{path} has {n_rows} rows and {len(header)} columns.",
             "A table needs a header, an image and a label column.",

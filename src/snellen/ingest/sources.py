@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.arrays import read_npz
 from snellen.ingest.classes import normalise_labels, sort_classes
 from snellen.ingest.dicom_tree import describe_dicom
 from snellen.ingest.folders import check_others, find_split_folders, read_class_folders, read_split_folders
 from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, show_names
-from snellen.ingest.tables import Table, find_split_tables, names_most_pictures, read_split_tables, read_table
+from snellen.ingest.tables import (
+    Table,
+    find_split_tables,
+    names_most_pictures,
+    names_pictures,
+    read_split_tables,
+    read_table,
+)
 from snellen.ingest.tree import (
     ARCHIVE_SUFFIXES,
-    ARRAY_SUFFIXES,
     SHEET_SUFFIXES,
     TABLE_SUFFIXES,
     Tree,
@@ -27,7 +33,6 @@ from snellen.ingest.tree import (
 from snellen.records.cohort import Issue
 
 __all__ = ["SPLIT_NAMES", "Source", "read_source", "sort_classes"]
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -> Source:
@@ -44,19 +49,26 @@ def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -
 
 
 def _require_path(data: str) -> Path:
-    if found := re.match(r"([a-z][a-z0-9+.-]+)://", data, re.IGNORECASE):
-        raise DataError(
-            f"{data} is an address, and Snellen reads no {found.group(1).lower()} addresses.",
-            "Download it first and give the file or folder; `snellen fetch NAME` downloads MedMNIST sets.",
-        )
     path = Path(data).expanduser()
     try:
         exists = path.exists()
     except (OSError, ValueError):  # a name too long, or with a zero byte
         exists = False
+    if not exists and (address := _find_address(path)):
+        raise DataError(
+            f"{address} is an address: Snellen reads files and folders.",
+            "Download it first and give the file or folder; `snellen fetch NAME` downloads MedMNIST sets.",
+        )
     if not exists:
         raise DataError(f"{data} does not exist.", f"{_suggest(path)}DATA is {LAYOUTS}.")
     return path.resolve()
+
+
+def _find_address(path: Path) -> str:
+    """`https://…`, also where it was taken for a path and made absolute; else nothing."""
+    schemes = ("http:", "https:", "ftp:", "s3:", "gs:", "file:")
+    at = next((index for index, part in enumerate(path.parts) if part.lower() in schemes), None)
+    return "" if at is None else f"{path.parts[at]}//{'/'.join(path.parts[at + 1 :])}"
 
 
 def _suggest(path: Path) -> str:
@@ -190,9 +202,11 @@ def _read_split_tables(tree: Tree, names: list[str], columns: dict[str, str]) ->
     if not tables:
         return None
     train = [name for name, split in tables.items() if split == "train"]
-    has_classes = find_split_folders(tree) or len({name.split("/")[0] for name in tree.pictures if "/" in name}) > 1
-    # one picture is enough here: that half of a table's rows name pictures is asked for besides
-    if has_classes and not columns and not any(names_most_pictures(tree.root / name, 1, tree) for name in train):
+    if split_of := find_split_folders(tree):
+        has_classes = bool(read_split_folders(tree, split_of).samples)
+    else:
+        has_classes = len({name.split("/")[0] for name in tree.pictures if "/" in name}) > 1
+    if has_classes and not columns and not any(names_pictures(tree.root / name, tree, "train") for name in train):
         return None
     if len(tables) == 1:
         return _from_table(tree, read_table(tree.root / train[0], columns, tree), train)

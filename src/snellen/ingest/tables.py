@@ -82,7 +82,7 @@ def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str
     label: LabelColumns | None = None
     told = []
     for name, split in sorted(tables.items(), key=lambda item: (item[1] != "train", item)):
-        table = read_rows(tree.root / name)
+        table = read_rows(tree.root / name, min_columns=2 if label is None else 1)
         known = {role: column for role, column in columns.items() if label is None or column in table.header}
         require_columns(table, known, ROLES)
         part = restrict_to_split(index, split)
@@ -119,14 +119,36 @@ def names_most_pictures(path: Path, n_pictures: int, tree: Tree | None = None) -
     """Whether a table that lies beside class folders describes them: then it is the data, not the folders' names."""
     tree = tree or read_tree(path.parent)
     try:
-        found = find_pictures(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree, None)
+        found = _choose_best(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree, None)
     except DataError:
         return False
-    return len(found.location_of) > _MIN_FOUND * n_pictures
+    # copies of a picture in other folders (cropped, masked) are described by the same row
+    return found.n_fitting > _MIN_FOUND * n_pictures
+
+
+def names_pictures(path: Path, tree: Tree, split: str) -> bool:
+    """Whether a table can be read as one that names pictures of `split` below `tree`."""
+    index = restrict_to_split(PictureIndex(tree.pictures, get_root_name(tree.root)), split)
+    try:
+        find_pictures(read_rows(path), index, tree, None)
+    except DataError:
+        return False
+    return True
 
 
 def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
     """The column whose values are pictures of `index`. Raises DataError where no column names most of its rows'."""
+    best = _choose_best(table, index, tree, asked)
+    if not best.location_of:
+        raise DataError(
+            f"{table.path}: each picture that the column {best.column} names lies in several folders "
+            f"below {tree.root}, such as {best.ambiguous[0]!r}.",
+            "Write the folder into the column, or give only one of the folders together with the table.",
+        )
+    return best
+
+
+def _choose_best(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
     if asked is None and any(index.holds(name) for name in table.header):
         raise DataError(
             f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",

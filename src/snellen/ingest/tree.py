@@ -13,7 +13,6 @@ from snellen.records.cohort import Issue
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 SHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-ARRAY_SUFFIXES = (".npz", ".h5", ".hdf5", ".hdf")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # what systems and network disks put beside pictures; Synology's @eaDir holds thumbnails of them
 _HIDDEN = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini")

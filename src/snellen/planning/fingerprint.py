@@ -49,7 +49,7 @@ def compute_fingerprint(samples: Sequence[Sample], root: Path) -> Fingerprint:
         mean=_round3(mean),
         std=_round3(std),
         n_measured=len(levels),
-        bits=dict(sorted(Counter(sample.bits for sample in samples).items())),
+        bits={str(bits): count for bits, count in sorted(Counter(sample.bits for sample in samples).items())},
         deep_levels=window,
         n_deep_measured=len(deep),
     )

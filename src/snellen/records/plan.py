@@ -30,7 +30,7 @@ class Fingerprint(Record):
     mean: tuple[float, float, float] = Field(description="per channel, of [0, 1]")
     std: tuple[float, float, float]
     n_measured: int = Field(description="pictures read for the grey levels")
-    bits: dict[int, int] = Field(default={}, description="bits a channel → number of pictures")
+    bits: dict[str, int] = Field(default={}, description="bits a channel → number of pictures")
     deep_levels: tuple[float, float] | None = Field(
         default=None, description="0.5 % and 99.5 % quantiles of the values of pictures with more than 8 bits"
     )

@@ -75,3 +75,12 @@ def test_bundle_predicts_its_vectors_as_written(delivered: Delivered) -> None:
     rows = [list(row.probabilities.values()) for row in found]
     # the same machine and runtime: at most the rounding of float32
     np.testing.assert_allclose(rows, read(folder, "probabilities"), atol=1e-6)
+
+
+def test_vectors_hold_a_deep_input_where_the_model_has_a_window(folder: Path, tmp_path: Path) -> None:
+    plan = make_preprocess(size=8, window=(100.0, 4000.0))
+    write_vectors(GraphSession(folder.parent / "model.onnx", threads=1), plan, tmp_path / "deep")
+    assert read(tmp_path / "deep", "names").tolist() == [*NAMES, "deep.png"]
+    expected = preprocess_picture(tmp_path / "deep" / "deep.png", plan)[0]
+    assert np.array_equal(read(tmp_path / "deep", "pixels")[3], expected)
+    assert np.ptp(expected) > 200

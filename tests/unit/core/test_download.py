@@ -94,6 +94,13 @@ def test_lasting_trouble_says_what_to_do_by_hand(server: FileServer, tmp_path: P
     assert "--url" in caught.value.hint
 
 
+def test_server_that_never_finishes_is_given_up(server: FileServer, tmp_path: Path) -> None:
+    server.has_ranges = False
+    server.trouble = ["cut", 500] * 500
+    with pytest.raises(FetchError, match=r"broke off|500"):
+        fetch(server, tmp_path)
+
+
 def test_missing_file_is_told_at_once(server: FileServer, tmp_path: Path) -> None:
     server.files.clear()
     with pytest.raises(FetchError, match="404"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pictures import draw_noise, encode, make_preprocess, make_sample
-from snellen.core.errors import PictureError, StorageError
+from snellen.core.errors import DataError, PictureError, StorageError
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.imaging.preprocess import preprocess_location
 from snellen.imaging.readers import compute_pixels_sha256, read_picture
@@ -221,3 +221,21 @@ def test_build_restores_opencv_s_threads(samples: list[Sample], root: Path, fold
     before = cv2.getNumThreads()
     build(samples, root, folder)
     assert cv2.getNumThreads() == before
+
+
+def test_cache_refuses_deep_pictures_without_a_window(samples: list[Sample], root: Path, folder: Path) -> None:
+    deep = [samples[0].model_copy(update={"bits": 16}), *samples[1:]]
+    with pytest.raises(DataError, match=f"such as {samples[0].name}") as caught:
+        build(deep, root, folder)
+    assert "preprocess.window" in caught.value.hint
+    assert not (folder / "pixels").exists()
+
+
+def test_cache_windows_deep_pictures(root: Path, folder: Path) -> None:
+    root.mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (40, 40), dtype=np.uint16)
+    (root / "deep.png").write_bytes(encode(values))
+    sample = read(root, "deep.png").model_copy(update={"bits": 16})
+    cache = build([sample], root, folder, window=(0.0, 4095.0))
+    expected = preprocess_location(root, "deep.png", PLAN.model_copy(update={"window": (0.0, 4095.0)}))
+    assert np.array_equal(cache.pixels[0], expected)

@@ -108,3 +108,20 @@ def test_palette_with_a_profile_is_converted() -> None:
 def test_reduced_jpeg_is_converted_too() -> None:
     data = encode(draw_smooth(1, 400, 400), "JPEG", icc_profile=LINEAR)
     assert read_picture(data, min_side_px=50).notes == ("icc",)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_transparent_colour_is_found_before_colours_change(grey: bool) -> None:
+    pixels = np.full((4, 6), 50, np.uint8) if grey else np.full((4, 6, 3), (50, 60, 70), np.uint8)
+    pixels[:, 3:] = 200
+    data = encode(pixels, icc_profile=LINEAR_GREY if grey else LINEAR, transparency=50 if grey else (50, 60, 70))
+    picture = read_picture(data, background="black")
+    assert picture.pixels[:, :3].max() == 0
+    assert picture.pixels[:, 3:].min() > 220
+
+
+def test_grey_picture_with_a_profile_of_rgb_is_converted_along_its_greys() -> None:
+    picture = read_picture(encode(SMOOTH[..., 0], icc_profile=LINEAR))
+    assert picture.pixels.ndim == 2
+    assert np.abs(picture.pixels - encode_srgb(SMOOTH[..., 0].astype(float))).max() < 2.5
+    assert np.array_equal(read_picture(encode(SMOOTH[..., 0], icc_profile=SRGB)).pixels, SMOOTH[..., 0])

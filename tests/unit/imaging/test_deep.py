@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from pictures import encode
 from snellen.core.errors import PictureError
@@ -20,6 +20,9 @@ from snellen.imaging.readers import compute_pixels_sha256, read_picture
 DEEP = np.random.default_rng(1).integers(0, 1 << 16, (20, 30), dtype=np.uint16)
 COLOUR = np.random.default_rng(2).integers(0, 1 << 16, (20, 30, 3), dtype=np.uint16)
 ALPHA = np.dstack([COLOUR, np.where(np.arange(30) < 15, 0xFFFF, 0)[None].repeat(20, 0).astype(np.uint16)])
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def encode_cv2(rgb: np.ndarray, suffix: str) -> bytes:
@@ -140,3 +143,29 @@ def test_hash_tells_depths_apart() -> None:
 
 def test_hash_does_not_depend_on_the_byte_order() -> None:
     assert compute_pixels_sha256(DEEP) == compute_pixels_sha256(DEEP.astype(">u2"))
+
+
+def make_tiff(values: np.ndarray, *, photometric: int, bits: int = 16) -> bytes:
+    """A grey TIFF 6.0 of one strip; photometric 0 means that white is zero."""
+    height, width = values.shape
+    body = values.astype("<u2").tobytes()
+    entries = [
+        (256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height),
+        (279, len(body)),
+    ]  # fmt: skip
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHIHH", tag, 3, 1, v, 0) for tag, v in entries)
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + table + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(("photometric", "expected"), [(1, DEEP), (0, 0xFFFF - DEEP)])
+def test_tiff_whose_white_is_zero_is_turned_round(photometric: int, expected: np.ndarray) -> None:
+    picture = read_picture(make_tiff(DEEP, photometric=photometric))
+    assert picture.pixels.dtype == np.uint16
+    assert np.array_equal(picture.pixels, expected)
+
+
+def test_profile_beside_16_bits_is_told_unless_it_is_srgb() -> None:
+    for profile, notes in ((SRGB, ()), (b"x" * 200, ("icc_ignored",))):
+        stream = io.BytesIO()
+        Image.fromarray(DEEP).save(stream, "TIFF", icc_profile=profile)
+        assert read_picture(stream.getvalue()).notes == notes

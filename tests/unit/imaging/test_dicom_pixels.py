@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -410,3 +411,26 @@ def test_damage_gives_a_picture_or_a_picture_error_that_tells_nothing(tmp_path: 
         except PictureError as error:
             told.append(f"{error} {error.__cause__}")
     assert not any("SECRET" in text for text in told)
+
+
+def test_missing_pydicom_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(PictureError, match=r"pip install 'snellen\[dicom\]'"):
+        read_picture(packaged("CT_small.dcm"))
+
+
+def test_missing_decoder_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", False)
+    with pytest.raises(PictureError, match=r"python-gdcm.*pip install 'snellen\[dicom\]'"):
+        read_picture(packaged("SC_rgb_jpeg_gdcm.dcm"))
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in packaged("CT_small.dcm").parent.glob("*.dcm")))
+def test_every_packaged_file_is_a_picture_or_says_why_not(name: str) -> None:
+    for location in list_pictures(str(packaged(name)))[:2]:
+        try:
+            picture = read_location(Path(), location)
+        except PictureError:
+            continue
+        assert picture.pixels.shape[:2] == (picture.height_px, picture.width_px)
+        assert (picture.bits == 8) == (picture.pixels.dtype == np.uint8)

@@ -147,3 +147,8 @@ def test_size_limit_holds_for_every_format() -> None:
     header[18:26] = (60_000).to_bytes(4, "little") * 2
     with pytest.raises(PictureError, match="pixels"):
         read_picture(bytes(header))
+
+
+def test_preview_behind_a_phone_s_jpeg_is_no_animation() -> None:
+    data = encode(SMOOTH, "MPO", save_all=True, append_images=[Image.fromarray(SMOOTH[::4, ::4])])
+    assert read_picture(data).notes == ()

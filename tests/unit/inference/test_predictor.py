@@ -259,3 +259,46 @@ def test_bundle_without_gate_calls_nothing_foreign(tmp_path: Path) -> None:
     manifest = deliver_plain_bundle(tmp_path)
     edit_manifest(tmp_path, files={name: digest for name, digest in manifest.files.items() if name != "gate.npz"})
     assert not load_bundle(tmp_path).is_foreign(np.full((1, 3), 1e6, np.float32)).any()
+
+
+DEEP = np.linspace(0, 4095, 8 * 8 * 3).reshape(8, 8, 3).astype(np.uint16)
+
+
+def load_windowed(folder: Path) -> Predictor:
+    predictor = load_plain(folder)
+    plain = predictor.manifest.preprocess.to_dict()
+    edit_manifest(folder, preprocess={**plain, "window": [0, 4095]})
+    return load_bundle(folder, threads=1)
+
+
+def test_deep_picture_without_a_window_is_an_error_row(tmp_path: Path) -> None:
+    row = answer(load_plain(tmp_path), DEEP)
+    assert "more than 8 bits" in row.error
+    assert row.prediction is None
+
+
+def test_deep_arrays_and_files_go_through_the_window(tmp_path: Path) -> None:
+    predictor = load_windowed(tmp_path / "bundle")
+    grey = DEEP[..., 0]
+    (tmp_path / "x.png").write_bytes(encode(grey))
+    expected = np.rint(grey / 4095 * 255).astype(np.uint8)
+    assert np.array_equal(predictor.prepare(grey), predictor.prepare(expected))
+    assert np.array_equal(predictor.prepare(tmp_path / "x.png"), predictor.prepare(expected))
+
+
+def test_8_bit_pictures_pass_a_window_unchanged(tmp_path: Path) -> None:
+    assert np.array_equal(load_windowed(tmp_path).prepare(paint(200)), paint(200))
+
+
+def test_bundle_written_before_windows_opens(tmp_path: Path) -> None:
+    plain = load_plain(tmp_path).manifest.preprocess.to_dict()
+    edit_manifest(tmp_path, preprocess={key: plain[key] for key in plain if key not in ("window", "background")})
+    assert load_bundle(tmp_path, threads=1).manifest.preprocess.background == "white"
+
+
+def test_background_of_the_manifest_holds(tmp_path: Path) -> None:
+    plain = load_plain(tmp_path).manifest.preprocess.to_dict()
+    nothing = encode(np.zeros((8, 8, 4), np.uint8))
+    for background, level in (("white", 255), ("black", 0)):
+        edit_manifest(tmp_path, preprocess={**plain, "background": background})
+        assert (load_bundle(tmp_path, threads=1).prepare(nothing) == level).all()

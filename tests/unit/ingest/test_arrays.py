@@ -95,7 +95,7 @@ def test_read_npz_refuses_several_labels_a_picture(tmp_path: Path) -> None:
     ids=["int64", "flat", "volume", "rgba", "two-channels", "rgb-volume", "text"],
 )  # fmt: skip
 def test_read_npz_refuses_images_of_another_kind(tmp_path: Path, images: NDArray[Any]) -> None:
-    with pytest.raises(DataError, match=r"val_images (is )?") as caught:
+    with pytest.raises(DataError, match="val_images ") as caught:
         read_npz(write_npz(tmp_path / "toy.npz", val_images=images))
     assert str(images.shape) in caught.value.message
 

@@ -250,3 +250,52 @@ def test_read_cohort_with_name_that_is_not_text_can_be_written(folder: Path, cac
     (folder / NAMES[0]).rename(folder / "well" / os.fsdecode(b"M\xe4rz_left.png"))
     cohort = read(folder, cache)
     assert Cohort.model_validate_json(cohort.to_json()) == cohort
+
+
+def list_codes(cohort: Cohort) -> dict[str, tuple[str, ...]]:
+    return {issue.code: issue.samples for issue in cohort.audit.issues}
+
+
+def write_deep(path: Path, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 4096, (24, 24), dtype=np.uint16)
+    path.write_bytes(encode(values))
+
+
+def test_read_cohort_tells_depth_of_every_picture(folder: Path, cache: Path) -> None:
+    write_deep(folder / "sick" / "7_left.png", 7)
+    cohort = read(folder, cache)
+    assert find(cohort, "sick/7_left.png").bits == 16
+    assert {sample.bits for sample in cohort.samples if sample.name != "sick/7_left.png"} == {8}
+
+
+def test_mixed_depths_are_a_warning_that_names_the_fewer(folder: Path, cache: Path) -> None:
+    write_deep(folder / "sick" / "7_left.png", 7)
+    codes = list_codes(read(folder, cache))
+    assert codes["high_bit_depth"] == ("sick/7_left.png",)
+    assert codes["mixed_bit_depth"] == ("sick/7_left.png",)
+
+
+def test_one_depth_is_no_warning(tmp_path: Path, cache: Path) -> None:
+    for seed, name in enumerate(NAMES):
+        (tmp_path / "deep" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_deep(tmp_path / "deep" / name, seed)
+    codes = list_codes(read(tmp_path / "deep", cache))
+    assert len(codes["high_bit_depth"]) == len(NAMES)
+    assert "mixed_bit_depth" not in codes
+
+
+def test_kinds_of_pictures_are_told_also_from_stored_facts(folder: Path, cache: Path) -> None:
+    clear = np.dstack([draw_noise(8), np.where(np.arange(24) < 12, 255, 0)[None].repeat(24, 0).astype(np.uint8)])
+    (folder / "sick" / "8_left.png").write_bytes(encode(clear))
+    for _ in range(2):
+        assert list_codes(read(folder, cache))["transparent_pictures"] == ("sick/8_left.png",)
+
+
+def test_pictures_that_only_differ_on_another_background_are_no_copies(folder: Path, cache: Path) -> None:
+    # white strokes on nothing: on white both are blank
+    for name, at in (("8_left.png", 3), ("9_left.png", 9)):
+        strokes = np.full((24, 24, 4), (255, 255, 255, 0), np.uint8)
+        strokes[at] = 255
+        (folder / "sick" / name).write_bytes(encode(strokes))
+    cohort = read(folder, cache)
+    assert find(cohort, "sick/8_left.png").pixels_sha256 != find(cohort, "sick/9_left.png").pixels_sha256

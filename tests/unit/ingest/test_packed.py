@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,21 @@ def test_cohort_survives_packing(path: Path, prepared: Prepared) -> None:
     assert [sample.split for sample in cohort.samples] == [row.split for row in prepared.splits]
 
 
+def test_pictures_that_were_left_out_stay_out(data: Path, tmp_path: Path) -> None:
+    """A patient in train and test, as challenges have them: its training pictures belong nowhere."""
+    for number, path in enumerate(sorted(data.glob("*/0*.png"))):
+        part = ("train", "train", "train", "val", "test", "test")[number % 6]
+        (tmp_path / "eyes" / part / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, tmp_path / "eyes" / part / path.parent.name / path.name)
+    cache = str(tmp_path / "cache")
+    before = workflow.plan(tmp_path / "eyes", settings=SETTINGS, cache=cache)
+    packed = workflow.pack(tmp_path / "eyes", out=tmp_path / "eyes.h5", settings=SETTINGS, cache=cache)
+    after = workflow.plan(packed, cache=cache)
+    assert "left_out" in {row.split for row in before.splits}
+    assert [(row.sample, row.split) for row in after.splits] == [(row.sample, row.split) for row in before.splits]
+    assert after.fingerprint == before.fingerprint
+
+
 def test_what_was_set_aside_stays_counted(path: Path, prepared: Prepared) -> None:
     cohort = read_packed(path).cohort
     assert cohort is not None
@@ -141,6 +157,9 @@ def test_what_a_killed_packing_left_is_overwritten(path: Path, packing: Packing)
         (lambda file: _replace(file, "splits", [b"holdout"] * 48), "splits holds 'holdout'"),
         (lambda file: _replace(file, "names", [b"same"] * 48), "two samples have one name"),
         (lambda file: _replace(file, "names", np.arange(48)), "is damaged"),
+        (lambda file: file["labels"].__setitem__(3, 1 - file["labels"][3]), "was altered"),
+        (lambda file: file["patients"].__setitem__(3, "somebody else"), "was altered"),
+        (lambda file: file.attrs.__setitem__("classes", '["normál", "amd"]'), "was altered"),
         (lambda file: file.attrs.__setitem__("classes", "[half"), "is damaged"),
         (lambda file: file.attrs.__setitem__("preprocess", '{"size": 32}'), "another version of Snellen"),
     ],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from pictures import draw_noise, write_npz, write_picture, write_pictures, write_table
+from pictures import draw_noise, encode, write_npz, write_picture, write_pictures, write_table
 from snellen.core.errors import DataError
 from snellen.ingest.sources import Source, read_source, sort_classes
 
@@ -160,7 +161,7 @@ def test_class_whose_pictures_have_an_unknown_format_is_told(tmp_path: Path) -> 
     # otherwise a three-class study becomes a two-class study without a word
     write_pictures(tmp_path, CLASSES)
     (tmp_path / "oedema").mkdir()
-    (tmp_path / "oedema" / "1.raw").write_bytes(draw_noise(1).tobytes())
+    (tmp_path / "oedema" / "1.ppm").write_bytes(encode(draw_noise(1), "PPM"))
     assert "oedema" in to_messages(read(tmp_path))
 
 
@@ -248,3 +249,185 @@ def test_sort_classes_does_not_depend_on_hash_order(labels: tuple[str, str]) -> 
     # a set's order changes from process to process, and with it would the class numbers of a model
     forward, backward = dict.fromkeys(labels).keys(), dict.fromkeys(labels[::-1]).keys()
     assert sort_classes(forward) == sort_classes(backward)  # type: ignore[arg-type]  # ordered stand-ins for sets
+
+
+def list_codes(source: Source) -> list[str]:
+    return [issue.code for issue in source.issues]
+
+
+def test_pictures_without_a_class_folder_are_told(tmp_path: Path) -> None:
+    (issue,) = read(write_pictures(tmp_path, (*CLASSES, "loose.png"))).issues
+    assert (issue.code, issue.samples) == ("picture_without_class", ("loose.png",))
+
+
+def test_pictures_without_a_class_in_a_split_are_told(tmp_path: Path) -> None:
+    names = [f"{part}/{name}" for part in ("train", "val", "test") for name in (*CLASSES, "loose.png")]
+    (issue,) = read(write_pictures(tmp_path, names)).issues
+    assert issue.samples == ("test/loose.png", "train/loose.png", "val/loose.png")
+
+
+def test_splits_with_differing_classes_are_told(tmp_path: Path) -> None:
+    names = [f"{part}/{name}" for part in ("train", "val", "test") for name in CLASSES]
+    source = read(write_pictures(tmp_path, [*names, "train/oedema/1.png"]))
+    assert list_codes(source) == ["classes_differ_between_splits"]
+    assert "val lacks oedema" in to_messages(source)
+
+
+def test_missing_val_is_told(tmp_path: Path) -> None:
+    source = read(write_pictures(tmp_path, [f"{part}/{name}" for part in ("train", "test") for name in CLASSES]))
+    assert [issue.code for issue in source.issues] == ["split_missing"]
+
+
+@pytest.mark.parametrize("folders", [("a. Training Set", "b. Testing Set"), ("train_images", "test_images")])
+def test_folder_names_that_hold_a_split_are_no_classes(tmp_path: Path, folders: tuple[str, str]) -> None:
+    source = read(write_pictures(tmp_path, [f"{part}/{name}" for part in folders for name in CLASSES]))
+    assert {sample.split for sample in source.samples} == {"train", "test"}
+    assert set(to_labels(source).values()) == {"well", "sick"}
+
+
+def test_files_that_are_not_used_are_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path, CLASSES)
+    (tmp_path / "well" / "notes.docx").write_text("x")
+    (issue,) = read(tmp_path).issues
+    assert (issue.code, issue.samples) == ("file_not_used", ("well/notes.docx",))
+
+
+def test_table_beside_masks_and_images_takes_images(tmp_path: Path) -> None:
+    names = [f"{folder}/{name}.png" for folder in ("Images", "Masks") for name in "abcd"]
+    write_pictures(tmp_path, names)
+    (tmp_path / "G1020.csv").write_text("imageID,binaryLabels\na,0\nb,1\nc,0\nd,1\n")
+    source = read(tmp_path)
+    assert to_labels(source) == {"Images/a.png": "0", "Images/b.png": "1", "Images/c.png": "0", "Images/d.png": "1"}
+    assert list_codes(source) == ["folder_chosen"]
+
+
+def test_table_whose_pictures_lie_in_several_folders_alike_is_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path, [f"{folder}/{name}.png" for folder in ("full", "cropped") for name in "abcd"])
+    (tmp_path / "labels.csv").write_text("id,label\na,0\nb,1\nc,0\nd,1\n")
+    with pytest.raises(DataError, match="lies in several folders") as caught:
+        read(tmp_path)
+    assert "Write the folder" in caught.value.hint
+
+
+def test_table_in_a_folder_beside_the_pictures_is_found(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "1. Images", [f"{name}.png" for name in "abcd"])
+    (tmp_path / "2. Truth").mkdir()
+    (tmp_path / "2. Truth" / "grades.csv").write_text("id,grade\na,0\nb,1\nc,0\nd,1\n")
+    assert len(read(tmp_path).samples) == 4
+
+
+def test_header_that_names_a_picture_is_no_header(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "a.png,sick\nb.png,well\nc.png,sick\nd.png,well\n")
+    with pytest.raises(DataError, match="so it is no header"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.ods"])
+def test_workbook_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+    write_pictures(tmp_path / "images", ["a.png", "b.png"])
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    for data in (tmp_path, tmp_path / name):
+        with pytest.raises(DataError) as caught:
+            read(data)
+        assert "export the sheet as CSV" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.7z", "data.rar"])
+def test_other_archives_are_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match="archive") as caught:
+        read(tmp_path / name)
+    assert "Unpack it" in caught.value.hint
+
+
+@pytest.mark.parametrize("address", ["https://example.org/data.zip", "s3://bucket/data"])
+def test_address_is_refused_with_the_way_out(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for data in (address, str(Path(address).resolve())):  # commands make DATA absolute
+        with pytest.raises(DataError, match=address) as caught:
+            read_source(data, {})
+        assert "Download it first" in caught.value.hint
+
+
+def test_single_picture_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is one picture") as caught:
+        read(write_picture(tmp_path / "a.png"))
+    assert "snellen predict" in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["cohrot", "cohrot/train"])
+def test_misspelt_path_gets_the_nearest_name(tmp_path: Path, wrong: str) -> None:
+    write_pictures(tmp_path / "cohort", CLASSES)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / wrong)
+    assert f"Did you mean {tmp_path / 'cohort'}?" in caught.value.hint
+
+
+def test_folder_with_one_array_file_is_read_as_that_file(tmp_path: Path) -> None:
+    write_npz(tmp_path / "toy.npz")
+    assert len(read(tmp_path).samples) == 18
+
+
+def test_several_tables_are_asked_for(tmp_path: Path) -> None:
+    write_table(tmp_path, "id,label\na,0\nb,1\nc,0\nd,1\n")
+    write_table(tmp_path, "id,label\na,1\nb,1\nc,0\nd,1\n", (), name="second.csv")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert "Which table? Give one as DATA: labels.csv, second.csv" in caught.value.hint
+
+
+def write_zip(path: Path, folder: Path, *extra: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for item in sorted(folder.rglob("*")):
+            if item.is_file():
+                archive.write(item, item.relative_to(folder))
+        for name in extra:
+            archive.writestr(name, b"x")
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["", "cohort/", "a/b/"])
+def test_zip_gives_the_names_of_the_plain_folder(tmp_path: Path, prefix: str) -> None:
+    write_pictures(tmp_path / "in", [f"{prefix}{name}" for name in CLASSES])
+    path = write_zip(tmp_path / "eyes.zip", tmp_path / "in", "__MACOSX/x/._1.png", f"{prefix}.DS_Store")
+    source = read_source(str(path), {}, tmp_path / "cache")
+    assert to_labels(source) == {name: name.split("/")[0] for name in CLASSES}
+    assert source.layout == "zip of class folders"
+
+
+@pytest.mark.parametrize("kind", ["table", "splits", "npz"])
+def test_zip_of_any_layout_is_read(tmp_path: Path, kind: str) -> None:
+    if kind == "table":
+        write_table(tmp_path / "in", TABLE, CLASSES)
+    elif kind == "splits":
+        write_pictures(tmp_path / "in", [f"{part}/{name}" for part in ("train", "test") for name in CLASSES])
+    else:
+        (tmp_path / "in").mkdir()
+        write_npz(tmp_path / "in" / "toy.npz")
+    path = write_zip(tmp_path / "eyes.zip", tmp_path / "in")
+    plain, packed = read(tmp_path / "in"), read_source(str(path), {}, tmp_path / "cache")
+    assert packed.samples == plain.samples
+
+
+def test_zip_within_a_zip_is_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", CLASSES)
+    source = read_source(str(write_zip(tmp_path / "eyes.zip", tmp_path / "in", "more.zip")), {}, tmp_path / "cache")
+    assert list_codes(source) == ["archive_not_opened"]
+
+
+def test_zip_with_a_damaged_picture_sets_it_aside(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", CLASSES)
+    path = write_zip(tmp_path / "eyes.zip", tmp_path / "in")
+    content = (tmp_path / "in" / CLASSES[0]).read_bytes()
+    path.write_bytes(path.read_bytes().replace(content, content[:-9] + bytes(9)))
+    source = read_source(str(path), {}, tmp_path / "cache")
+    assert [(issue.code, issue.samples) for issue in source.issues] == [("damaged_entry", (CLASSES[0],))]
+    assert CLASSES[0] not in to_labels(source)
+
+
+def test_zip_with_a_damaged_table_is_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "in", TABLE, CLASSES)
+    path = write_zip(tmp_path / "eyes.zip", tmp_path / "in")
+    path.write_bytes(path.read_bytes().replace(b"image,grade", b"image,GRADE", 1))
+    with pytest.raises(DataError, match=r"labels\.csv in the archive is damaged"):
+        read_source(str(path), {}, tmp_path / "cache")

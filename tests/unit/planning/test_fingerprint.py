@@ -100,3 +100,30 @@ def test_fingerprint_of_large_cohort_measures_a_part(tmp_path: Path) -> None:
     one = write(tmp_path, "1.png", draw_noise(1, 4, 4))
     samples = [one.model_copy(update={"name": str(n), "pixels_sha256": str(n)}) for n in range(950)]
     assert compute_fingerprint(samples, tmp_path).n_measured == 200
+
+
+def write_deep(root: Path, name: str, values: np.ndarray) -> Sample:
+    sample = write(root, name, values)
+    return sample.model_copy(update={"bits": 16})
+
+
+def test_deep_levels_are_quantiles_of_deep_pictures(tmp_path: Path) -> None:
+    ramp = np.arange(1001, dtype=np.uint16).reshape(1, -1).repeat(3, 0)
+    samples = [write_deep(tmp_path, "1.png", ramp), write(tmp_path, "2.png", np.full((9, 9), 255, np.uint8))]
+    found = compute_fingerprint(samples, tmp_path)
+    assert found.deep_levels == (5.0, 995.0)
+    assert (found.n_deep_measured, found.bits) == (1, {"8": 1, "16": 1})
+
+
+def test_deep_levels_are_absent_without_deep_pictures(fingerprint: Fingerprint) -> None:
+    assert (fingerprint.deep_levels, fingerprint.n_deep_measured, fingerprint.bits) == (None, 0, {"8": 4})
+
+
+def test_deep_levels_of_a_blank_cohort_span_one_level(tmp_path: Path) -> None:
+    sample = write_deep(tmp_path, "1.png", np.full((9, 9), 700, np.uint16))
+    assert compute_fingerprint([sample], tmp_path).deep_levels == (700.0, 701.0)
+
+
+def test_mean_of_deep_pictures_is_that_of_windowed_ones(tmp_path: Path) -> None:
+    ramp = np.arange(1001, dtype=np.uint16).reshape(1, -1).repeat(3, 0)
+    assert compute_fingerprint([write_deep(tmp_path, "1.png", ramp)], tmp_path).mean[0] == pytest.approx(0.5, abs=0.01)

@@ -285,3 +285,39 @@ def test_plan_reads_back_from_its_json() -> None:
 @pytest.mark.parametrize("counts", [{"a": 5}, {"a": 5, "b": 0}, {"a": 9000, "b": 3}])
 def test_plan_copes_with_lopsided_counts(counts: dict[str, int]) -> None:
     assert plan(class_counts=counts).imbalance.method in ("none", "class_weights")
+
+
+def test_window_is_what_was_measured() -> None:
+    made = plan(deep_levels=(100.0, 3000.0), n_deep_measured=42)
+    assert made.preprocess.window == (100.0, 3000.0)
+    assert get_decision(made, "preprocess.window").how == "measured"
+    assert "42 training pictures" in get_decision(made, "preprocess.window").reason
+
+
+def test_window_is_absent_where_all_pictures_have_8_bits() -> None:
+    assert plan().preprocess.window is None
+
+
+def test_window_that_was_asked_for_wins() -> None:
+    made = plan("preprocess.window=[0, 4095]", deep_levels=(100.0, 3000.0), n_deep_measured=42)
+    assert made.preprocess.window == (0, 4095)
+    assert get_decision(made, "preprocess.window").how == "asked"
+
+
+@pytest.mark.parametrize("window", ["[5, 5]", "[9, 1]"])
+def test_window_without_width_is_refused(window: str) -> None:
+    with pytest.raises(UsageError, match=r"preprocess\.window"):
+        plan(f"preprocess.window={window}")
+
+
+def test_window_cannot_be_measured_on_validation_or_test() -> None:
+    deep = make_cohort([make_sample("normal.png", "normal"), make_sample("pneumonia.png", "pneumonia", bits=16)])
+    with pytest.raises(UsageError, match="cannot be measured") as caught:
+        plan(cohort=deep)
+    assert "--set preprocess.window" in caught.value.hint
+    assert plan("preprocess.window=[0, 4095]", cohort=deep).preprocess.window == (0, 4095)
+
+
+@pytest.mark.parametrize(("settings", "expected"), [((), "white"), (("preprocess.background=black",), "black")])
+def test_background_is_white_unless_asked(settings: tuple[str, ...], expected: str) -> None:
+    assert plan(*settings).preprocess.background == expected

@@ -160,3 +160,9 @@ def test_record_with_a_name_that_is_no_utf8_is_json_all_the_same() -> None:
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     text = Issue(code="x", severity="info", message=name, advice="a").to_json()
     assert json.loads(text.encode("utf-8"))["message"] == name
+
+
+def test_plan_written_before_windows_and_backgrounds_loads() -> None:
+    old = {"size": 32, "fit": "pad", "crop_border": False, "clahe": 0.0, "channels": 3, "normalize": "weights"}
+    plan = PreprocessPlan.model_validate(old)
+    assert (plan.window, plan.background) == (None, "white")

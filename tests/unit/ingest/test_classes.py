@@ -1,0 +1,38 @@
+"""Names of classes: one form, and a warning where two look like one."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from snellen.ingest.classes import normalise_labels
+from snellen.ingest.patients import RawSample
+
+
+def make(*labels: str) -> list[RawSample]:
+    return [RawSample(str(index), str(index), label) for index, label in enumerate(labels)]
+
+
+NFC, NFD = (unicodedata.normalize(form, "Ödem") for form in ("NFC", "NFD"))
+
+
+def test_two_unicode_forms_of_a_name_are_one_class() -> None:
+    samples, issues = normalise_labels(make(NFC, NFD))
+    assert {sample.label for sample in samples} == {NFC}
+    assert [issue.code for issue in issues] == ["class_names_normalised"]
+
+
+@pytest.mark.parametrize("other", ["Normal", "NORMAL", " normal", "normal ", "nor mal "])
+def test_names_that_differ_in_case_or_blanks_are_told_and_not_merged(other: str) -> None:
+    samples, issues = normalise_labels(make("normal", "normal", other, "amd"))
+    assert {sample.label for sample in samples} == {"normal", other, "amd"}
+    assert [issue.severity for issue in issues] == ([] if other == "nor mal " else ["severe"])
+
+
+def test_names_that_look_alike_are_named_with_the_way_out() -> None:
+    (issue,) = normalise_labels(make("normal", "normal", "Normal"))[1]
+    assert (issue.code, issue.samples) == ("class_names_alike", ("0", "1", "2"))
+    assert "'normal' (2)" in issue.message
+    assert "'Normal' (1)" in issue.message
+    assert """--set 'data.merge={ "normal" = ["Normal", "normal"] }'""" in issue.advice

@@ -1,0 +1,86 @@
+"""One walk finds everything, whatever people and systems leave in folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pictures import draw_noise, encode, write_picture, write_pictures
+from snellen.ingest.tree import check_tree, read_tree
+
+
+def list_codes(folder: Path) -> list[str]:
+    return [issue.code for issue in check_tree(read_tree(folder))]
+
+
+@pytest.mark.parametrize("name", ["well/1", "well/scan.dat", "well/1.2.840.113"])
+def test_picture_without_a_known_extension_is_recognised_by_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / "well").mkdir()
+    (tmp_path / name).write_bytes(encode(draw_noise(1)))
+    assert read_tree(tmp_path).pictures == (name,)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "well/Thumbs.dat", "empty"])
+def test_other_content_is_no_picture(tmp_path: Path, name: str) -> None:
+    (tmp_path / "well").mkdir()
+    (tmp_path / name).write_bytes(b"" if name == "empty" else b"Dear colleague")
+    assert read_tree(tmp_path).others == (name,)
+
+
+@pytest.mark.parametrize("name", [".hidden/1.png", "__MACOSX/1.png", "well/@eaDir/1.png", "well/._1.png"])
+def test_hidden_pictures_are_not_listed(tmp_path: Path, name: str) -> None:
+    assert read_tree(write_pictures(tmp_path, [name])).pictures == ()
+
+
+def test_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    write_picture(tmp_path / "store" / "1.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "well").symlink_to(tmp_path / "store")
+    assert read_tree(tmp_path / "data").pictures == ("well/1.png",)
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_link_in_a_circle_ends_and_is_told(tmp_path: Path, target: str) -> None:
+    write_picture(tmp_path / "well" / "1.png")
+    (tmp_path / "well" / "again").symlink_to(target)
+    tree = read_tree(tmp_path)
+    assert (tree.pictures, tree.circular) == (("well/1.png",), ("well/again",))
+    assert list_codes(tmp_path) == ["circular_link"]
+
+
+def test_link_to_nothing_stays_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "1.png").symlink_to("nowhere.png")
+    assert read_tree(tmp_path).pictures == ("1.png",)
+
+
+def test_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # refused by the system's call, since permissions do not bind the administrator
+    write_pictures(tmp_path, ["well/1.png", "secret/2.png"])
+    scan = os.scandir
+
+    def refuse(path: Any) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    tree = read_tree(tmp_path)
+    assert (tree.pictures, tree.unreadable) == (("well/1.png",), (("secret", "Permission denied"),))
+    assert list_codes(tmp_path) == ["unreadable_folder"]
+
+
+def test_nested_archive_is_told(tmp_path: Path) -> None:
+    write_picture(tmp_path / "well" / "1.png")
+    shutil.make_archive(str(tmp_path / "more"), "zip", tmp_path / "well")
+    assert list_codes(tmp_path) == ["archive_not_opened"]
+
+
+def test_dicomdir_is_no_picture_and_told(tmp_path: Path) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + bytes(8))
+    assert read_tree(tmp_path).pictures == ()
+    assert list_codes(tmp_path) == ["dicomdir_not_used"]
