@@ -30,8 +30,8 @@ with atheris.instrument_imports(include=["PIL", "snellen.imaging", "snellen.inge
         TiffImagePlugin,  # noqa: F401
     )
 
-    from snellen.core.errors import SnellenError
     from snellen.core import archives, unpacking  # noqa: F401  # instrumented, too
+    from snellen.core.errors import SnellenError
     from snellen.imaging import dicom, readers  # noqa: F401
     from snellen.ingest import arrays, tables
 
