@@ -30,8 +30,9 @@ with atheris.instrument_imports(include=["PIL", "snellen.imaging", "snellen.inge
         TiffImagePlugin,  # noqa: F401
     )
 
+    from snellen.core import archives, unpacking  # noqa: F401  # instrumented, too
     from snellen.core.errors import SnellenError
-    from snellen.imaging import readers
+    from snellen.imaging import dicom, readers  # noqa: F401
     from snellen.ingest import arrays, tables
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="snellen-fuzz-work-"))
@@ -67,9 +68,12 @@ def read_zip(data: bytes) -> None:
     """Unpacked below the limits, as DATA."""
     from snellen.ingest.sources import read_source
 
-    path = _FOLDER / "data.zip"
+    path, cache = _FOLDER / "data.zip", _FOLDER / "cache"
     path.write_bytes(data)
-    read_source(str(path), {})
+    try:
+        read_source(str(path), {}, cache)
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def read_hdf5(data: bytes) -> None:

@@ -137,3 +137,12 @@ def test_name_in_utf8_without_its_flag_is_read(tmp_path: Path) -> None:
         data[data.index(mark) + at] &= ~0x08
     path.write_bytes(bytes(data))
     assert [entry.name for entry in read_entries(path)] == ["Ödem.png"]
+
+
+def test_entry_without_a_name_is_refused(tmp_path: Path) -> None:
+    # found by fuzzing: zipfile itself fails on it when asked whether it is a folder
+    nameless = zipfile.ZipInfo("x")
+    nameless.filename = ""
+    path = write_zip(tmp_path / "x.zip", ("well/1.png", b"x"), (nameless, b"x"))
+    with pytest.raises(DataError):
+        require(path)
