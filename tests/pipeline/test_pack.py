@@ -78,6 +78,11 @@ def test_contradicting_setting_names_pack(packed: Path, cache: Path) -> None:
     assert "snellen pack" in done.stderr
 
 
+def test_labels_of_a_packed_file_cannot_be_merged_anew(packed: Path, cache: Path) -> None:
+    done = run_snellen("plan", packed, "--cache", cache, "--set", "data.merge={ill=['cysts']}", expect=2)
+    assert "data.merge cannot change" in done.stderr
+
+
 def test_patients_of_a_packed_file_cannot_be_told_anew(packed: Path, cache: Path) -> None:
     assert "--patients" in run_snellen("audit", packed, "--cache", cache, "--patients", "none", expect=2).stderr
 

@@ -15,10 +15,7 @@ from snellen.records.cohort import Issue
 
 
 def normalise_labels(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
-    """Labels in Unicode's composed form (NFC), and issues: what was composed, and which names look alike.
-
-    Names that differ in case or outer blanks stay two classes: only who made the data knows whether they are one.
-    """
+    """Labels in Unicode's composed form (NFC), and an issue where that changed them."""
     form = {label: unicodedata.normalize("NFC", label) for label in {sample.label for sample in samples}}
     changed = sorted(label for label, composed in form.items() if label != composed)
     done = [replace(sample, label=form[sample.label]) for sample in samples] if changed else list(samples)
@@ -28,11 +25,11 @@ def normalise_labels(samples: Sequence[RawSample]) -> tuple[list[RawSample], lis
             f"Class names were brought into one Unicode form (NFC): {show_names([form[name] for name in changed])}."
         )
         issues.append(make_issue("class_names_normalised", "info", message, "Nothing to do."))
-    return done, [*issues, *check_alike(done)]
+    return done, issues
 
 
 def check_alike(samples: Sequence[RawSample]) -> list[Issue]:
-    """Classes whose names differ only in case or blanks."""
+    """Classes whose names differ only in case or blanks. They stay two: only who made the data knows better."""
     counts = Counter(sample.label for sample in samples)
     groups: dict[str, list[str]] = defaultdict(list)
     for label in sort_classes(set(counts)):

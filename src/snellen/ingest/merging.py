@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -56,14 +57,20 @@ def keeps_order(labels: Sequence[str], merge: Merge) -> bool:
 
 def invert(merge: Merge) -> dict[str, str]:
     """Label → class. Raises UsageError where a label is listed twice."""
-    counts = Counter(label for labels in merge.values() for label in labels)
+    composed = {_compose(name): [_compose(label) for label in labels] for name, labels in merge.items()}
+    counts = Counter(label for labels in composed.values() for label in labels)
     twice = [label for label, count in counts.items() if count > 1]
     if twice:
-        places = [name for name, labels in merge.items() if twice[0] in labels]
+        places = [name for name, labels in composed.items() if twice[0] in labels]
         raise UsageError(
             f"data.merge lists the label {twice[0]!r} more than once ({', '.join(places)}).", "A label has one class."
         )
-    return {label: name for name, labels in merge.items() for label in labels}
+    return {label: name for name, labels in composed.items() for label in labels}
+
+
+def _compose(text: str) -> str:
+    """In the Unicode form that labels are brought into."""
+    return unicodedata.normalize("NFC", text)
 
 
 def describe_merge(merge: Merge) -> str:

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from snellen.ingest.classes import normalise_labels
+from snellen.ingest.classes import check_alike, normalise_labels
 from snellen.ingest.patients import RawSample
 
 
@@ -25,13 +25,13 @@ def test_two_unicode_forms_of_a_name_are_one_class() -> None:
 
 @pytest.mark.parametrize("other", ["Normal", "NORMAL", " normal", "normal ", "nor mal "])
 def test_names_that_differ_in_case_or_blanks_are_told_and_not_merged(other: str) -> None:
-    samples, issues = normalise_labels(make("normal", "normal", other, "amd"))
+    samples, _ = normalise_labels(make("normal", "normal", other, "amd"))
     assert {sample.label for sample in samples} == {"normal", other, "amd"}
-    assert [issue.severity for issue in issues] == ([] if other == "nor mal " else ["severe"])
+    assert [issue.severity for issue in check_alike(samples)] == ([] if other == "nor mal " else ["severe"])
 
 
 def test_names_that_look_alike_are_named_with_the_way_out() -> None:
-    (issue,) = normalise_labels(make("normal", "normal", "Normal"))[1]
+    (issue,) = check_alike(make("normal", "normal", "Normal"))
     assert (issue.code, issue.samples) == ("class_names_alike", ("0", "1", "2"))
     assert "'normal' (2)" in issue.message
     assert "'Normal' (1)" in issue.message

@@ -149,6 +149,18 @@ def test_read_cohort_tells_of_labels_to_merge_that_are_not_there(tmp_path: Path,
         read_grades(tmp_path, cache, {"referable": ("3", "5")})
 
 
+def test_read_cohort_calls_merged_names_no_longer_alike(tmp_path: Path, cache: Path) -> None:
+    write_pictures(tmp_path, [f"{name}/{number}.png" for name in ("Well", "well", "ill") for number in range(2)])
+    request = DataRequest(data=str(tmp_path))
+
+    def list_codes(merge: dict[str, tuple[str, ...]]) -> set[str]:
+        cohort = read_cohort(request, threads=1, cache=cache, merge=merge)
+        return {issue.code for issue in cohort.audit.issues}
+
+    assert "class_names_alike" in list_codes({})
+    assert "class_names_alike" not in list_codes({"well": ("Well", "well")})
+
+
 def test_read_cohort_takes_pattern_for_patients(folder: Path, cache: Path) -> None:
     assert read(folder, cache, patients=r"(\d)_").patients.n == 4
 

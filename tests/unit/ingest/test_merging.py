@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from snellen.core.errors import DataError, UsageError
@@ -45,6 +47,11 @@ def test_merge_labels_of_other_data_may_lack_some() -> None:
 def test_invert_refuses_a_label_of_two_classes() -> None:
     with pytest.raises(UsageError, match="'2' more than once"):
         invert({"mild": ("1", "2"), "severe": ("2", "3")})
+
+
+def test_invert_finds_labels_in_either_unicode_form() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Ödem") for form in ("NFC", "NFD"))
+    assert invert({"oedema": (decomposed,)}) == {composed: "oedema"}
 
 
 def test_order_classes_follows_their_first_label() -> None:
