@@ -5,21 +5,15 @@ Heavy modules are imported inside the commands, so that `snellen --help` answers
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from snellen import __version__
+from snellen.console import mend_streams, told
 from snellen.core.errors import SnellenError, UsageError
-from snellen.core.letters import reveal
 
 if TYPE_CHECKING:
     from snellen.records.evaluation import Evaluation
@@ -88,7 +82,7 @@ def demo(
 
     Example: snellen demo --out try
     """
-    with _told():
+    with told():
         from snellen import demo as steps
 
         cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
@@ -111,7 +105,7 @@ def audit(
 
     Example: snellen audit data/ --out audit/
     """
-    with _told():
+    with told():
         from snellen import workflow
 
         cohort = workflow.audit(
@@ -147,7 +141,7 @@ def plan(
 
     Example: snellen plan data/ --set preprocess.size=320
     """
-    with _told(quiet=as_json):
+    with told(quiet=as_json):
         from snellen import workflow
 
         prepared = workflow.plan(
@@ -190,7 +184,7 @@ def train(
 
     Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
     """
-    with _told(resume_hint=True):
+    with told(resume_hint=True):
         from snellen import workflow
 
         if (data is None) == (resume is None):
@@ -231,7 +225,7 @@ def evaluate(
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
     """
-    with _told():
+    with told():
         from snellen import workflow
 
         found = workflow.evaluate(
@@ -259,7 +253,7 @@ def predict(
 
     Example: snellen predict runs/my-run/bundle new/ --out predictions.csv
     """
-    with _told():
+    with told():
         from snellen import prediction
 
         failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
@@ -277,7 +271,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, to 
     """
     from snellen.planning.recipe_files import list_recipes, read_recipe_text
 
-    with _told():
+    with told():
         if name is not None:
             typer.echo(read_recipe_text(name), nl=False)
             return
@@ -304,7 +298,7 @@ def pack(
     """
     from snellen import workflow
 
-    with _told():
+    with told():
         path = workflow.pack(
             data,
             views=views,
@@ -336,7 +330,7 @@ def fetch(
     """
     from snellen import terminal, workflow
 
-    with _told(quiet=as_json):
+    with told(quiet=as_json):
         if name is None:
             from snellen.ingest.medmnist import list_sets
 
@@ -354,7 +348,7 @@ def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
     """
     from snellen.core.storage import choose_cache_folder, format_bytes, measure_folder, measure_free_space
 
-    with _told():
+    with told():
         folder = choose_cache_folder(cache)
         sizes, free = measure_folder(folder), measure_free_space(folder)
         if as_json:
@@ -375,7 +369,7 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
     """
     from snellen.core.storage import choose_cache_folder, clear_cache, format_bytes, measure_folder
 
-    with _told():
+    with told():
         folder = choose_cache_folder(cache)
         sizes = measure_folder(folder)
         freed = clear_cache(folder)
@@ -388,17 +382,8 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point of the command. A terminal that lacks a letter shows its code instead of failing."""
-    # streams that the caller closed: what is said goes nowhere, and the work is done all the same
-    sys.stdout = sys.stdout or _open_nowhere()
-    sys.stderr = sys.stderr or _open_nowhere()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    mend_streams()
     app()
-
-
-def _open_nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _parse_columns(text: str) -> dict[str, str]:
@@ -409,59 +394,6 @@ def _parse_columns(text: str) -> dict[str, str]:
             raise UsageError(f"--columns {text!r}: {part!r} is not role=column.", "Example: image=file,label=grade")
         found[role.strip()] = column.strip()
     return found
-
-
-class _Plain(logging.Formatter):
-    """A terminal obeys some letters: in file names they are shown as codes."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return reveal(super().format(record))
-
-
-@contextlib.contextmanager
-def _told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
-    """Errors of the user's end with exit code 2 and what to do; steps are told on standard error."""
-    logger = logging.getLogger("snellen")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(message)s"))
-    if not quiet:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    except SnellenError as error:
-        typer.echo(reveal(f"Error: {error}"), err=True)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        message = "Stopped. What is computed is kept."
-        typer.echo(message + (" Go on with: snellen train --resume RUN" if resume_hint else ""), err=True)
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        raise typer.Exit(0) from None
-    except OSError as error:
-        from snellen.core.storage import explain_os_error
-
-        typer.echo(f"Error: {explain_os_error(error, Path(error.filename or 'output'))}", err=True)
-        raise typer.Exit(2) from error
-    except RuntimeError as error:
-        if "home directory" not in str(error):  # what pathlib says of `~nobody/x`, and where there is no home
-            raise
-        typer.echo(
-            "Error: there is no home folder to put ~ or the cache in.\n  → Name full paths, also --cache.", err=True
-        )
-        raise typer.Exit(2) from error
-    except ModuleNotFoundError as error:
-        _explain_missing_module(error)
-        raise typer.Exit(2) from error
-    finally:
-        logger.removeHandler(handler)
-
-
-def _explain_missing_module(error: ModuleNotFoundError) -> None:
-    name = (error.name or "").split(".")[0]
-    if name in ("", "snellen"):
-        raise error
-    typer.echo(f"Error: this step needs {name}, which is not installed.\n  → pip install 'snellen[train]'", err=True)
 
 
 def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:

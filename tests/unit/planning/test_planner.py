@@ -10,7 +10,8 @@ import pytest
 
 from pictures import make_cohort, make_sample
 from snellen.core.errors import UsageError
-from snellen.planning.planner import Machine, choose_plan, choose_positive
+from snellen.planning.plan_data import choose_positive
+from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.cohort import Cohort
 from snellen.records.plan import Decision, Fingerprint, Plan

@@ -1,0 +1,83 @@
+"""What every command shares: streams that hold any text, steps told on standard error, errors with exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import typer
+
+from snellen.core.errors import SnellenError
+from snellen.core.letters import reveal
+
+
+def mend_streams() -> None:
+    """A terminal that lacks a letter shows its code; what is said into a closed stream goes nowhere."""
+    sys.stdout = sys.stdout or _open_nowhere()
+    sys.stderr = sys.stderr or _open_nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _open_nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+class _Plain(logging.Formatter):
+    """A terminal obeys some letters: in file names they are shown as codes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return reveal(super().format(record))
+
+
+@contextlib.contextmanager
+def told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
+    """Errors of the user's end with exit code 2 and what to do; steps are told on standard error."""
+    logger = logging.getLogger("snellen")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(message)s"))
+    if not quiet:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    except SnellenError as error:
+        typer.echo(reveal(f"Error: {error}"), err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        message = "Stopped. What is computed is kept."
+        typer.echo(message + (" Go on with: snellen train --resume RUN" if resume_hint else ""), err=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise typer.Exit(0) from None
+    except OSError as error:
+        from snellen.core.storage import explain_os_error
+
+        typer.echo(f"Error: {explain_os_error(error, Path(error.filename or 'output'))}", err=True)
+        raise typer.Exit(2) from error
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of `~nobody/x`, and where there is no home
+            raise
+        typer.echo(
+            "Error: there is no home folder to put ~ or the cache in.\n  → Name full paths, also --cache.", err=True
+        )
+        raise typer.Exit(2) from error
+    except ModuleNotFoundError as error:
+        _explain_missing_module(error)
+        raise typer.Exit(2) from error
+    finally:
+        logger.removeHandler(handler)
+
+
+def _explain_missing_module(error: ModuleNotFoundError) -> None:
+    name = (error.name or "").split(".")[0]
+    if name in ("", "snellen"):
+        raise error
+    typer.echo(f"Error: this step needs {name}, which is not installed.\n  → pip install 'snellen[train]'", err=True)

@@ -1,0 +1,91 @@
+"""What is asked of the data: task, order of the classes, the positive one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from snellen.core.errors import UsageError
+from snellen.planning.ledger import Ledger
+from snellen.planning.recipe_files import LoadedRecipe
+from snellen.records.cohort import Cohort
+from snellen.records.plan import DataPlan, Decision, How
+from snellen.records.recipe import Task
+
+_NEGATIVE = re.compile(
+    r"^(?:normal|healthy|control|benign|negative|neg|none|absent|clear|0|false|no|non)$"
+    r"|^(?:no|non|not|normal|healthy)[ ,_-]",
+    re.IGNORECASE,
+)
+_GRADED = re.compile(r"^(?:grade|stage|level|severity|class|score)[ _-]?\d+$", re.IGNORECASE)
+_GRADED_COLUMN = re.compile(r"grade|stage|level|severity", re.IGNORECASE)
+
+
+def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
+    wish = loaded.recipe.data
+    n_classes = len(cohort.classes)
+    ordered = ledger.settle("data.ordered", wish.ordered, _choose_ordered(cohort, wish.task))
+    task = ledger.settle("data.task", wish.task, _choose_task(n_classes, ordered))
+    if (task == "binary") != (n_classes == 2):
+        raise UsageError(
+            f"data.task = {task}, but the data have {n_classes} classes: {', '.join(cohort.classes)}.",
+            "Leave data.task at auto, or merge the classes.",
+        )
+    positive: str | None = None
+    if task == "binary":
+        positive = ledger.settle("data.positive", wish.positive, choose_positive(cohort.classes))
+        if positive not in cohort.classes:
+            raise UsageError(
+                f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.", "Name one of them."
+            )
+    value = {name: list(labels) for name, labels in wish.merge.items()}
+    merged: tuple[How, str] = ("asked", "set in the recipe or with --set: these labels of the data mean one class")
+    how, reason = merged if value else ("fixed", "every label of the data is a class of its own")
+    ledger.decisions.append(Decision(key="data.merge", value=value, how=how, reason=reason))
+    fractions = ledger.settle(
+        "data.fractions",
+        wish.fractions,
+        (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
+    )
+    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
+        raise UsageError(
+            f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]"
+        )
+    return DataPlan(
+        task=task, classes=cohort.classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
+    )
+
+
+def _choose_ordered(cohort: Cohort, task: Task | str) -> tuple[bool, How, str]:
+    if len(cohort.classes) == 2:
+        return False, "rule", "two classes need no order"
+    if task == "ordinal":
+        return True, "rule", "the task was asked to be ordinal"
+    if cohort.is_ordered:
+        return True, "rule", f"the source's classes are grades ({cohort.class_origin})"
+    if all(_GRADED.match(name) for name in cohort.classes):
+        return True, "rule", "the class names are numbered grades"
+    if all(name.isdigit() for name in cohort.classes) and _GRADED_COLUMN.search(cohort.class_origin):
+        return True, "rule", f"the labels are numbers of a grade ({cohort.class_origin})"
+    return False, "rule", "nothing says that the classes are grades; if they are, set data.ordered=true"
+
+
+def _choose_task(n_classes: int, ordered: bool) -> tuple[Task, How, str]:
+    if n_classes == 2:
+        return "binary", "rule", "there are two classes"
+    if ordered:
+        return "ordinal", "rule", f"there are {n_classes} ordered classes"
+    return "multiclass", "rule", f"there are {n_classes} classes without order"
+
+
+def choose_positive(classes: Sequence[str]) -> tuple[str, How, str]:
+    """The class that is looked for: the one of two that is not named like a healthy or absent finding."""
+    negative = [name for name in classes if _NEGATIVE.match(name)]
+    if len(negative) == 1:
+        positive = next(name for name in classes if name not in negative)
+        return positive, "rule", f"{negative[0]} is named like the absence of disease"
+    return (
+        classes[-1],
+        "rule",
+        (f"UNDECIDED: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"),
+    )
