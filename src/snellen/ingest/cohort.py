@@ -8,6 +8,7 @@ from pathlib import Path
 from snellen.core.errors import DataError, UsageError
 from snellen.ingest.audit import build_audit
 from snellen.ingest.classes import check_alike, sort_classes
+from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
 from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
 from snellen.ingest.patients import RawSample, group_patients
@@ -36,7 +37,9 @@ def read_cohort(
     merge = merge or {}
     labels = sort_classes({sample.label for sample in source.samples})
     source.samples = merge_labels(source.samples, merge, is_complete=is_training)
-    grouped, rule, patient_issues = group_patients(source.samples, wish, source.patient_title)
+    grouped, rule, patient_issues = group_patients(
+        source.samples, wish, source.patient_title, is_whole=source.patient_title != PATIENT_TITLE
+    )
     facts = read_facts(source.root, grouped, threads, cache)
     samples, unreadable = _join(grouped, facts)
     if not samples:
@@ -45,6 +48,7 @@ def read_cohort(
             f"{facts[0].error}",
             "Check the files.",
         )
+    rule = rule.model_copy(update={"n": len({sample.patient for sample in samples})})  # of what can be read
     present = {sample.label for sample in samples}
     classes = tuple(name for name in order_classes(labels, merge) if name in present)
     notes = {raw.name: fact.notes for raw, fact in zip(grouped, facts, strict=True)}

@@ -116,7 +116,7 @@ def _in_pieces(
 
 def _describe(sample: RawSample, tags: DicomTags, keeps_patients: bool) -> list[RawSample]:
     patient = sample.patient if keeps_patients else tags.patient_id or None
-    done = replace(sample, patient=patient, laterality=tags.laterality, series=tags.series_uid or None)
+    done = replace(sample, patient=patient, laterality=tags.laterality, series=tags.series_uid or None, is_dicom=True)
     if tags.n_frames == 1:
         return [done]
     if tags.n_frames > _MAX_FRAMES:

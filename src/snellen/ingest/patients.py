@@ -35,6 +35,7 @@ class RawSample:
     patient: str | None = None
     laterality: str | None = None
     series: str | None = None
+    is_dicom: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,23 @@ _RULES = (
 
 
 def group_patients(
-    samples: Sequence[RawSample], wish: str, title: str = "patient column"
+    samples: Sequence[RawSample], wish: str, title: str = "patient column", *, is_whole: bool = True
 ) -> tuple[list[RawSample], PatientRule, list[Issue]]:
     """Give every sample its patient.
 
     `wish` is `auto`, `none` (each picture its own patient) or a regular expression whose group 1
     (or group `patient`) is the patient within the sample's name. Patients that the source tells win over inference;
-    `title` says by what it tells them. Raises UsageError for an expression that is none, fits no name or leaves open
-    which group is the patient.
+    `title` says by what it tells them, `is_whole` whether it could have told all (a column) or only files of one kind
+    (tags of DICOM files among photographs). Raises UsageError for an expression that is none, fits no name or leaves
+    open which group is the patient.
     """
     if wish == "none":
         done = [replace(sample, patient=get_own_patient(sample.name)) for sample in samples]
         return done, _describe(done, "one patient a picture, as asked", "none"), [_unknown(len(done), len(done))]
     if wish != "auto":
         return _by_pattern(samples, wish)
+    if not is_whole and not all(sample.is_dicom for sample in samples):
+        return _by_tags_and_names(samples, title)
     if any(sample.patient for sample in samples):
         # a row without patient is never inferred from its name: half the ids would be of another kind
         empty = tuple(sample.name for sample in samples if not sample.patient)
@@ -83,6 +87,19 @@ def group_patients(
             ([_unknown(len(empty), len(done), empty)] if empty else []),
         )
     return _by_inference(samples)
+
+
+def _by_tags_and_names(samples: Sequence[RawSample], title: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
+    rest, rule, issues = _by_inference([sample for sample in samples if not sample.is_dicom])
+    by_name = {sample.name: sample for sample in rest}
+    done = [
+        by_name.get(sample.name) or replace(sample, patient=sample.patient or get_own_patient(sample.name))
+        for sample in samples
+    ]
+    silent = tuple(sample.name for sample in samples if sample.is_dicom and not sample.patient)
+    issues += [_unknown(len(silent), len(samples), silent)] if silent else []
+    told = f"{title}: {len(samples) - len(rest)} pictures; {rule.rule}"
+    return done, _describe(done, told if rule.origin != "none" else f"{told}: {len(rest)} pictures", "inferred"), issues
 
 
 def get_own_patient(name: str) -> str:
@@ -168,7 +185,7 @@ def _patient(rule: _Rule, name: str) -> str:
     path = PurePosixPath(name)
     match = rule.pattern.match(path.stem)
     patient = path.stem if match is None else match.group("patient")
-    source = rule.source.format(shape=re.sub(r"\d+", "N", patient), suffix=path.suffix)
+    source = rule.source.format(shape=re.sub(r"\d+", "N", patient), suffix=path.suffix.lower())
     return f"{patient}@{source}"
 
 
@@ -176,7 +193,7 @@ def _shape(name: str) -> str:
     path = PurePosixPath(name)
     stem = re.sub(r"_[0-9a-f]{16,}$", "_HEX", path.stem)
     stem = re.sub(rf"(?<=[ _-]){_SIDE}(?=$|[ _-])", "side", stem, flags=re.IGNORECASE)
-    return re.sub(r"\d+", "N", stem) + path.suffix
+    return re.sub(r"\d+", "N", stem) + path.suffix.lower()
 
 
 def _describe(samples: Sequence[RawSample], rule: str, origin: str) -> PatientRule:

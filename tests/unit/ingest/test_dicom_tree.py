@@ -154,3 +154,22 @@ def test_table_of_patients_with_several_pictures_is_refused_without_their_ids(fo
     with pytest.raises(DataError, match="names patients, and 1 of them have several pictures") as caught:
         read(path, image="pid", label="grade")
     assert "SOPInstanceUID" in caught.value.hint
+
+
+def test_photographs_beside_dicom_files_keep_the_patients_of_their_names(folder: Path) -> None:
+    # one DICOM file among photographs must not make each photograph a patient of its own
+    write_pictures(folder, [f"well/{number}_{eye}.png" for number in range(20, 24) for eye in ("left", "right")])
+    cohort = read_whole(folder)
+    patients = {sample.name: sample.patient for sample in cohort.samples}
+    assert patients["well/P1_left_1.dcm"] == patients["well/P1_right_1.dcm"] == "P1"
+    assert patients["well/20_left.png"] == patients["well/20_right.png"] != patients["well/21_left.png"]
+    assert (cohort.patients.origin, cohort.patients.n) == ("inferred", 3 + 4)
+    assert cohort.patients.rule.startswith("DICOM tag PatientID: 4 pictures; patient number before the eye")
+    assert "patients_unknown" not in {issue.code for issue in cohort.audit.issues}
+
+
+def test_photographs_of_unknown_patients_beside_dicom_files_are_told(folder: Path) -> None:
+    write_pictures(folder, ["well/a.png", "sick/b.png"])
+    cohort = read_whole(folder)
+    assert cohort.patients.rule.endswith("one patient a picture: no rule fits the names: 2 pictures")
+    assert "patients_unknown" in {issue.code for issue in cohort.audit.issues}

@@ -207,3 +207,10 @@ def test_pattern_that_cannot_work_is_refused(wish: str, words: str) -> None:
 def test_pattern_that_fits_nothing_shows_a_name() -> None:
     with pytest.raises(UsageError, match=r"1-a\.png"):
         group(["1-a.png"], "(Z)")
+
+
+def test_extensions_in_capitals_are_no_source_of_their_own() -> None:
+    samples = [RawSample(name, name, "well") for name in ("12_left.JPG", "12_right.jpg", "13_left.jpg")]
+    grouped, rule, _ = group_patients(samples, "auto")
+    assert grouped[0].patient == grouped[1].patient != grouped[2].patient
+    assert rule.n == 2
