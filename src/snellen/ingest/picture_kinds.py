@@ -90,8 +90,9 @@ def _check_depth(samples: Sequence[Sample]) -> list[Issue]:
             Issue(
                 code="mixed_bit_depth",
                 severity="warning",
-                message=f"{len(deep)} pictures have more than 8 bits a channel, {len(plain)} have 8, such as "
-                f"{plain[0]}. Only the former go through the window: the two may differ in brightness.",
+                message=f"Bits a channel differ: {len(deep)} pictures with more than 8 (such as {names[0]}), "
+                f"{len(plain)} with 8 (such as {plain[0]}). Only the former go through the window: the two may differ "
+                "in brightness.",
                 advice="Export all in one way. If depth goes with the label, a model learns the depth.",
                 samples=plain if len(plain) < len(deep) else names,
             )
