@@ -45,6 +45,7 @@ from snellen.records.run import DataRequest, RunRecord, TrainRequest, WeightsRec
 from snellen.run_audit import save_audit
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.runs import Run, log_to, save_epochs, save_splits
+from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
@@ -258,8 +259,9 @@ def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
 def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
     """Features of training pictures with their views, and of validation pictures as they are."""
     train, val = prepared.members("train"), prepared.members("val")
+    table = store.compute(pixels.select(train), prepared.plan.augment.views)
     return HeadData(
-        train=store.compute(pixels.select(train), prepared.plan.augment.views),
+        train=FeatureTable.hold(table.load()) if table.is_small else table,
         train_labels=_to_labels(train, prepared.plan),
         val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=_to_labels(val, prepared.plan),

@@ -166,7 +166,8 @@ def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[
     """Majority class: the training shares for every picture. Linear probe: logistic regression on the embedding."""
     with np.load(predictor.folder / "baselines.npz", allow_pickle=False) as stored:
         prior, weight, bias = stored["prior"], stored["weight"], stored["bias"]
-    logits = scored.embedding.astype(np.float64) @ weight + bias
+    blocks = [scored.embedding[start : start + _STEP] for start in range(0, len(scored.embedding), _STEP)]
+    logits = np.concatenate([block.astype(np.float64) @ weight + bias for block in blocks])
     return {
         "majority_class": np.repeat(prior[None].astype(np.float64), len(scored.labels), axis=0),
         "linear_probe": apply_temperature(logits, 1.0),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from snellen.core.errors import BundleError
 
 GATE_FILE = "gate.npz"
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Gate:
 
     def compute_distances(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         """`(N, D)` → `(N,)`, root mean square of standardised components: about 1 for a picture as in training."""
+        blocks = [embedding[start : start + _BLOCK] for start in range(0, len(embedding), _BLOCK)]
+        return np.concatenate([np.zeros(0), *(self._compute_block(block) for block in blocks)])
+
+    def _compute_block(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         centred = embedding.astype(np.float64) - self.mean
         inside = centred @ self.components
         outside = np.sqrt(np.maximum((centred**2).sum(1) - (inside**2).sum(1), 0))

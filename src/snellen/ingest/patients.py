@@ -21,7 +21,7 @@ _MIN_GROUPS = 10
 _MAX_SHARE = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawSample:
     """A sample as its source tells it, before it is read. What the source is silent of is None.
 

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 ECE_BINS = 15
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 8 * 2**20  # a handful of such arrays are alive at once
 
 Scores = dict[str, NDArray[np.float64]]
 Work = Callable[[NDArray[np.float64]], Scores]
@@ -139,7 +139,7 @@ def require_labels_and_probabilities(
 
 
 def rows_per_chunk(n_columns: int) -> int:
-    """How many rows of float64 fit into 64 MiB; at least 1."""
+    """How many rows of float64 fit into a chunk; at least 1."""
     return max(1, CHUNK_BYTES // (8 * max(1, n_columns)))
 
 

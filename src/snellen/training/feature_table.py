@@ -44,12 +44,16 @@ class FeatureTable:
 
     def load(self) -> NDArray[np.float32]:
         """All of it: `(1 + views, N, D)`."""
-        return np.stack([self.take(view, slice(None)) for view in range(len(self.sources))])
+        loaded = np.empty(self.shape, np.float32)
+        for view in range(len(self.sources)):
+            for start in range(0, self.shape[1], BLOCK):
+                loaded[view, start : start + BLOCK] = self.take(view, slice(start, start + BLOCK))
+        return loaded
 
     def take(self, view: int, positions: NDArray[np.intp] | slice) -> NDArray[np.float32]:
         """Features `(n, D)` of the pictures at `positions` in one view, copied."""
         source = self.sources[view]
-        taken = np.array(source[self.rows[positions]], np.float32)
+        taken = np.asarray(source[self.rows[positions]], np.float32)  # an index makes a copy
         release_pages(source)
         return taken
 

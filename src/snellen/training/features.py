@@ -56,8 +56,7 @@ class FeatureStore:
         total = sum(int((~store.done[wanted]).sum()) for store in opened)
         for _ in follow(self._fill_all(session, opened, wanted), "Computing features", total, "views"):
             pass
-        table = FeatureTable(tuple(store.values for store in opened), rows)
-        return FeatureTable.hold(table.load()) if table.is_small else table
+        return FeatureTable(tuple(store.values for store in opened), rows)
 
     def _fill_all(self, session: GraphSession, opened: list[ArrayStore], wanted: NDArray[np.intp]) -> Iterator[int]:
         for view, store in enumerate(opened):
