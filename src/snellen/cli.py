@@ -184,7 +184,7 @@ def train(
 
     Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
     """
-    with told(resume_hint=True):
+    with told():
         from snellen import workflow
 
         if (data is None) == (resume is None):
@@ -239,6 +239,8 @@ def evaluate(
             cache=cache,
         )
         _print_evaluation(found, as_json)
+        if out is not None and not as_json:
+            typer.echo(f"\nReport:  {out / 'report.html'}")
 
 
 @app.command()

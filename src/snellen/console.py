@@ -15,6 +15,7 @@ import typer
 
 from snellen.core.errors import SnellenError
 from snellen.core.letters import reveal
+from snellen.core.progress import Plain
 
 
 def mend_streams() -> None:
@@ -30,19 +31,12 @@ def _open_nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
-class _Plain(logging.Formatter):
-    """A terminal obeys some letters: in file names they are shown as codes."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return reveal(super().format(record))
-
-
 @contextlib.contextmanager
-def told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
+def told(*, quiet: bool = False) -> Iterator[None]:
     """Errors of the user's end with exit code 2 and what to do; steps are told on standard error."""
     logger = logging.getLogger("snellen")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(message)s"))
+    handler.setFormatter(Plain("%(message)s"))
     if not quiet:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
@@ -51,9 +45,9 @@ def told(*, quiet: bool = False, resume_hint: bool = False) -> Iterator[None]:
     except SnellenError as error:
         typer.echo(reveal(f"Error: {error}"), err=True)
         raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        message = "Stopped. What is computed is kept."
-        typer.echo(message + (" Go on with: snellen train --resume RUN" if resume_hint else ""), err=True)
+    except KeyboardInterrupt as stopped:
+        notes = getattr(stopped, "__notes__", [])  # how to go on, where somebody knows
+        typer.echo(reveal("\n".join(["Stopped. What is computed is kept.", *notes])), err=True)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         raise typer.Exit(0) from None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from snellen.core.errors import StorageError, UsageError
+from snellen.core.storage import compute_digest, explain_os_error
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,31 @@ def require_file(path: Path, data: Path, *, overwrite: bool, is_ours: Callable[[
         raise UsageError(f"{path} exists already.", "Choose another --out, or add --overwrite.")
     if not is_ours(path):
         raise UsageError(f"{path} was not made by this command and stays as it is.", "Choose another --out.")
+
+
+@contextlib.contextmanager
+def hold_output(folder: Path) -> Iterator[None]:
+    """Let one process of this machine and user write into `folder`; raises UsageError for a second one.
+
+    The lock lies in the system's temporary folder: the output's own folder is made only once the data were read.
+    """
+    from filelock import FileLock, Timeout
+
+    owner = os.getuid() if hasattr(os, "getuid") else "user"
+    digest = compute_digest([str(folder.resolve())])[:24]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"snellen-{owner}-{digest}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            f"Another process is writing into {folder}.", "Wait until it has ended, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise explain_os_error(error, Path(lock.lock_file)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def make_output(folder: Path, output: Output) -> None:

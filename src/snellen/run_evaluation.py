@@ -13,7 +13,7 @@ from snellen import __version__
 from snellen.core.errors import DataError, UsageError
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
-from snellen.core.storage import open_cache, write_atomic
+from snellen.core.storage import compute_sha256, open_cache, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
@@ -21,15 +21,17 @@ from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
+from snellen.ingest.patients import get_own_patient
 from snellen.outputs import EVALUATION, make_output
 from snellen.records.bundle import Manifest
-from snellen.records.cohort import Cohort, PatientRule, Sample
+from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000
+_MAX_UNKNOWN = 0.5
 
 
 def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
@@ -37,6 +39,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     record = run.record
     if record.state != "finished":
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
+    _require_unchanged(run)
     cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
     where = {row.sample: row.split for row in run.splits}
     members = [
@@ -62,7 +65,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         split=split,
         data=record.request.source.data,
         patients=cohort.patients,
-        intervals=build_intervals(run.plan, cohort.patients),
+        intervals=build_intervals(run.plan, members),
         test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -89,6 +92,21 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     return evaluation
 
 
+def _require_unchanged(run: Run) -> None:
+    """Raise DataError where a file that says which picture is in which split is not the one that the run wrote."""
+    known = run.record.sha256
+    changed = [
+        name
+        for name in ("splits.csv", "cohort.csv", "plan.json")
+        if name in known and compute_sha256(run.folder / name) != known[name]
+    ]
+    if changed:
+        raise DataError(
+            f"{run.folder / changed[0]} was changed since the run wrote it: its test split cannot be believed.",
+            "Take the run from a backup, or train again.",
+        )
+
+
 def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Evaluation:
     """All of some other data. Pictures that the bundle was trained on are left out and counted.
 
@@ -111,7 +129,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
         split="all",
         data=source.data,
         patients=cohort.patients,
-        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit=_choose_unit(cohort.patients), seed=0),
+        intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit=_choose_unit(members), seed=0),
         test_opened=opened,
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
@@ -207,18 +225,20 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def build_intervals(plan: Plan, patients: PatientRule) -> Intervals:
-    """The plan's intervals."""
+def build_intervals(plan: Plan, members: Sequence[Sample]) -> Intervals:
+    """The plan's intervals, for these samples."""
     return Intervals(
         level=plan.evaluation.level,
         n_resamples=plan.evaluation.resamples,
-        unit=_choose_unit(patients),
+        unit=_choose_unit(members),
         seed=plan.training.seed,
     )
 
 
-def _choose_unit(patients: PatientRule) -> Literal["patient", "picture"]:
-    return "picture" if patients.origin == "none" else "patient"
+def _choose_unit(members: Sequence[Sample]) -> Literal["patient", "picture"]:
+    """Pictures where the patients of most are not known: a few that are told do not make it patient-level."""
+    n_alone = sum(sample.patient == get_own_patient(sample.name) for sample in members)
+    return "picture" if n_alone > _MAX_UNKNOWN * len(members) else "patient"
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:

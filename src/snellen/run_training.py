@@ -353,7 +353,7 @@ def _build_question(prepared: Prepared, request: TrainRequest, part: str, opened
         split=part,
         data=request.source.data,
         patients=prepared.cohort.patients,
-        intervals=build_intervals(prepared.plan, prepared.cohort.patients),
+        intervals=build_intervals(prepared.plan, prepared.members(part)),
         test_opened=opened,
         n_failed=prepared.cohort.audit.n_set_aside,
         snellen_version=__version__,

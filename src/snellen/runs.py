@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from snellen.core.csv_text import format_csv
 from snellen.core.errors import StorageError, UsageError
+from snellen.core.progress import Plain
 from snellen.core.storage import read_json, write_atomic
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
@@ -172,7 +173,7 @@ def log_to(path: Path) -> Iterator[Callable[[], None]]:
 
     def begin() -> None:
         handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(Plain("%(asctime)s %(message)s"))
         for record in kept.records:
             handler.emit(record)
         logger.removeHandler(kept)

@@ -52,7 +52,7 @@ def show_plan(plan: Plan) -> None:
     )
     for decision in plan.decisions:
         value = decision.value if isinstance(decision.value, str) else json.dumps(decision.value)
-        table.add_row(decision.key, value, decision.how, decision.reason)
+        table.add_row(decision.key, reveal(value), decision.how, reveal(decision.reason))
     console.print(table)
     layers = describe_layers(plan.model, plan.preprocess)
     table = Table("layer", "output", "parameters", "trained", title="\nLayers", title_justify="left", box=None)
@@ -73,17 +73,18 @@ def show_evaluation(evaluation: Evaluation) -> None:
     level = f"{evaluation.intervals.level:.0%} interval"
     console.print(
         f"\n{evaluation.split}: {evaluation.subjects}"
-        + (f", positive class {evaluation.positive}" if evaluation.positive else "")
+        + (f", positive class {show_name(evaluation.positive)}" if evaluation.positive else "")
     )
     table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)
     for name, estimate in evaluation.metrics.items():
         others = [_value(found.get(name)) for found in evaluation.baselines.values()]
         table.add_row(name, _value(estimate), _interval(estimate), *others)
     console.print(table)
-    table = Table(
-        "", *evaluation.classes, box=None, pad_edge=False, title="\nConfusion (rows: label)", title_justify="left"
-    )
-    for name, row in zip(evaluation.classes, evaluation.confusion, strict=True):
+    # the title stands alone: above a narrow table it would be broken into lines
+    console.print("\nConfusion (rows: label, columns: the more probable class)")
+    classes = [show_name(name) for name in evaluation.classes]
+    table = Table("", *classes, box=None, pad_edge=False)
+    for name, row in zip(classes, evaluation.confusion, strict=True):
         table.add_row(name, *(str(value) for value in row))
     console.print(table)
     for point in evaluation.operating_points:
@@ -96,7 +97,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
             highlight=False,
         )
     for note in evaluation.notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        console.print(reveal(f"Note: {note}"), markup=False, highlight=False)
 
 
 def _console() -> Console:

@@ -14,7 +14,7 @@ from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_digest, hold_lock, open_cache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
-from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, make_output, require_file, require_output
+from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
@@ -148,15 +148,27 @@ def _is_packed(path: Path) -> bool:
 def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do."""
     from snellen.planning.recipe_files import load_recipe
-    from snellen.run_training import run_training
 
+    name = load_recipe(options.get("recipe", "auto"), tuple(options.get("settings") or ())).recipe.name
     request = build_train_request(data, options)
-    name = load_recipe(request.recipe, request.settings).recipe.name
     folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
-    if not options.get("overwrite", False):
-        _require_not_interrupted(folder)
-    require_output(folder, RUN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
-    return run_training(request, Run(folder), describe_command(request, folder))
+    with hold_output(folder):
+        if not options.get("overwrite", False):
+            _require_not_interrupted(folder)
+        require_output(folder, RUN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
+        return _run(request, Run(folder), describe_command(request, folder))
+
+
+def _run(request: TrainRequest, run: Run, command: str) -> Run:
+    from snellen.run_training import run_training  # loads torch: only once all that can be refused was
+
+    try:
+        return run_training(request, run, command)
+    except KeyboardInterrupt as error:
+        again = f"Go on with: snellen train --resume {shlex.quote(str(run.folder))}"
+        is_begun = (run.folder / RUN.mark).is_file() and run.record.state == "running"
+        error.add_note(again if is_begun else f"Give the same command again: {command}")
+        raise
 
 
 def _require_not_interrupted(folder: Path) -> None:
@@ -169,13 +181,12 @@ def _require_not_interrupted(folder: Path) -> None:
 
 def resume(run: str | Path) -> Run:
     """Go on with a run that was interrupted: what is cached is not computed again, and the result is the same."""
-    from snellen.run_training import run_training
-
     opened = open_run(run)
-    record = opened.record
-    if record.state == "finished":
-        raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
-    return run_training(record.request, opened, record.command)
+    with hold_output(opened.folder):
+        record = opened.record
+        if record.state == "finished":
+            raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
+        return _run(record.request, opened, record.command)
 
 
 def evaluate(
@@ -216,8 +227,9 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
     path = Path(data).expanduser()
     if not path.exists():
         from snellen.ingest.medmnist import find_fetched
+        from snellen.ingest.sources import require_path
 
-        path = find_fetched(str(data)) or path
+        path = find_fetched(str(data)) or require_path(str(data))
     return DataRequest(
         data=str(path.resolve()),
         columns=options.get("columns") or {},

@@ -86,6 +86,9 @@ def stop_at(step: str, how: signal.Signals, words: list[str], place: Path) -> No
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130), f"{step}: {told}"
     if how == signal.SIGINT:
         assert "Stopped. What is computed is kept." in told
+        is_run = (place / "run" / "run.json").exists()
+        again = f"snellen train --resume {place / 'run'}" if is_run else "Give the same command again: snellen train"
+        assert again in told
 
 
 def list_files(folder: Path) -> dict[str, tuple[int, int]]:

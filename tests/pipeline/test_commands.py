@@ -211,3 +211,14 @@ def test_failed_training_leaves_the_earlier_run(run: Path, tmp_path: Path) -> No
     shutil.copytree(run, copy)
     run_snellen("train", tmp_path / "nowhere", "--out", copy, "--overwrite", expect=2)
     assert (copy / "bundle" / "model.onnx").exists()
+
+
+def test_a_test_split_that_was_exchanged_is_not_believed(run: Path, tmp_path: Path, cache: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    text = (copy / "splits.csv").read_text(encoding="utf-8")
+    text = text.replace(",test,", ",aside,").replace(",train,", ",test,").replace(",aside,", ",train,")
+    (copy / "splits.csv").write_text(text, encoding="utf-8")
+    before = (copy / "run.json").read_bytes()
+    assert "splits.csv was changed" in run_snellen("evaluate", copy, "--cache", cache, expect=2).stderr
+    assert (copy / "run.json").read_bytes() == before  # no opening was counted

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from snellen.core.errors import UsageError
-from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, Output, make_output, require_output
+from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, Output, hold_output, make_output, require_output
 
 
 @pytest.fixture
@@ -53,3 +55,26 @@ def test_requiring_deletes_nothing(run: Path) -> None:
 def test_making_removes_what_the_command_wrote_and_nothing_else(run: Path) -> None:
     make_output(run, RUN)
     assert [path.name for path in run.iterdir()] == ["my-notes.txt"]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from snellen.outputs import hold_output
+with hold_output(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match="Another process is writing"), hold_output(folder):
+            pass
+        other.kill()
+    with hold_output(folder):  # the lock dies with its holder
+        assert not folder.exists()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import re
+
+from snellen.core.letters import show_name
 from snellen.records.bundle import Manifest
 
 
 def render_model_card(manifest: Manifest) -> str:
     """Markdown after Mitchell et al. 2019, with what software can state; the rest is marked for a person."""
     preprocess = manifest.preprocess
-    classes = "\n".join(f"| {name} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes)
+    classes = "\n".join(
+        f"| {_show(name)} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes
+    )
     points = "\n".join(
         f"| {point.name}{' (default)' * point.is_default} | {point.rule} | {point.threshold:.4f} | {point.chosen_on} |"
         for point in manifest.thresholds
@@ -17,7 +23,7 @@ def render_model_card(manifest: Manifest) -> str:
         f"""
 ## Operating points
 
-Positive (`{manifest.positive}`) when its probability is at least the threshold.
+Positive ({_show(manifest.positive or "")}) when its probability is at least the threshold.
 
 | name | rule | threshold | chosen on |
 | --- | --- | --- | --- |
@@ -26,7 +32,7 @@ Positive (`{manifest.positive}`) when its probability is at least the threshold.
         if manifest.thresholds
         else ""
     )
-    return f"""# {manifest.name}
+    return f"""# {_show(manifest.name)}
 
 {manifest.intended_use}
 
@@ -49,7 +55,7 @@ Pictures with more than 8 bits a channel: {
 ## Training data
 
 {manifest.trained_on.n_samples} pictures of {manifest.trained_on.n_patients} patients \
-(how patients were told: {manifest.trained_on.patient_rule}).
+(how patients were told: {_show(manifest.trained_on.patient_rule)}).
 
 | class | pictures |
 | --- | --- |
@@ -91,3 +97,8 @@ Training data
 
 {manifest.intended_use}
 """
+
+
+def _show(text: str) -> str:
+    """A stranger's text inside Markdown, which may be shown as HTML."""
+    return re.sub(r"([|`*_\[\]\\])", r"\\\1", html.escape(show_name(text), quote=False))

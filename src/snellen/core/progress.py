@@ -9,8 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from snellen.core.letters import reveal
+
 T = TypeVar("T")
 log = logging.getLogger("snellen")
+
+
+class Plain(logging.Formatter):
+    """A terminal obeys some letters: in file names they are shown as codes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return reveal(super().format(record))
 
 
 def follow(items: Iterable[T], what: str, total: int, unit: str = "pictures") -> Iterator[T]:
@@ -57,7 +66,7 @@ def timed(durations_s: dict[str, float], step: str) -> Iterator[None]:
     finally:
         seconds = time.monotonic() - begin
         durations_s[step] = round(durations_s.get(step, 0.0) + seconds, 3)
-        log.info("%s: %.1f s", step, seconds)
+    log.info("%s: %.1f s", step, seconds)
 
 
 def say(message: str) -> None:

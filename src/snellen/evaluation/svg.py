@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from snellen.core.letters import reveal
+
 # Every colour is drawn as a fixed value and leaves as a CSS variable with that value as its fallback.
 INK, MUTED, RULE, PAPER, ON_FILL, HEAT = "#1b1e23", "#5b626c", "#d5d8dd", "#fdfdfc", "#fefefe", "#0b4f8a"
 # Okabe and Ito (2008) without yellow, which is illegible on white; the dark page has lighter relatives.
@@ -160,7 +162,7 @@ def to_drawing(figure: Figure, key: str, title: str, description: str) -> Drawin
         f'<title id="{key}-title">{escape(title)}</title><desc id="{key}-desc">{escape(description)}</desc>'
     )
     # matplotlib escapes what it writes, the head is escaped above.
-    return Drawing(key, title, description, Markup(head + body + "</svg>"))  # noqa: S704
+    return Drawing(key, title, description, Markup(reveal(head + body) + "</svg>"))  # noqa: S704
 
 
 def _with_own_ids(body: str, key: str) -> str:

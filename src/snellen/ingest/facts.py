@@ -15,7 +15,7 @@ from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
 from snellen.ingest.patients import RawSample
 
-FACTS_VERSION = "facts-2"
+FACTS_VERSION = "facts-3"
 # at this side a JPEG of 12 megapixels is still read at half scale: eight times faster, and no two pictures look equal
 _SCAN_SIDE_PX = 1024
 _PIECE = 512
@@ -106,7 +106,8 @@ def _stamp(root: Path, location: str) -> list[int] | None:
         found = (root / location.partition("::")[0]).stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    # two files of one size and date that trade names have other inodes or change times
+    return [found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns]
 
 
 def _load_facts(store: Path) -> dict[str, list]:  # type: ignore[type-arg]  # location → [stamp, facts], as JSON gives it

@@ -40,7 +40,7 @@ def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -
 
     Raises DataError that says what was expected, UsageError for options that do not fit.
     """
-    source = _read_path(_require_path(data), columns, cache)
+    source = _read_path(require_path(data), columns, cache)
     if source.cohort is not None:
         return source
     source = describe_dicom(source)
@@ -48,7 +48,8 @@ def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -
     return replace(source, samples=samples, issues=[*source.issues, *issues])
 
 
-def _require_path(data: str) -> Path:
+def require_path(data: str) -> Path:
+    """The absolute path of DATA. Raises DataError naming what lies near where it does not exist."""
     path = Path(data).expanduser()
     try:
         exists = path.exists()

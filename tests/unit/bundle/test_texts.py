@@ -44,7 +44,7 @@ def change(manifest: Manifest, **changes: Any) -> Manifest:
         "test_resnet",
         "8×8 px, 3 channel(s)",
         "| balanced (default) | youden | 0.5000 | val |",
-        "Positive (`sick`)",
+        "Positive (sick)",
         "Snellen 0.0.test on 2025-01-31",
     ],
 )
@@ -106,3 +106,12 @@ def test_texts_are_the_files_of_the_bundle(tmp_path: Path) -> None:
     manifest = deliver_plain_bundle(tmp_path)
     written = [(tmp_path / name).read_text(encoding="utf-8") for name in ("MODEL_CARD.md", "NOTICE")]
     assert written == [render_model_card(manifest), render_notice(manifest)]
+
+
+def test_model_card_shows_hostile_names_as_text(manifest: Manifest) -> None:
+    name = "<script>alert(1)</script>|\x1b[2J"
+    counts = manifest.trained_on.model_copy(update={"class_counts": {name: 3}})
+    card = render_model_card(manifest.model_copy(update={"classes": (name, "sick"), "trained_on": counts}))
+    assert "<script>" not in card
+    assert "\x1b" not in card
+    assert "&lt;script&gt;" in card

@@ -213,12 +213,25 @@ def test_read_cohort_reads_changed_npz_again(tmp_path: Path, cache: Path) -> Non
 
 
 def test_read_cohort_does_not_read_unchanged_file_again(folder: Path, cache: Path) -> None:
+    before = find(read(folder, cache), NAMES[0]).pixels_sha256
+    (store,) = (cache / "facts").iterdir()
+    store.write_text(store.read_text().replace(before, "as it was stored"))
+    assert find(read(folder, cache), NAMES[0]).pixels_sha256 == "as it was stored"
+
+
+def test_read_cohort_reads_files_again_that_traded_names(folder: Path, cache: Path) -> None:
     plain = {seed: encode(draw_noise(seed), compress_level=0) for seed in (1, 2)}  # stored, so of equal size
-    path = folder / NAMES[0]
-    path.write_bytes(plain[1])
-    before = find(read(folder, cache), NAMES[0])
-    replace_keeping_stamp(path, plain[2])
-    assert find(read(folder, cache), NAMES[0]) == before
+    one, other = folder / NAMES[0], folder / NAMES[3]
+    for path, seed in ((one, 1), (other, 2)):
+        path.write_bytes(plain[seed])
+        os.utime(path, ns=(10**18, 10**18))
+    before = {name: find(read(folder, cache), name).pixels_sha256 for name in (NAMES[0], NAMES[3])}
+    aside = folder.parent / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    after = {name: find(read(folder, cache), name).pixels_sha256 for name in (NAMES[0], NAMES[3])}
+    assert after == {NAMES[0]: before[NAMES[3]], NAMES[3]: before[NAMES[0]]}
 
 
 def test_read_cohort_tries_unreadable_file_again(folder: Path, cache: Path) -> None:
