@@ -62,7 +62,13 @@ def _twice(*others: str) -> Build:
     return build
 
 
-TABLES.append(Case("pictures of one name in images/ and masks/", _twice("masks"), issue="folder_chosen", n=6))
+TABLES += [
+    Case("pictures of one name in images/ and masks/", _twice("masks"), issue="folder_chosen", n=6),
+    Case("a picture that no row names", with_table(rows(), n=7), issue="picture_not_in_table", n=6),
+    Case("two columns that name different pictures", with_table(
+        "patient,left,right,label\n" + "".join(f"{k},p{k:03}.png,p{k + 3:03}.png,{'ab'[k % 2]}\n" for k in range(3))),
+         2, "several columns name pictures"),
+]  # fmt: skip
 
 
 def _arrays(**changes: Any) -> Build:

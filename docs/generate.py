@@ -131,6 +131,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Pictures are empty, truncated, damaged, too large, of floating-point numbers, or no pictures at all.",
         "Copy or export them again, then repeat the step.",
     ),
+    "picture_not_in_table": (
+        "warning",
+        "Pictures below a table's folder that no row names. They have no label and were not read; they are not counted "
+        "as set aside. Folders of which no picture is named, such as `masks/`, are named as a whole.",
+        "Add rows for them if they belong to the data.",
+    ),
     "missing_picture": (
         "warning",
         "Rows of a table name a picture that is not below the table's folder.",

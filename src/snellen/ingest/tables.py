@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
-from snellen.ingest.dicom_tree import index_tags
 from snellen.ingest.label_columns import LabelColumns, find_labels, read_labels, require_columns
 from snellen.ingest.patients import RawSample
-from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, look_like_uids, restrict_to_split
+from snellen.ingest.picture_columns import check_found, check_unlisted, find_pictures, has_pictures, list_fitting
+from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, restrict_to_split
 from snellen.ingest.rows import Rows, read_rows
-from snellen.ingest.samples import SPLIT_NAMES, guess_split, make_issue, show_names
+from snellen.ingest.samples import SPLIT_NAMES, guess_split, make_issue
 from snellen.ingest.tree import Tree, read_tree
 from snellen.records.cohort import Issue
 
@@ -65,7 +65,7 @@ def read_table(path: Path, columns: dict[str, str], tree: Tree | None = None) ->
         samples,
         f"table {path.name} ({chosen.roles}; pictures in {found.place})",
         chosen.label.title,
-        [*table.issues, *issues, *check_found(found), *set_aside],
+        [*table.issues, *issues, *check_found(found), *check_unlisted(tree, [found]), *set_aside],
         table.header,
     )
 
@@ -80,13 +80,14 @@ def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str
     issues: list[Issue] = []
     header: tuple[str, ...] = ()
     label: LabelColumns | None = None
-    told = []
+    told, every = [], []
     for name, split in sorted(tables.items(), key=lambda item: (item[1] != "train", item)):
         table = read_rows(tree.root / name, min_columns=2 if label is None else 1)
         known = {role: column for role, column in columns.items() if label is None or column in table.header}
         require_columns(table, known, ROLES)
         part = restrict_to_split(index, split)
         found = find_pictures(table, part, tree, known.get("image"))
+        every.append(found)
         issues += [*table.issues, *check_found(found)]
         if label is not None and not set(label.names) <= set(table.header):
             issues.append(_ungraded(name, label, table.values(found.column)))
@@ -101,7 +102,7 @@ def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str
     title = label.title if label else ""
     layout = f"a table a split ({', '.join(told)}; {title})"
     kept, repeated = _drop_repeated(samples)
-    return Table(kept, layout, title, [*issues, *repeated], header)
+    return Table(kept, layout, title, [*issues, *check_unlisted(tree, every), *repeated], header)
 
 
 def find_split_tables(names: Sequence[str]) -> dict[str, str]:
@@ -119,71 +120,20 @@ def names_most_pictures(path: Path, n_pictures: int, tree: Tree | None = None) -
     """Whether a table that lies beside class folders describes them: then it is the data, not the folders' names."""
     tree = tree or read_tree(path.parent)
     try:
-        found = _choose_best(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree, None)
+        fitting = list_fitting(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree)
     except DataError:
         return False
     # copies of a picture in other folders (cropped, masked) are described by the same row
-    return found.n_fitting > _MIN_FOUND * n_pictures
+    return len(fitting) > _MIN_FOUND * n_pictures
 
 
 def names_pictures(path: Path, tree: Tree, split: str) -> bool:
     """Whether a table can be read as one that names pictures of `split` below `tree`."""
     index = restrict_to_split(PictureIndex(tree.pictures, get_root_name(tree.root)), split)
     try:
-        find_pictures(read_rows(path), index, tree, None)
+        return has_pictures(read_rows(path), index, tree)
     except DataError:
         return False
-    return True
-
-
-def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
-    """The column whose values are pictures of `index`. Raises DataError where no column names most of its rows'."""
-    best = _choose_best(table, index, tree, asked)
-    if not best.location_of:
-        raise DataError(
-            f"{table.path}: each picture that the column {best.column} names lies in several folders "
-            f"below {tree.root}, such as {best.ambiguous[0]!r}.",
-            "Write the folder into the column, or give only one of the folders together with the table.",
-        )
-    return best
-
-
-def _choose_best(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
-    if asked is None and any(index.holds(name) for name in table.header):
-        raise DataError(
-            f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",
-            "Write a header above it, such as image,label.",
-        )
-    values = {column: table.values(column) for column in ([asked] if asked else table.header)}
-    if asked or any(look_like_uids(items) for items in values.values()):
-        index.add_keys(index_tags(tree, index.pictures, by_patient=asked is not None, values=values.get(asked or "")))
-    every = [index.locate(column, items) for column, items in values.items()]
-    best = max(every, key=lambda found: (len(found.location_of), len(found.ambiguous)))
-    n_values = len({value for value in table.values(best.column) if value})
-    if len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
-        raise DataError(
-            f"{table.path}: no column names pictures below {tree.root} "
-            f"(best: {best.column} with {len(best.location_of)} of {n_values} found).",
-            "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
-        )
-    return best
-
-
-def check_found(found: Found) -> list[Issue]:
-    """What had to be overlooked or preferred to find the pictures."""
-    issues = []
-    if found.loose:
-        value = found.loose[0]
-        message = (
-            f"{len(found.loose)} rows name their picture with another case or extension, "
-            f"such as {value!r} for {found.location_of[value]}."
-        )
-        issues.append(make_issue("picture_matched_loosely", "info", message, "Check the example.", found.loose))
-    if found.passed:
-        message = f"Several folders hold the same names: {found.chosen}/ was taken, not {show_names(found.passed)}."
-        advice = "If another is meant, give a copy of the data without the rest."
-        issues.append(make_issue("folder_chosen", "warning", message, advice))
-    return issues
 
 
 def _choose_columns(
