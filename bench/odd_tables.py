@@ -68,6 +68,10 @@ TABLES += [
     Case("two columns that name different pictures", with_table(
         "patient,left,right,label\n" + "".join(f"{k},p{k:03}.png,p{k + 3:03}.png,{'ab'[k % 2]}\n" for k in range(3))),
          2, "several columns name pictures"),
+    Case("several labels in one cell", with_table(rows("p006.png,amd;normal", n=6), n=7), 2, "multi-label"),
+    Case("a lone column of ages",
+         with_table("image,age\n" + "".join(f"p{k:03}.png,{40 + k % 12}\n" for k in range(24)), n=24),
+         2, "looks like a measure"),
 ]  # fmt: skip
 
 

@@ -116,6 +116,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "No picture of a class can be read. The class is gone from the cohort.",
         "Copy or export its pictures again, then repeat the step.",
     ),
+    "folders_hold_same_folders": (
+        "severe",
+        "All class folders hold folders of the same names, such as `siteA/normal` and `siteB/normal`: the inner ones "
+        "look like the classes (or, called `train` and `test`, like splits). The outer ones were read as classes.",
+        "Re-arrange the folders so that the classes are the outer ones, or give a table.",
+    ),
     "class_names_alike": (
         "severe",
         "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They count as two.",

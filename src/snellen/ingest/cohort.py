@@ -26,7 +26,7 @@ def read_cohort(
 
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
     """
-    source, wish = _read_source(request, cache)
+    source, wish = _read_source(request, cache, min_classes=2 if is_training else 1)
     if source.cohort is not None:
         _require_no_wishes(request, source.cohort.classes, merge or {})
         return source.cohort
@@ -72,10 +72,12 @@ def read_cohort(
     )
 
 
-def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
-    source, wish = read_source(request.data, request.columns, cache), request.patients
+def _read_source(request: DataRequest, cache: Path, min_classes: int) -> tuple[Source, str]:
+    source, wish = read_source(request.data, request.columns, cache, min_classes=min_classes), request.patients
     if wish in source.columns:  # --patients COLUMN
-        source, wish = read_source(request.data, {**request.columns, "patient": wish}, cache), "auto"
+        label = {"label": "+".join(source.label)} if source.label else {}  # as it was just read without the wish
+        columns = {**label, **request.columns, "patient": wish}
+        source, wish = read_source(request.data, columns, cache, min_classes=min_classes), "auto"
     nameless = [sample for sample in source.samples if not _is_text(sample.location)]
     if nameless:
         source.samples = [sample for sample in source.samples if _is_text(sample.location)]

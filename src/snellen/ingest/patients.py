@@ -17,6 +17,10 @@ from snellen.records.cohort import Issue, PatientRule
 
 _SIDE = r"(?:left|right|od|os|ou|oi|l|r)"
 _STAIN = r"(?:PAS|PASM|HE|H&E|TRI|TRICHROME|MASSON|JONES|SILVER|IHC)"
+_PATIENT_FOLDER = re.compile(
+    r"(?:patient|pat|pt|p|subject|subj|sub|s|case|person|id|pid|mrn)[ _-]?\d+\w*|(?!(?:19|20)\d\d$)\d{3,}",
+    re.IGNORECASE,
+)
 _MIN_GROUPS = 10
 _MAX_SHARE = 0.2
 
@@ -26,6 +30,7 @@ class RawSample:
     """A sample as its source tells it, before it is read. What the source is silent of is None.
 
     `laterality` is L or R, `series` what a device took together; both come from DICOM tags.
+    `folder` is the first folder within the class.
     """
 
     name: str
@@ -36,6 +41,7 @@ class RawSample:
     laterality: str | None = None
     series: str | None = None
     is_dicom: bool = False
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,11 @@ def group_patients(
             ([_unknown(len(empty), len(done), empty)] if empty else []),
         )
     return _by_inference(samples)
+
+
+def is_patient_folder(name: str) -> bool:
+    """Whether a folder within a class is called as patients are: `patient 3`, `P012`, `1034`; not a year or a grade."""
+    return _PATIENT_FOLDER.fullmatch(name) is not None
 
 
 def _by_tags_and_names(samples: Sequence[RawSample], title: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:

@@ -52,6 +52,7 @@ class Source:
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
     patient_title: str = "patient column"
     cohort: Cohort | None = None
 

@@ -37,6 +37,7 @@ class Table:
     class_origin: str
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def read_table(path: Path, columns: dict[str, str], tree: Tree | None = None) ->
         chosen.label.title,
         [*table.issues, *issues, *check_found(found), *check_unlisted(tree, [found]), *set_aside],
         table.header,
+        chosen.label.names,
     )
 
 
