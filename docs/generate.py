@@ -280,6 +280,21 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "patients leak between the splits, and every number is too good.",
         "Say how to tell: `--columns patient=NAME` or `--patients REGEX`.",
     ),
+    "patients_alike": (
+        "warning",
+        "Ids of patients differ only in case, blanks or decimals, such as `P1` and `p1`. They count as two patients.",
+        "If they are one patient, write the ids alike.",
+    ),
+    "patients_as_integers": (
+        "info",
+        "The ids of patients are whole numbers that a program wrote with decimals, such as `12.0`. Read as integers.",
+        "Nothing.",
+    ),
+    "split_untold": (
+        "warning",
+        "The data bring their own splits, and some pictures have none. They are left out of all three.",
+        "Write their split.",
+    ),
     "patients_inferred": (
         "info",
         "Patients were told from file names by a rule. The message names the rule and gives examples.",

@@ -5,7 +5,6 @@ Ambiguity is asked, not guessed. Decodes no pixel; of DICOM files it reads tags 
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,15 +16,17 @@ from snellen.ingest.patients import RawSample
 from snellen.ingest.picture_columns import check_found, check_unlisted, find_pictures, has_pictures, list_fitting
 from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, restrict_to_split
 from snellen.ingest.rows import Rows, read_rows
-from snellen.ingest.samples import SPLIT_NAMES, guess_split, make_issue
+from snellen.ingest.samples import PATIENT_NAMES, SPLIT_NAMES, guess_split, make_issue, simplify_name
 from snellen.ingest.tree import Tree, read_tree
 from snellen.records.cohort import Issue
 
 ROLES = ("image", "label", "patient", "split")
-_PATIENT_NAMES = ("patient", "patientid", "subject", "subjectid", "case", "caseid", "person", "pid")
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _NO_PATIENT = ("", "na", "nan", "n/a", "none", "null", "-", "?")
+_MEASURES = ("age", "alter", "date", "year", "width", "height")
 _MIN_FOUND = 0.5
+_MIN_IDS = 0.1  # of the rows: fewer values are a site or a grade
+_MAX_IDS = 0.9  # more are names of pictures
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Table:
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
+    patient_candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def read_table(path: Path, columns: dict[str, str], tree: Tree | None = None) ->
         [*table.issues, *issues, *check_found(found), *check_unlisted(tree, [found]), *set_aside],
         table.header,
         chosen.label.names,
+        _list_patient_candidates(table, chosen),
     )
 
 
@@ -142,7 +145,7 @@ def _choose_columns(
     table: Rows, found: Found, columns: dict[str, str], label: LabelColumns | None = None
 ) -> tuple[_Columns, list[Issue]]:
     taken = {found.column}
-    patient = columns.get("patient") or _by_name(table, _PATIENT_NAMES, taken)
+    patient = columns.get("patient") or _by_name(table, PATIENT_NAMES, taken)
     taken |= {patient} if patient else set()
     split, issues = _choose_split(table, taken, columns.get("split"))
     taken |= {split} if split else set()
@@ -156,8 +159,25 @@ def _choose_columns(
 
 
 def _by_name(table: Rows, names: tuple[str, ...], taken: set[str]) -> str | None:
-    plain = {re.sub(r"[\s_-]", "", column.lower()): column for column in reversed(table.header) if column not in taken}
+    plain = {simplify_name(column): column for column in reversed(table.header) if column not in taken}
     return next((plain[name] for name in names if name in plain), None)
+
+
+def _list_patient_candidates(table: Rows, chosen: _Columns) -> tuple[str, ...]:
+    """Where no column tells patients: those whose values repeat as ids of patients would."""
+    if chosen.patient:
+        return ()
+    taken = {chosen.found.column, chosen.split, *chosen.label.names}
+    found = []
+    for column in table.header:
+        values = [value for value in table.values(column) if value]
+        n_rows, n_values = len(table.rows), len(set(values))
+        is_measure = any(word in simplify_name(column) for word in _MEASURES) or any("." in value for value in values)
+        if column in taken or is_measure or not _MIN_IDS * n_rows <= n_values <= _MAX_IDS * n_rows:
+            continue
+        if all(any(letter.isdecimal() for letter in value) for value in values):
+            found.append(column)
+    return tuple(found)
 
 
 def _choose_split(table: Rows, taken: set[str], asked: str | None) -> tuple[str | None, list[Issue]]:
@@ -180,9 +200,10 @@ def _to_samples(table: Rows, columns: _Columns, split: str | None) -> tuple[list
     seen: dict[str, str] = {}
     found = columns.found
     labels, issues = read_labels(table, columns.label)
-    for row, value in zip(table.rows, labels, strict=True):
+    for number, row, value in zip(table.numbers, table.rows, labels, strict=True):
         name = row[found.column]
         location = found.location_of.get(name)
+        name = name or f"row {number}"
         if location is None:
             set_aside["ambiguous_picture" if name in found.ambiguous else "missing_picture"].append(name)
         elif not value:
