@@ -233,6 +233,25 @@ def _patient_folders(folder: Path) -> Sequence[str]:
     return ["audit", "data"]
 
 
+def _sites(folder: Path) -> Sequence[str]:
+    for number, site in enumerate(("siteA", "siteB")):
+        write_classes(folder / "data" / site, n=4, first_seed=5000 * number)
+    return ["audit", "data"]
+
+
+def _columns_without_table(folder: Path) -> Sequence[str]:
+    return ["audit", write_classes(folder / "data").name, "--columns", "label=grade"]
+
+
+def _table_of_patients(folder: Path) -> Sequence[str]:
+    data = write_classes(folder / "data")
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    write(
+        data / "who.csv", "image,patient,sex\n" + "".join(f"{name},{k},{'fm'[k % 2]}\n" for k, name in enumerate(names))
+    )
+    return ["audit", "data", "--columns", "patient=patient"]
+
+
 FOLDERS = [
     Case("hidden files, system files and notes beside pictures", _hidden, n=_N),
     Case("a name that is no UTF-8", _not_utf8, issue="unreadable_name", n=_N + 1),
@@ -262,6 +281,10 @@ FOLDERS = [
          n=_N),
     Case("class names in other scripts", _class_folders("正常", "Übung"), n=_N),
     Case("a folder a patient within the classes", _patient_folders, n=16),
+    Case("a folder a site, and in each the classes", _sites, issue="folders_hold_same_folders", n=16),
+    Case("--columns for class folders without a table", _columns_without_table, 2, "for tables and array files"),
+    Case("class folders, a table beside them, and --columns without a label", _table_of_patients, 2,
+         "--columns label="),
     Case("a path that does not exist", lambda _: ["audit", "nowhere"], 2, "does not exist"),
     Case("a kind of file that is no data set", _strange_suffix, 2, "no data set that Snellen reads"),
 ]  # fmt: skip

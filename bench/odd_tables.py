@@ -62,7 +62,24 @@ def _twice(*others: str) -> Build:
     return build
 
 
-TABLES.append(Case("pictures of one name in images/ and masks/", _twice("masks"), issue="folder_chosen", n=6))
+TABLES += [
+    Case("pictures of one name in images/ and masks/", _twice("masks"), issue="folder_chosen", n=6),
+    Case("a picture that no row names", with_table(rows(), n=7), issue="picture_not_in_table", n=6),
+    Case("two columns that name different pictures", with_table(
+        "patient,left,right,label\n" + "".join(f"{k},p{k:03}.png,p{k + 3:03}.png,{'ab'[k % 2]}\n" for k in range(3))),
+         2, "several columns name pictures"),
+    Case("a split column with empty cells",
+         with_table(_three("image,label,split", lambda k: f"{'ab'[k % 2]},{'train' if k else ''}")),
+         issue="split_untold", n=6),
+    Case("patients that differ in case",
+         with_table(_three("image,label,patient", lambda k: f"{'ab'[k % 2]},{'P' if k else 'p'}{k // 2}")),
+         issue="patients_alike", n=6),
+    Case("a row without a picture's name", with_table(rows(",amd")), says="row 8", issue="missing_picture", n=7),
+    Case("several labels in one cell", with_table(rows("p006.png,amd;normal", n=6), n=7), 2, "multi-label"),
+    Case("a lone column of ages",
+         with_table("image,age\n" + "".join(f"p{k:03}.png,{40 + k % 12}\n" for k in range(24)), n=24),
+         2, "looks like a measure"),
+]  # fmt: skip
 
 
 def _arrays(**changes: Any) -> Build:

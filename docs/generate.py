@@ -116,6 +116,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "No picture of a class can be read. The class is gone from the cohort.",
         "Copy or export its pictures again, then repeat the step.",
     ),
+    "folders_hold_same_folders": (
+        "severe",
+        "All class folders hold folders of the same names, such as `siteA/normal` and `siteB/normal`: the inner ones "
+        "look like the classes (or, called `train` and `test`, like splits). The outer ones were read as classes.",
+        "Re-arrange the folders so that the classes are the outer ones, or give a table.",
+    ),
     "class_names_alike": (
         "severe",
         "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They count as two.",
@@ -130,6 +136,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "warning",
         "Pictures are empty, truncated, damaged, too large, of floating-point numbers, or no pictures at all.",
         "Copy or export them again, then repeat the step.",
+    ),
+    "picture_not_in_table": (
+        "warning",
+        "Pictures below a table's folder that no row names. They have no label and were not read; they are not counted "
+        "as set aside. Folders of which no picture is named, such as `masks/`, are named as a whole.",
+        "Add rows for them if they belong to the data.",
     ),
     "missing_picture": (
         "warning",
@@ -267,6 +279,21 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Nothing tells which pictures are of one patient. Each is taken for a patient of its own. If that is wrong, "
         "patients leak between the splits, and every number is too good.",
         "Say how to tell: `--columns patient=NAME` or `--patients REGEX`.",
+    ),
+    "patients_alike": (
+        "warning",
+        "Ids of patients differ only in case, blanks or decimals, such as `P1` and `p1`. They count as two patients.",
+        "If they are one patient, write the ids alike.",
+    ),
+    "patients_as_integers": (
+        "info",
+        "The ids of patients are whole numbers that a program wrote with decimals, such as `12.0`. Read as integers.",
+        "Nothing.",
+    ),
+    "split_untold": (
+        "warning",
+        "The data bring their own splits, and some pictures have none. They are left out of all three.",
+        "Write their split.",
     ),
     "patients_inferred": (
         "info",

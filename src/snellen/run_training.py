@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -123,10 +124,11 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     plan = choose_plan(loaded, cohort, fingerprint, machine)
     prepared = Prepared(cohort, splits, fingerprint, plan, cache)
     counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
-    left_out = sum(row.split == "left_out" for row in splits)
+    left_out = Counter(row.reason for row in splits if row.split == "left_out")
+    reasons = "; ".join(f"{count}: {reason}" for reason, count in left_out.most_common())
     say(
         f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
-        + (f"; {left_out} left out (shared with another split)" if left_out else "")
+        + (f"; {left_out.total()} left out ({reasons})" if left_out else "")
     )
     for decision in plan.decisions:
         if decision.reason.startswith("UNDECIDED"):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
 from snellen.ingest.keys import Part
+from snellen.ingest.label_columns import require_one_each
 from snellen.ingest.patients import RawSample
 from snellen.ingest.samples import SPLIT_NAMES, make_issue
 from snellen.records.cohort import Issue
@@ -31,6 +32,7 @@ def list_samples(
         names = _read_texts(path, part.name, part.n, read)
         if len({name for name in names if name}) < part.n:
             names = [f"{index:06d}" for index in range(part.n)]
+        require_one_each(f"{path}: {part.label}", labels, [f"row {index}" for index in range(part.n)])
         for index in range(part.n):
             name = f"{part.split}/{names[index]}" if part.split else str(names[index])
             if not labels[index]:

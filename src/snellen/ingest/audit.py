@@ -86,9 +86,12 @@ def check_patients(rule: PatientRule) -> list[Issue]:
             code="patients_inferred",
             severity="info",
             message=f"{rule.n} patients were inferred from file names ({rule.rule}).",
-            advice="Check the examples: "
-            + " | ".join(rule.examples)
-            + ". If they are wrong, use --columns patient=NAME or --patients REGEX.",
+            advice=(
+                f"Check the examples: {' | '.join(rule.examples)}. If they are wrong"
+                if rule.examples
+                else "No patient has several pictures. If that is wrong"
+            )
+            + ", use --columns patient=NAME or --patients REGEX.",
         )
     ]
 
@@ -96,6 +99,18 @@ def check_patients(rule: PatientRule) -> list[Issue]:
 def check_splits(samples: Sequence[Sample]) -> list[Issue]:
     """Patients and identical pictures that occur in several of the data's own splits."""
     found = []
+    untold = tuple(sample.name for sample in samples if not sample.split)
+    if 0 < len(untold) < len(samples):
+        found.append(
+            Issue(
+                code="split_untold",
+                severity="warning",
+                message=f"{len(untold)} of {len(samples)} pictures have no split where the others have one, such as "
+                f"{untold[0]}.",
+                advice="Write their split. Until then they are left out of training, validation and test.",
+                samples=untold,
+            )
+        )
     for code, what, key in (
         ("patients_in_several_splits", "patients", "patient"),
         ("copies_in_several_splits", "identical pictures", "pixels_sha256"),

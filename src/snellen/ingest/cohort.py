@@ -15,7 +15,7 @@ from snellen.ingest.patients import RawSample, group_patients
 from snellen.ingest.picture_kinds import check_kinds
 from snellen.ingest.samples import SET_ASIDE
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
-from snellen.records.cohort import Cohort, Issue, Sample, SetAside
+from snellen.records.cohort import Cohort, Issue, PatientRule, Sample, SetAside
 from snellen.records.run import DataRequest
 
 
@@ -26,7 +26,7 @@ def read_cohort(
 
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
     """
-    source, wish = _read_source(request, cache)
+    source, wish = _read_source(request, cache, min_classes=2 if is_training else 1)
     if source.cohort is not None:
         _require_no_wishes(request, source.cohort.classes, merge or {})
         return source.cohort
@@ -40,6 +40,7 @@ def read_cohort(
     grouped, rule, patient_issues = group_patients(
         source.samples, wish, source.patient_title, is_whole=source.patient_title != PATIENT_TITLE
     )
+    patient_issues = _name_candidates(patient_issues, rule, source.patient_candidates)
     facts = read_facts(source.root, grouped, threads, cache)
     samples, unreadable = _join(grouped, facts)
     if not samples:
@@ -72,10 +73,12 @@ def read_cohort(
     )
 
 
-def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
-    source, wish = read_source(request.data, request.columns, cache), request.patients
+def _read_source(request: DataRequest, cache: Path, min_classes: int) -> tuple[Source, str]:
+    source, wish = read_source(request.data, request.columns, cache, min_classes=min_classes), request.patients
     if wish in source.columns:  # --patients COLUMN
-        source, wish = read_source(request.data, {**request.columns, "patient": wish}, cache), "auto"
+        label = {"label": "+".join(source.label)} if source.label else {}  # as it was just read without the wish
+        columns = {**label, **request.columns, "patient": wish}
+        source, wish = read_source(request.data, columns, cache, min_classes=min_classes), "auto"
     nameless = [sample for sample in source.samples if not _is_text(sample.location)]
     if nameless:
         source.samples = [sample for sample in source.samples if _is_text(sample.location)]
@@ -90,6 +93,17 @@ def _read_source(request: DataRequest, cache: Path) -> tuple[Source, str]:
             )
         )
     return source, wish
+
+
+def _name_candidates(issues: list[Issue], rule: PatientRule, candidates: Sequence[str]) -> list[Issue]:
+    """Where nobody told patients: the columns that look as if they could."""
+    if not candidates or rule.origin not in ("none", "inferred"):
+        return issues
+    advice = f" The column {' or '.join(candidates[:3])} looks like it: --columns patient={candidates[0]}"
+    return [
+        issue.model_copy(update={"advice": issue.advice + advice}) if issue.code == "patients_unknown" else issue
+        for issue in issues
+    ]
 
 
 def _require_no_wishes(request: DataRequest, classes: Sequence[str], merge: Merge) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from snellen.ingest.patients import RawSample
+from snellen.ingest.patients import RawSample, is_patient_folder
 from snellen.ingest.samples import SPLIT_NAMES, Source, guess_split, make_issue, show_names, to_text
 from snellen.ingest.tree import ARCHIVE_SUFFIXES, Tree
 from snellen.records.cohort import Issue
+
+_SIDES = {"left", "right", "od", "os", "ou", "l", "r", "re", "le"}
 
 
 def find_split_folders(tree: Tree) -> dict[str, str]:
@@ -35,7 +37,7 @@ def read_split_folders(tree: Tree, split_of: dict[str, str]) -> Source:
         if len(parts) < 3:
             loose.append(name)
             continue
-        samples.append(RawSample(name, name, parts[1], split_of[parts[0]]))
+        samples.append(RawSample(name, name, parts[1], split_of[parts[0]], folder=parts[2] if parts[3:] else None))
     ignored = [name for name in tree.list_top_folders() if name not in split_of]
     outside = [name for name in tree.pictures if "/" not in name]
     issues = [
@@ -43,13 +45,15 @@ def read_split_folders(tree: Tree, split_of: dict[str, str]) -> Source:
         *([_without_class([*loose, *outside])] if loose or outside else []),
         *_check_empty(tree, [name for name in tree.folders if name.count("/") == 1 and name.split("/")[0] in split_of]),
         *_check_classes(samples),
+        *_check_inner(samples),
     ]
     return Source(tree.root, "split folders of class folders", samples, "folder names", issues=issues)
 
 
 def read_class_folders(tree: Tree, classes: Sequence[str], tables: Sequence[str]) -> Source:
     """The pictures of every class folder; sub-folders belong to their class."""
-    samples = [RawSample(name, name, name.split("/")[0]) for name in tree.pictures if "/" in name]
+    paths = [(name, name.split("/")) for name in tree.pictures if "/" in name]
+    samples = [RawSample(name, name, parts[0], folder=parts[1] if parts[2:] else None) for name, parts in paths]
     loose = [name for name in tree.pictures if "/" not in name]
     issues = []
     if tables:
@@ -57,6 +61,7 @@ def read_class_folders(tree: Tree, classes: Sequence[str], tables: Sequence[str]
     if loose:
         issues.append(_without_class(loose))
     issues += _check_empty(tree, [name for name in tree.list_top_folders() if name not in classes])
+    issues += _check_inner(samples)
     return Source(tree.root, "class folders", samples, "folder names", issues=issues)
 
 
@@ -93,6 +98,32 @@ def _check_classes(samples: Sequence[RawSample]) -> list[Issue]:
         message = f"There is no {' and no '.join(missing)}: cut from train by patient."
         issues.append(make_issue("split_missing", "info", message, "Nothing to do."))
     return issues
+
+
+def _check_inner(samples: Sequence[RawSample]) -> list[Issue]:
+    """The same folders within every class: those may be the classes, and what was read as classes sites or eyes."""
+    inner: dict[str, set[str]] = {}
+    for sample in samples:
+        inner.setdefault(sample.label, set()).update([sample.folder.casefold()] if sample.folder else [])
+    if len(inner) < 2:
+        return []
+    same = {name for name in set.intersection(*inner.values()) if not is_patient_folder(name)}
+    if len(same) < 2 or same <= _SIDES or 2 * len(same) < len(set.union(*inner.values())):
+        return []
+    outer, shown = sorted(inner), sorted(same)
+    message = (
+        f"The folders {show_names(outer)} were read as classes, but each holds the same folders {show_names(shown)}, "
+    )
+    if all(guess_split(name) for name in same):
+        message += "which look like splits."
+        advice = f"Turn the folders round: {shown[0]}/{outer[0]}/…"
+    else:
+        message += "which look like the classes."
+        advice = (
+            f"If they are, re-arrange the folders ({shown[0]}/{outer[0]}/…, {shown[-1]}/{outer[0]}/…), or give a table "
+            "with image, label and, for example, site."
+        )
+    return [make_issue("folders_hold_same_folders", "severe", message, to_text(advice))]
 
 
 def _table_not_used(tree: Tree, tables: Sequence[str]) -> Issue:

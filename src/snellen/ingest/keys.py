@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
-from snellen.ingest.samples import SPLIT_NAMES
+from snellen.ingest.samples import PATIENT_NAMES, SPLIT_NAMES, simplify_name
 
 ROLES = ("image", "label", "patient", "split")
 _NAMES = {
     "image": ("images", "image", "x", "img", "imgs", "pictures", "data"),
     "label": ("labels", "label", "y", "target", "targets", "class", "classes", "diagnosis", "grade", "grades"),
-    "patient": ("patients", "patient", "patient_id", "patient_ids", "subject", "subjects", "subject_id"),
     "split": ("splits", "split", "subset", "partition"),
     "name": ("names", "name", "ids", "id", "filenames", "filename", "files", "image_id", "image_ids"),
 }
@@ -126,9 +125,9 @@ def _pick(arrays: list[ArrayInfo], role: str, columns: dict[str, str], candidate
     """The one that is told, else the one of the candidates that is called so, else all candidates."""
     if told := columns.get(role):
         return [item for item in arrays if item.key == told or _rest(item.key) == told.lower()]
-    named = [item for item in candidates if _rest(item.key) in _NAMES[role]]
+    named = [item for item in candidates if _is_called(item.key, role)]
     if not candidates and role == "label":  # one of another length: the message says so
-        named = [item for item in arrays if _rest(item.key) in _NAMES[role]]
+        named = [item for item in arrays if _is_called(item.key, role)]
     return named if len(named) == 1 else candidates
 
 
@@ -136,8 +135,12 @@ def _pick_named(arrays: list[ArrayInfo], role: str, columns: dict[str, str]) -> 
     if role in columns:
         told = _pick(arrays, role, columns, [])
         return told[0] if told else None
-    named = [item for item in arrays if _rest(item.key) in _NAMES[role]]
+    named = [item for item in arrays if _is_called(item.key, role)]
     return named[0] if len(named) == 1 else None
+
+
+def _is_called(key: str, role: str) -> bool:
+    return simplify_name(_rest(key)) in PATIENT_NAMES if role == "patient" else _rest(key) in _NAMES[role]
 
 
 def _words(key: str) -> list[str]:

@@ -17,9 +17,12 @@ LABEL_NAMES = (
 # not "none": that may be a class ("no retinopathy")
 NO_LABEL = ("", "nan", "na", "n/a", "#n/a", "null")
 _MAX_CLASSES = 50
+_MAX_GRADES = 10
 _MIN_ONE_HOT = 0.5
 _ZERO = re.compile(r"0(\.0*)?")
 _ONE = re.compile(r"1(\.0*)?")
+_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
+_SEVERAL = re.compile(r"\s*[;|+/,&]\s*")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)(\.0+)?")
 
 
@@ -59,9 +62,15 @@ def find_labels(table: Rows, taken: set[str], asked: str | None) -> LabelColumns
         shown = [_show(column, values[column]) for column in others]
         raise _undecided(table, [*shown, f"{'+'.join(binary)} (one column a class)"], others[0])
     if len(candidates) == 1:
+        if _is_measure(values[candidates[0]]):
+            measure = f"{_show(candidates[0], values[candidates[0]])}, which looks like a measure such as an age"
+            raise _undecided(table, [measure], candidates[0])
         return LabelColumns((candidates[0],))
     if not others and len(binary) >= 3:
         require_single(table, tuple(binary))
+    alone = [column for column in columns if len(values[column]) == 1 and column.lower() in LABEL_NAMES]
+    if not candidates and len(alone) == 1:  # data of one class can be evaluated; to train on them is refused later
+        return LabelColumns((alone[0],))
     if not candidates:
         counted = ", ".join(f"{column} ({len(values[column])} values)" for column in columns) or "no other column"
         raise _undecided(table, [f"none among {counted}: a label has at least 2 values, and far fewer than rows"])
@@ -79,7 +88,29 @@ def read_labels(table: Rows, labels: LabelColumns) -> tuple[list[str], list[Issu
         require_single(table, labels.names)
         return [_read_one_hot(row, labels.names) for row in table.rows], []
     raw = ["" if value.lower() in NO_LABEL else value for value in table.values(labels.names[0])]
+    require_one_each(
+        f"{table.path}: the column {labels.names[0]}", raw, [next(iter(row.values())) for row in table.rows]
+    )
     return _to_integers(raw, labels.names[0])
+
+
+def require_one_each(where: str, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Raise DataError where cells such as `amd;dme` hold several labels that other rows carry alone."""
+    known = {label.casefold() for label in labels if label}
+
+    def is_several(label: str) -> bool:
+        parts = [part.casefold() for part in _SEVERAL.split(label) if part]
+        return len(set(parts)) > 1 and all(part in known for part in parts)
+
+    joined = {label for label in set(labels) if is_several(label)}
+    several = [(name, label) for name, label in zip(names, labels, strict=True) if label in joined]
+    if several:
+        shown = "; ".join(f"{name}: {label}" for name, label in several[:3])
+        raise DataError(
+            f"{where} holds several labels in {len(several)} of {len(labels)} rows (multi-label), such as {shown}.",
+            "Multi-label is out of scope: Snellen is for one label a picture. Write one label a row, or a column of "
+            "0 and 1 for the condition to be told from the rest: --columns label=NAME",
+        )
 
 
 def require_single(table: Rows, names: Sequence[str]) -> None:
@@ -134,6 +165,11 @@ def _to_integers(values: list[str], column: str) -> tuple[list[str], list[Issue]
     return [value.partition(".")[0] for value in values], [issue]
 
 
+def _is_measure(values: Sequence[str]) -> bool:
+    """Whether these are more numbers than grades have."""
+    return len(values) > _MAX_GRADES and all(_NUMBER.fullmatch(value) for value in values)
+
+
 def _show(column: str, values: Sequence[str]) -> str:
     listed = ", ".join(values[:5]) + (" …" if len(values) > 5 else "")
     return f"{column} ({len(values)} values: {listed})"
@@ -146,11 +182,16 @@ def _undecided(table: Rows, candidates: Sequence[str], first: str = "NAME") -> D
     )
 
 
-def require_columns(table: Rows, columns: dict[str, str], roles: Sequence[str]) -> None:
-    """Raise UsageError for a role or a column that does not exist."""
+def require_roles(columns: dict[str, str], roles: Sequence[str]) -> None:
+    """Raise UsageError for a role that does not exist."""
     unknown = [role for role in columns if role not in roles]
     if unknown:
         raise UsageError(f"--columns {unknown[0]}=…: there is no such role.", f"Roles are {', '.join(roles)}.")
+
+
+def require_columns(table: Rows, columns: dict[str, str], roles: Sequence[str]) -> None:
+    """Raise UsageError for a role or a column that does not exist."""
+    require_roles(columns, roles)
     wanted = [part for role, name in columns.items() for part in _list_parts(role, name, table.header)]
     missing = [name for name in wanted if name not in table.header]
     if missing:

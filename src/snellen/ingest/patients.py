@@ -17,6 +17,11 @@ from snellen.records.cohort import Issue, PatientRule
 
 _SIDE = r"(?:left|right|od|os|ou|oi|l|r)"
 _STAIN = r"(?:PAS|PASM|HE|H&E|TRI|TRICHROME|MASSON|JONES|SILVER|IHC)"
+_PATIENT_FOLDER = re.compile(
+    r"(?:patient|pat|pt|p|subject|subj|sub|s|case|person|id|pid|mrn)[ _-]?\d+\w*|(?!(?:19|20)\d\d$)\d{3,}",
+    re.IGNORECASE,
+)
+_WHOLE = re.compile(r"(0|[1-9]\d*)(\.0+)?")
 _MIN_GROUPS = 10
 _MAX_SHARE = 0.2
 
@@ -26,6 +31,7 @@ class RawSample:
     """A sample as its source tells it, before it is read. What the source is silent of is None.
 
     `laterality` is L or R, `series` what a device took together; both come from DICOM tags.
+    `folder` is the first folder within the class.
     """
 
     name: str
@@ -36,6 +42,7 @@ class RawSample:
     laterality: str | None = None
     series: str | None = None
     is_dicom: bool = False
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ _RULES = (
           re.compile(r"^(?P<patient>.*\d.*?)[ _-](?:img|image|slice|scan|view|visit)?\d{1,3}$", re.IGNORECASE),
           "{shape}_N{suffix}", is_loose=True),
 )  # fmt: skip
+
+_FOLDER_TITLE = "a folder a patient within the class (patient1034/left.jpg)"
 
 
 def group_patients(
@@ -80,13 +89,45 @@ def group_patients(
     if any(sample.patient for sample in samples):
         # a row without patient is never inferred from its name: half the ids would be of another kind
         empty = tuple(sample.name for sample in samples if not sample.patient)
-        done = [replace(sample, patient=sample.patient or get_own_patient(sample.name)) for sample in samples]
-        return (
-            done,
-            _describe(done, title, "column"),
-            ([_unknown(len(empty), len(done), empty)] if empty else []),
-        )
+        told, issues = _settle_ids(samples)
+        done = [replace(sample, patient=sample.patient or get_own_patient(sample.name)) for sample in told]
+        issues += [_unknown(len(empty), len(done), empty)] if empty else []
+        return done, _describe(done, title, "column"), issues
     return _by_inference(samples)
+
+
+def is_patient_folder(name: str) -> bool:
+    """Whether a folder within a class is called as patients are: `patient 3`, `P012`, `1034`; not a year or a grade."""
+    return _PATIENT_FOLDER.fullmatch(name) is not None
+
+
+def _settle_ids(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
+    """Numbers that a program wrote as 12.0 become 12; ids that differ only in case, blanks or `.0` are told."""
+    ids = sorted({sample.patient for sample in samples if sample.patient})
+    issues: list[Issue] = []
+    done = list(samples)
+    if any("." in name for name in ids) and all(_WHOLE.fullmatch(name) for name in ids):
+        done = [replace(sample, patient=(sample.patient or "").partition(".")[0] or None) for sample in samples]
+        message = f"The patients are whole numbers, some written with decimals ({ids[0]} …): read as integers."
+        issues.append(Issue(code="patients_as_integers", severity="info", message=message, advice="Nothing to do."))
+        ids = sorted({sample.patient for sample in done if sample.patient})
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in ids:
+        groups[re.sub(r"\.0+$", "", re.sub(r"\s", "", name.casefold()))].append(name)
+    alike = [names for names in groups.values() if len(names) > 1]
+    if alike:
+        every = {name for names in alike for name in names}
+        issues.append(
+            Issue(
+                code="patients_alike",
+                severity="warning",
+                message=f"{len(alike)} groups of patients differ only in case, blanks or decimals and count as "
+                f"different patients, such as {' and '.join(repr(name) for name in alike[0])}.",
+                advice="If they are one patient, write the ids alike; otherwise that patient may be in train and test.",
+                samples=tuple(sample.name for sample in done if sample.patient in every),
+            )
+        )
+    return done, issues
 
 
 def _by_tags_and_names(samples: Sequence[RawSample], title: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
@@ -140,10 +181,11 @@ def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample
 
 def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], PatientRule, list[Issue]]:
     sources: dict[str, list[RawSample]] = defaultdict(list)
+    patient_of = _by_folders(samples)
+    told: Counter[str] = Counter({_FOLDER_TITLE: len(patient_of)} if patient_of else {})
     for sample in samples:
-        sources[_shape(sample.name)].append(sample)
-    patient_of: dict[str, str] = {}
-    told: Counter[str] = Counter()
+        if sample.name not in patient_of:
+            sources[_shape(sample.name)].append(sample)
     for members in sources.values():
         rule = next((rule for rule in _RULES if _fits(rule, members)), None)
         if rule is None:
@@ -167,6 +209,27 @@ def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], Patien
         title += f"; one patient a picture: {len(alone)} pictures"
     issues = [_unknown(len(alone), len(done), tuple(alone))] if alone else []
     return done, _describe(done, title, "inferred"), issues
+
+
+def _by_folders(samples: Sequence[RawSample]) -> dict[str, str]:
+    """Sample → patient where the folders within the classes are patients: all of one shape, several, with a number.
+
+    A folder of the same name in several classes is one patient. Folders that are not called as patients are must be
+    many, small, and of one class each: `batch1` is none.
+    """
+    sources: dict[str, list[tuple[str, RawSample]]] = defaultdict(list)
+    for sample in samples:
+        if sample.folder and re.search(r"\d", sample.folder):
+            sources[re.sub(r"\d+", "N", sample.folder)].append((sample.folder, sample))
+    patient_of: dict[str, str] = {}
+    for shape, members in sources.items():
+        counts = Counter(folder for folder, _ in members)
+        n_places = len({(folder, sample.label) for folder, sample in members})
+        is_grouping = len(counts) >= _MIN_GROUPS and max(counts.values()) <= _MAX_SHARE * len(members)
+        is_named = all(is_patient_folder(folder) for folder in counts)
+        if len(counts) > 1 and (is_named or (is_grouping and n_places == len(counts))):
+            patient_of |= {sample.name: f"{folder}@{shape}/" for folder, sample in members}
+    return patient_of
 
 
 def _fits(rule: _Rule, members: Sequence[RawSample]) -> bool:

@@ -20,7 +20,7 @@ class Found:
     """How the values of one column were resolved.
 
     `loose` are values that differ from the file's name in case or extension, `ambiguous` those that several files
-    fit; `n_fitting` counts pictures that fit any value. `chosen` is the folder that was preferred where several hold
+    fit; `fitting` are the pictures that fit any value. `chosen` is the folder that was preferred where several hold
     the same names, `passed` are the others.
     """
 
@@ -28,7 +28,7 @@ class Found:
     location_of: dict[str, str]
     ambiguous: tuple[str, ...] = ()
     loose: tuple[str, ...] = ()
-    n_fitting: int = 0
+    fitting: frozenset[str] = frozenset()
     chosen: str = ""
     passed: tuple[str, ...] = ()
 
@@ -96,7 +96,7 @@ class PictureIndex:
             location_of=location_of,
             ambiguous=tuple(ambiguous),
             loose=tuple(loose),
-            n_fitting=len({item for items, _ in found.values() for item in items}),
+            fitting=frozenset(item for items, _ in found.values() for item in items),
             chosen=chosen if passed else "",
             passed=tuple(sorted(passed)),
         )

@@ -29,6 +29,12 @@ class Rows:
     header: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     issues: tuple[Issue, ...] = ()
+    lines: tuple[int, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The line of every row in the file; without, as if no line were left out."""
+        return self.lines or tuple(range(2, len(self.rows) + 2))
 
     def values(self, column: str) -> list[str]:
         return [row[column] for row in self.rows]
@@ -46,18 +52,19 @@ def read_rows(path: Path, min_columns: int = 2) -> Rows:
     _, header = next(lines, (0, []))
     while header and not header[-1]:
         header.pop()
-    rows, ragged = [], []
+    rows, ragged, numbers = [], [], []
     for line, cells in lines:
         extra = cells[len(header) :]
         if len(cells) < len(header) or any(extra):
             ragged.append(f"{path.name}, line {line}: {cells[0]}")
         else:
             rows.append(dict(zip(header, cells, strict=False)))
+            numbers.append(line)
     if ragged:
         message = f"{len(ragged)} rows have more or fewer cells than the header's {len(header)}, such as {ragged[0]}"
         issues.append(make_issue("ragged_row", "warning", f"{message}: set aside.", "Correct the rows.", ragged))
     _require_table(path, header, len(rows), min_columns)
-    return Rows(path, tuple(header), tuple(rows), tuple(issues))
+    return Rows(path, tuple(header), tuple(rows), tuple(issues), tuple(numbers))
 
 
 def _decode(path: Path) -> tuple[str, str]:

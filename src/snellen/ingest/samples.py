@@ -34,6 +34,12 @@ SET_ASIDE = {
     "damaged_entry": "its entry in the archive is damaged",
     "too_many_frames": "the file holds more frames than are read",
 }
+# columns and keys that tell patients, in the order in which they are believed; compared without case and blanks
+PATIENT_NAMES = (
+    "patient", "patients", "patientid", "patientids", "patientno", "patientnr", "patientnumber", "patientennummer",
+    "patientenid", "pid", "pat", "patid", "subject", "subjects", "subjectid", "case", "caseid", "caseno", "person",
+    "personid", "mrn",
+)  # fmt: skip
 _SHOWN = 5
 
 
@@ -41,7 +47,8 @@ _SHOWN = 5
 class Source:
     """Raw samples below `root` and how they were found.
 
-    `is_ordered`: the source says that its classes are ordered. `patient_title`: what told the samples' patients.
+    `is_ordered`: the source says that its classes are ordered. `patient_title`: what told the samples' patients,
+    `patient_candidates` columns that might have.
     `cohort` is set where the source is a cohort already, read by an earlier step (a packed file).
     """
 
@@ -52,6 +59,8 @@ class Source:
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    patient_candidates: tuple[str, ...] = ()
     patient_title: str = "patient column"
     cohort: Cohort | None = None
 
@@ -61,6 +70,11 @@ def guess_split(name: str) -> str | None:
     words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
     found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else None
+
+
+def simplify_name(name: str) -> str:
+    """A column's name without case, blanks, dots, `_` and `-`."""
+    return re.sub(r"[\s._-]", "", name.casefold())
 
 
 def make_issue(code: str, severity: Severity, message: str, advice: str, samples: Sequence[str] = ()) -> Issue:

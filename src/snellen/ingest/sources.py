@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
@@ -13,8 +13,10 @@ from snellen.ingest.arrays import read_npz
 from snellen.ingest.classes import normalise_labels, sort_classes
 from snellen.ingest.dicom_tree import describe_dicom
 from snellen.ingest.folders import check_others, find_split_folders, read_class_folders, read_split_folders
+from snellen.ingest.label_columns import LABEL_NAMES, require_roles
 from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, show_names
 from snellen.ingest.tables import (
+    ROLES,
     Table,
     find_split_tables,
     names_most_pictures,
@@ -35,17 +37,25 @@ from snellen.records.cohort import Issue
 __all__ = ["SPLIT_NAMES", "Source", "read_source", "sort_classes"]
 
 
-def read_source(data: str, columns: dict[str, str], cache: Path | None = None) -> Source:
+def read_source(data: str, columns: dict[str, str], cache: Path | None = None, *, min_classes: int = 2) -> Source:
     """Find out what DATA is and list its samples; a zip is unpacked into `cache`.
 
-    Raises DataError that says what was expected, UsageError for options that do not fit.
+    With `min_classes` 1 a single class folder is data too. Raises DataError that says what was expected, UsageError
+    for options that do not fit.
     """
-    source = _read_path(require_path(data), columns, cache)
+    require_roles(columns, ROLES)
+    source = _read_path(require_path(data), _Wish(columns, min_classes), cache)
     if source.cohort is not None:
         return source
     source = describe_dicom(source)
     samples, issues = normalise_labels(source.samples)
     return replace(source, samples=samples, issues=[*source.issues, *issues])
+
+
+@dataclass(frozen=True)
+class _Wish:
+    columns: dict[str, str]
+    min_classes: int
 
 
 def require_path(data: str) -> Path:
@@ -85,9 +95,10 @@ def _suggest(path: Path) -> str:
     return ""
 
 
-def _read_path(path: Path, columns: dict[str, str], cache: Path | None) -> Source:
+def _read_path(path: Path, wish: _Wish, cache: Path | None) -> Source:
+    columns = wish.columns
     if path.is_dir():
-        return _read_folder(read_tree(path), columns)
+        return _read_folder(read_tree(path), wish)
     suffix = path.suffix.lower()
     if suffix in (*TABLE_SUFFIXES, *SHEET_SUFFIXES, ".txt"):
         tree = read_tree(path.parent)
@@ -95,7 +106,7 @@ def _read_path(path: Path, columns: dict[str, str], cache: Path | None) -> Sourc
     if suffix in ARRAY_SUFFIXES:
         return _read_arrays(path, columns)
     if suffix == ".zip":
-        return _read_zip(path, columns, cache)
+        return _read_zip(path, wish, cache)
     if suffix in ARCHIVE_SUFFIXES:
         raise DataError(
             f"{path} is a {suffix} archive, which Snellen does not unpack.",
@@ -120,7 +131,7 @@ def _read_arrays(path: Path, columns: dict[str, str]) -> Source:
     return read_packed(path) if is_packed(path) else read_hdf5(path, columns)
 
 
-def _read_zip(path: Path, columns: dict[str, str], cache: Path | None) -> Source:
+def _read_zip(path: Path, wish: _Wish, cache: Path | None) -> Source:
     from snellen.core.unpacking import unpack_zip
 
     if cache is None:
@@ -133,7 +144,7 @@ def _read_zip(path: Path, columns: dict[str, str], cache: Path | None) -> Source
     while (inside := tree.unwrap()) is not None:  # people pack the folder, not its content
         tree = inside
     try:
-        source = _read_folder(tree, columns)
+        source = _read_folder(tree, wish)
     except (DataError, UsageError) as error:  # nobody knows the place in the cache
         message = error.message.replace(str(unpacked.folder), str(path))
         raise type(error)(message, error.hint.replace(str(unpacked.folder), str(path))) from error
@@ -146,38 +157,63 @@ def _read_zip(path: Path, columns: dict[str, str], cache: Path | None) -> Source
     return replace(source, layout=f"zip of {source.layout}", issues=[*source.issues, *issues])
 
 
-def _read_folder(tree: Tree, columns: dict[str, str]) -> Source:
+def _read_folder(tree: Tree, wish: _Wish) -> Source:
+    columns = wish.columns
     tables = tree.list_files(TABLE_SUFFIXES)
     n_pictures = len(tree.pictures)
     if len(tables) == 1 and (columns or names_most_pictures(tree.root / tables[0], n_pictures, tree)):
-        return _from_table(tree, read_table(tree.root / tables[0], columns, tree), tables)
+        table = read_table(tree.root / tables[0], columns, tree)
+        _require_told_label(tree, table, tables[0], columns)
+        return _from_table(tree, table, tables)
     every = tree.list_files(TABLE_SUFFIXES, deep=True)
     if len(every) > 1 and (found := _read_split_tables(tree, every, columns)) is not None:
         return found
     if split_of := find_split_folders(tree):
-        return _finish(read_split_folders(tree, split_of), tree)
+        return _finish(read_split_folders(tree, split_of), tree, columns)
     here = {name.split("/")[0] for name in tree.pictures if "/" in name}
     classes = [name for name in tree.list_top_folders() if name in here]
     if len(classes) >= 2:
-        return _finish(read_class_folders(tree, classes, tables), tree)
-    return _read_rest(tree, columns, classes, every)
+        return _finish(read_class_folders(tree, classes, tables), tree, columns)
+    return _read_rest(tree, wish, classes, every)
 
 
-def _read_rest(tree: Tree, columns: dict[str, str], classes: list[str], tables: list[str]) -> Source:
+def _read_rest(tree: Tree, wish: _Wish, classes: list[str], tables: list[str]) -> Source:
     """A folder without class folders: a table that is hardly the data, a wrapper, one array file, or nothing."""
+    columns = wish.columns
     here = tree.list_files(TABLE_SUFFIXES)
     if len(here) == 1:
         return _from_table(tree, read_table(tree.root / here[0], columns, tree), here)
     if len(classes) == 1 and not tree.pictures_here:
         inside = tree.below(classes[0])
         if inside.folders or inside.list_files(TABLE_SUFFIXES):
-            return _read_folder(inside, columns)
+            return _read_folder(inside, wish)
     arrays = tree.list_files(ARRAY_SUFFIXES, deep=True)
     if len(arrays) == 1 and not tree.pictures:
         return _read_arrays(tree.root / arrays[0], columns)
     if len(tables) == 1 and tree.pictures:
         return _from_table(tree, read_table(tree.root / tables[0], columns, tree), tables)
+    if len(classes) >= wish.min_classes and not tree.pictures_here and not tables:
+        return _finish(read_class_folders(tree, classes, []), tree, columns)
     raise _explain_folder(tree, classes, tables, arrays)
+
+
+def _require_told_label(tree: Tree, table: Table, name: str, columns: dict[str, str]) -> None:
+    """Raise DataError where the pictures lie in class folders and a column was taken for the label without a word."""
+    if "label" in columns or (not columns and (len(table.label) > 1 or table.label[0].lower() in LABEL_NAMES)):
+        return
+    at = 1 if find_split_folders(tree) else 0
+    parts = [(sample.label, sample.location.split("/")) for sample in table.samples]
+    folder_of = [(label, path[at] if len(path) > at + 1 else "") for label, path in parts]
+    folders = sorted({folder for _, folder in folder_of if folder})
+    if len(folders) < 2 or all(label == folder for label, folder in folder_of):
+        return
+    raise DataError(
+        f"{tree.root}: the labels could be the names of the folders ({show_names(folders)}) or a column of {name}, "
+        f"such as {table.label[0]}.",
+        f"Say --columns label={table.label[0]} to take the table"
+        + (", another column's name" if len(table.columns) > 3 else "")
+        + f", or give a copy of the folders without {name} to take their names.",
+    )
 
 
 def _explain_folder(tree: Tree, classes: list[str], tables: list[str], arrays: list[str]) -> DataError:
@@ -224,9 +260,18 @@ def _from_table(tree: Tree, table: Table, used: list[str] | None = None) -> Sour
     if others:
         message = f"The labels come from {', '.join(used or ())}; {show_names(others)} was not used."
         issues.append(make_issue("table_not_used", "info", message, "Give another table as DATA to take its labels."))
-    return Source(tree.root, table.layout, table.samples, table.class_origin, False, issues, table.columns)
+    return Source(tree.root, table.layout, table.samples, table.class_origin, False, issues, table.columns, table.label,
+                  table.patient_candidates)  # fmt: skip
 
 
-def _finish(source: Source, tree: Tree) -> Source:
+def _finish(source: Source, tree: Tree, columns: dict[str, str]) -> Source:
+    if columns:
+        told = ",".join(f"{role}={column}" for role, column in columns.items())
+        every = tree.list_files(TABLE_SUFFIXES, deep=True)
+        raise UsageError(
+            f"--columns {told} is for tables and array files; {tree.root} was read as {source.layout}.",
+            (f"To take labels from a table, give it as DATA: {show_names(every)}. " if every else "Leave it out. ")
+            + "Patients are told from file names with --patients REGEX.",
+        )
     tables = tree.list_files(TABLE_SUFFIXES)
     return replace(source, issues=[*source.issues, *check_tree(tree), *check_others(tree, tables)])

@@ -5,27 +5,28 @@ Ambiguity is asked, not guessed. Decodes no pixel; of DICOM files it reads tags 
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
-from snellen.ingest.dicom_tree import index_tags
 from snellen.ingest.label_columns import LabelColumns, find_labels, read_labels, require_columns
 from snellen.ingest.patients import RawSample
-from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, look_like_uids, restrict_to_split
+from snellen.ingest.picture_columns import check_found, check_unlisted, find_pictures, has_pictures, list_fitting
+from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, restrict_to_split
 from snellen.ingest.rows import Rows, read_rows
-from snellen.ingest.samples import SPLIT_NAMES, guess_split, make_issue, show_names
+from snellen.ingest.samples import PATIENT_NAMES, SPLIT_NAMES, guess_split, make_issue, simplify_name
 from snellen.ingest.tree import Tree, read_tree
 from snellen.records.cohort import Issue
 
 ROLES = ("image", "label", "patient", "split")
-_PATIENT_NAMES = ("patient", "patientid", "subject", "subjectid", "case", "caseid", "person", "pid")
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _NO_PATIENT = ("", "na", "nan", "n/a", "none", "null", "-", "?")
+_MEASURES = ("age", "alter", "date", "year", "width", "height")
 _MIN_FOUND = 0.5
+_MIN_IDS = 0.1  # of the rows: fewer values are a site or a grade
+_MAX_IDS = 0.9  # more are names of pictures
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Table:
     class_origin: str
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    patient_candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ def read_table(path: Path, columns: dict[str, str], tree: Tree | None = None) ->
         samples,
         f"table {path.name} ({chosen.roles}; pictures in {found.place})",
         chosen.label.title,
-        [*table.issues, *issues, *check_found(found), *set_aside],
+        [*table.issues, *issues, *check_found(found), *check_unlisted(tree, [found]), *set_aside],
         table.header,
+        chosen.label.names,
+        _list_patient_candidates(table, chosen),
     )
 
 
@@ -80,13 +85,14 @@ def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str
     issues: list[Issue] = []
     header: tuple[str, ...] = ()
     label: LabelColumns | None = None
-    told = []
+    told, every = [], []
     for name, split in sorted(tables.items(), key=lambda item: (item[1] != "train", item)):
         table = read_rows(tree.root / name, min_columns=2 if label is None else 1)
         known = {role: column for role, column in columns.items() if label is None or column in table.header}
         require_columns(table, known, ROLES)
         part = restrict_to_split(index, split)
         found = find_pictures(table, part, tree, known.get("image"))
+        every.append(found)
         issues += [*table.issues, *check_found(found)]
         if label is not None and not set(label.names) <= set(table.header):
             issues.append(_ungraded(name, label, table.values(found.column)))
@@ -101,7 +107,7 @@ def read_split_tables(tree: Tree, tables: dict[str, str], columns: dict[str, str
     title = label.title if label else ""
     layout = f"a table a split ({', '.join(told)}; {title})"
     kept, repeated = _drop_repeated(samples)
-    return Table(kept, layout, title, [*issues, *repeated], header)
+    return Table(kept, layout, title, [*issues, *check_unlisted(tree, every), *repeated], header)
 
 
 def find_split_tables(names: Sequence[str]) -> dict[str, str]:
@@ -119,78 +125,27 @@ def names_most_pictures(path: Path, n_pictures: int, tree: Tree | None = None) -
     """Whether a table that lies beside class folders describes them: then it is the data, not the folders' names."""
     tree = tree or read_tree(path.parent)
     try:
-        found = _choose_best(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree, None)
+        fitting = list_fitting(read_rows(path), PictureIndex(tree.pictures, get_root_name(tree.root)), tree)
     except DataError:
         return False
     # copies of a picture in other folders (cropped, masked) are described by the same row
-    return found.n_fitting > _MIN_FOUND * n_pictures
+    return len(fitting) > _MIN_FOUND * n_pictures
 
 
 def names_pictures(path: Path, tree: Tree, split: str) -> bool:
     """Whether a table can be read as one that names pictures of `split` below `tree`."""
     index = restrict_to_split(PictureIndex(tree.pictures, get_root_name(tree.root)), split)
     try:
-        find_pictures(read_rows(path), index, tree, None)
+        return has_pictures(read_rows(path), index, tree)
     except DataError:
         return False
-    return True
-
-
-def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
-    """The column whose values are pictures of `index`. Raises DataError where no column names most of its rows'."""
-    best = _choose_best(table, index, tree, asked)
-    if not best.location_of:
-        raise DataError(
-            f"{table.path}: each picture that the column {best.column} names lies in several folders "
-            f"below {tree.root}, such as {best.ambiguous[0]!r}.",
-            "Write the folder into the column, or give only one of the folders together with the table.",
-        )
-    return best
-
-
-def _choose_best(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
-    if asked is None and any(index.holds(name) for name in table.header):
-        raise DataError(
-            f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",
-            "Write a header above it, such as image,label.",
-        )
-    values = {column: table.values(column) for column in ([asked] if asked else table.header)}
-    if asked or any(look_like_uids(items) for items in values.values()):
-        index.add_keys(index_tags(tree, index.pictures, by_patient=asked is not None, values=values.get(asked or "")))
-    every = [index.locate(column, items) for column, items in values.items()]
-    best = max(every, key=lambda found: (len(found.location_of), len(found.ambiguous)))
-    n_values = len({value for value in table.values(best.column) if value})
-    if len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
-        raise DataError(
-            f"{table.path}: no column names pictures below {tree.root} "
-            f"(best: {best.column} with {len(best.location_of)} of {n_values} found).",
-            "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
-        )
-    return best
-
-
-def check_found(found: Found) -> list[Issue]:
-    """What had to be overlooked or preferred to find the pictures."""
-    issues = []
-    if found.loose:
-        value = found.loose[0]
-        message = (
-            f"{len(found.loose)} rows name their picture with another case or extension, "
-            f"such as {value!r} for {found.location_of[value]}."
-        )
-        issues.append(make_issue("picture_matched_loosely", "info", message, "Check the example.", found.loose))
-    if found.passed:
-        message = f"Several folders hold the same names: {found.chosen}/ was taken, not {show_names(found.passed)}."
-        advice = "If another is meant, give a copy of the data without the rest."
-        issues.append(make_issue("folder_chosen", "warning", message, advice))
-    return issues
 
 
 def _choose_columns(
     table: Rows, found: Found, columns: dict[str, str], label: LabelColumns | None = None
 ) -> tuple[_Columns, list[Issue]]:
     taken = {found.column}
-    patient = columns.get("patient") or _by_name(table, _PATIENT_NAMES, taken)
+    patient = columns.get("patient") or _by_name(table, PATIENT_NAMES, taken)
     taken |= {patient} if patient else set()
     split, issues = _choose_split(table, taken, columns.get("split"))
     taken |= {split} if split else set()
@@ -204,8 +159,25 @@ def _choose_columns(
 
 
 def _by_name(table: Rows, names: tuple[str, ...], taken: set[str]) -> str | None:
-    plain = {re.sub(r"[\s_-]", "", column.lower()): column for column in reversed(table.header) if column not in taken}
+    plain = {simplify_name(column): column for column in reversed(table.header) if column not in taken}
     return next((plain[name] for name in names if name in plain), None)
+
+
+def _list_patient_candidates(table: Rows, chosen: _Columns) -> tuple[str, ...]:
+    """Where no column tells patients: those whose values repeat as ids of patients would."""
+    if chosen.patient:
+        return ()
+    taken = {chosen.found.column, chosen.split, *chosen.label.names}
+    found = []
+    for column in table.header:
+        values = [value for value in table.values(column) if value]
+        n_rows, n_values = len(table.rows), len(set(values))
+        is_measure = any(word in simplify_name(column) for word in _MEASURES) or any("." in value for value in values)
+        if column in taken or is_measure or not _MIN_IDS * n_rows <= n_values <= _MAX_IDS * n_rows:
+            continue
+        if all(any(letter.isdecimal() for letter in value) for value in values):
+            found.append(column)
+    return tuple(found)
 
 
 def _choose_split(table: Rows, taken: set[str], asked: str | None) -> tuple[str | None, list[Issue]]:
@@ -228,9 +200,10 @@ def _to_samples(table: Rows, columns: _Columns, split: str | None) -> tuple[list
     seen: dict[str, str] = {}
     found = columns.found
     labels, issues = read_labels(table, columns.label)
-    for row, value in zip(table.rows, labels, strict=True):
+    for number, row, value in zip(table.numbers, table.rows, labels, strict=True):
         name = row[found.column]
         location = found.location_of.get(name)
+        name = name or f"row {number}"
         if location is None:
             set_aside["ambiguous_picture" if name in found.ambiguous else "missing_picture"].append(name)
         elif not value:

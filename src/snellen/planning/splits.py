@@ -29,7 +29,7 @@ def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: i
     require_no_problems(
         list_lacking(cohort, splits),
         f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
-        _WAY_OUT,
+        _find_way_out(cohort),
     )
     return splits
 
@@ -93,9 +93,20 @@ def check_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[Issue]:
             code="splits_cannot_be_filled",
             severity="severe",
             message=f"Training would refuse these data: {'; '.join(problems)}.",
-            advice=_WAY_OUT,
+            advice=_find_way_out(cohort),
         )
     ]
+
+
+def _find_way_out(cohort: Cohort) -> str:
+    own = {sample.split for sample in cohort.samples if sample.split}
+    if not own:
+        return _WAY_OUT
+    parts = ", ".join(part for part in SPLITS if part in own)
+    return (
+        f"The data bring their own splits ({parts}), which are kept: there the classes are lacking. Put pictures of "
+        "them into each, remove the classes, or give the data without splits to have them drawn by patient."
+    )
 
 
 def join_groups(samples: Sequence[Sample]) -> dict[str, str]:

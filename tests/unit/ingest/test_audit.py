@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from pictures import draw_noise, encode, make_sample
-from snellen.ingest.audit import build_audit, check_classes, check_duplicates, check_splits, find_duplicates
+from snellen.ingest.audit import (
+    build_audit,
+    check_classes,
+    check_duplicates,
+    check_patients,
+    check_splits,
+    find_duplicates,
+)
 from snellen.ingest.cohort import read_cohort
 from snellen.records.cohort import Issue, PatientRule, Sample
 from snellen.records.run import DataRequest
@@ -144,3 +151,14 @@ def test_build_audit_shows_severe_issues_first() -> None:
 
 def test_build_audit_counts_class_that_lost_all_pictures_as_zero() -> None:
     assert build_audit([make_sample("a.png", "x")], ("x", "y"), RULE, []).classes == {"x": 1, "y": 0}
+
+
+def test_inferred_patients_without_examples_show_none() -> None:
+    [issue] = check_patients(INFERRED.model_copy(update={"examples": ()}))
+    assert "examples" not in issue.advice
+
+
+def test_pictures_without_a_split_are_told_where_others_have_one() -> None:
+    samples = [make_sample("a.png", "x", "1", split="train"), make_sample("b.png", "x", "2")]
+    assert [(issue.code, issue.samples) for issue in check_splits(samples)] == [("split_untold", ("b.png",))]
+    assert check_splits(samples[1:]) == []

@@ -124,7 +124,7 @@ def test_read_table_overlooks_hidden_files(tmp_path: Path, hidden: str) -> None:
         ("e.png,sick", "missing_picture", ("e.png",)),
         ("../../etc/a.png,sick", "missing_picture", ("../../etc/a.png",)),
         ("/etc/passwd,sick", "missing_picture", ("/etc/passwd",)),
-        (",sick", "missing_picture", ("",)),
+        (",sick", "missing_picture", ("row 6",)),
         ("a.png,sick", "repeated_row", ("a.png",)),
         ("a.png,well", "conflicting_rows", ("a.png",)),
         ("a.png,", "empty_label", ("a.png",)),

@@ -307,3 +307,17 @@ def test_compute_split_sha256_does_not_depend_on_order() -> None:
 def test_compute_split_sha256_tells_test_parts_apart(other: list[tuple[str, str]]) -> None:
     rows = make_rows(("a", "x"), ("b", "y"))
     assert compute_split_sha256(rows, "test") != compute_split_sha256(make_rows(*other), "test")
+
+
+def test_the_way_out_of_own_splits_is_no_question_of_patients() -> None:
+    samples = [
+        make_sample(f"{part}{label}{k}.png", label, f"{part}{k}", split=part)
+        for part in SPLITS
+        for label in ("a", "b")
+        for k in range(2)
+        if (part, label) != ("test", "b")
+    ]
+    with pytest.raises(DataError, match="class b") as caught:
+        split(make_cohort(samples))
+    assert "bring their own splits (train, val, test)" in caught.value.hint
+    assert "--patients" not in caught.value.hint

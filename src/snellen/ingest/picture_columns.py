@@ -1,0 +1,129 @@
+"""Which column of a table names its pictures, and which pictures no row names. Two such columns are asked about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from snellen.core.errors import DataError
+from snellen.imaging.kinds import PICTURE_SUFFIXES
+from snellen.ingest.dicom_tree import index_tags
+from snellen.ingest.picture_index import Found, PictureIndex, look_like_uids
+from snellen.ingest.rows import Rows
+from snellen.ingest.samples import make_issue, show_names
+from snellen.ingest.tree import Tree
+from snellen.records.cohort import Issue
+
+_MIN_FOUND = 0.5
+
+
+def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
+    """The column whose values are pictures of `index`.
+
+    Raises DataError where no column names most of its rows', or where several name different pictures.
+    """
+    every = _locate(table, index, tree, asked)
+    best = _choose_best(table, tree, every)
+    if not best.location_of:
+        raise DataError(
+            f"{table.path}: each picture that the column {best.column} names lies in several folders "
+            f"below {tree.root}, such as {best.ambiguous[0]!r}.",
+            "Write the folder into the column, or give only one of the folders together with the table.",
+        )
+    if rivals := _list_rivals(every, best):
+        named = sorted([best, *rivals], key=lambda found: table.header.index(found.column))
+        shown = ", ".join(f"{found.column} ({len(set(found.location_of.values()))} pictures)" for found in named)
+        raise DataError(
+            f"{table.path}: several columns name pictures, and not the same ones: {shown}. One column of them is read.",
+            f"Say which: --columns image={named[0].column}. To use all, write a row a picture, with its own label and "
+            "the patient in a column.",
+        )
+    return best
+
+
+def list_fitting(table: Rows, index: PictureIndex, tree: Tree) -> frozenset[str]:
+    """The pictures that any of the columns that name pictures may mean. Raises DataError where none does."""
+    every = _locate(table, index, tree, None)
+    best = _choose_best(table, tree, every)
+    return best.fitting.union(*(found.fitting for found in _list_rivals(every, best)))
+
+
+def has_pictures(table: Rows, index: PictureIndex, tree: Tree) -> bool:
+    """Whether a column names pictures without doubt. Raises DataError where none does."""
+    return bool(_choose_best(table, tree, _locate(table, index, tree, None)).location_of)
+
+
+def check_found(found: Found) -> list[Issue]:
+    """What had to be overlooked or preferred to find the pictures."""
+    issues = []
+    if found.loose:
+        value = found.loose[0]
+        message = (
+            f"{len(found.loose)} rows name their picture with another case or extension, "
+            f"such as {value!r} for {found.location_of[value]}."
+        )
+        issues.append(make_issue("picture_matched_loosely", "info", message, "Check the example.", found.loose))
+    if found.passed:
+        message = f"Several folders hold the same names: {found.chosen}/ was taken, not {show_names(found.passed)}."
+        advice = "If another is meant, give a copy of the data without the rest."
+        issues.append(make_issue("folder_chosen", "warning", message, advice))
+    return issues
+
+
+def check_unlisted(tree: Tree, every: Sequence[Found]) -> list[Issue]:
+    """Pictures below the tree that no row names; a folder of which none is named is told as a whole."""
+    used = {location for found in every for location in found.location_of.values()}
+    open_ = {item for found in every if found.ambiguous for item in found.fitting}  # told as ambiguous
+    passed = {folder for found in every for folder in found.passed}  # told as folders that were not chosen
+    folders = {_folder(item) for item in used}
+    left = [item for item in tree.pictures if item not in used and item not in open_ and _folder(item) not in passed]
+    names = [item for item in left if _folder(item) in folders]
+    whole = Counter(_folder(item) for item in left if _folder(item) not in folders)
+    if not left:
+        return []
+    told = [f"{len(names)} pictures, such as {show_names(names[:3])}"] if names else []
+    told += [f"all of {folder}/ ({count})" for folder, count in whole.most_common(3)]
+    more = f" and of {len(whole) - 3} more folders" if len(whole) > 3 else ""
+    message = f"No row of the table names {len(left)} of the pictures below its folder: {'; '.join(told)}{more}."
+    advice = "Add rows for them if they belong to the data; without a row a picture has no label and is not read."
+    return [make_issue("picture_not_in_table", "warning", message, advice, names)]
+
+
+def _locate(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> list[Found]:
+    if asked is None and any(index.holds(name) for name in table.header):
+        raise DataError(
+            f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",
+            "Write a header above it, such as image,label.",
+        )
+    values = {column: table.values(column) for column in ([asked] if asked else table.header)}
+    if asked or any(look_like_uids(items) for items in values.values()):
+        index.add_keys(index_tags(tree, index.pictures, by_patient=asked is not None, values=values.get(asked or "")))
+    return [index.locate(column, items) for column, items in values.items()]
+
+
+def _choose_best(table: Rows, tree: Tree, every: Sequence[Found]) -> Found:
+    best = max(every, key=lambda found: (len(found.location_of), len(found.ambiguous)))
+    n_values = len({value for value in table.values(best.column) if value})
+    if len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
+        raise DataError(
+            f"{table.path}: no column names pictures below {tree.root} "
+            f"(best: {best.column} with {len(best.location_of)} of {n_values} found).",
+            "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
+        )
+    return best
+
+
+def _list_rivals(every: Sequence[Found], best: Found) -> list[Found]:
+    """Other columns that name pictures which the best one does not: file names, or as many as a column of ids has."""
+    known = set(best.location_of.values()) | best.fitting
+    rivals = []
+    for found in every:
+        other = {value: item for value, item in found.location_of.items() if item not in known}
+        n_names = sum(value.lower().endswith(PICTURE_SUFFIXES) for value in other)
+        if found is not best and other and (n_names or len(other) >= _MIN_FOUND * len(best.location_of)):
+            rivals.append(found)
+    return rivals
+
+
+def _folder(picture: str) -> str:
+    return picture.rpartition("/")[0] or "."
