@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.archives import describe_method
 from snellen.core.errors import DataError, PictureError
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def open_array(path: Path, name: str) -> NDArray[Any]:
 def _load_array(path: Path, name: str, _size: int, _changed_ns: int) -> NDArray[Any]:
     # size and date are part of the key, so that a file that was written anew is read anew
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        for entry in archive.zip.infolist():
+            if reason := describe_method(entry):
+                raise ValueError(f"{entry.filename} {reason}")
         array: NDArray[Any] = archive[name]
         return array
 

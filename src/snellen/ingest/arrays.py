@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from snellen.core.archives import describe_method
 from snellen.core.errors import DataError
 from snellen.imaging.arrays import open_array, require_unit_range
 from snellen.ingest.array_samples import list_samples
@@ -71,6 +72,8 @@ def list_arrays(path: Path) -> list[ArrayInfo]:
             for entry in archive.infolist():
                 if not entry.filename.endswith(".npy"):
                     continue
+                if reason := describe_method(entry):
+                    raise DataError(f"{path}: {entry.filename} {reason}.", "Save it anew with np.savez_compressed.")
                 with archive.open(entry) as stream:
                     version = np.lib.format.read_magic(stream)
                     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (

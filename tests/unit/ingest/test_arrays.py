@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pictures import write_npz
-from snellen.core.errors import DataError
+from snellen.core.errors import DataError, PictureError
+from snellen.imaging.arrays import open_array
 from snellen.ingest.arrays import MEDMNIST_CLASSES, read_npz
 
 
@@ -146,6 +148,19 @@ def test_read_npz_runs_no_pickle(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         read_npz(path)
     assert not (tmp_path / "boom").exists()
+
+
+def test_read_npz_refuses_arrays_packed_without_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        for key, value in (("images", zeros(6, 8, 8)), ("labels", zeros(6))):
+            stream = io.BytesIO()
+            np.save(stream, value)
+            archive.writestr(f"{key}.npy", stream.getvalue())
+    with pytest.raises(DataError, match=r"images\.npy is packed by bzip2"):
+        read_npz(path)
+    with pytest.raises(PictureError, match=r"images\.npy is packed by bzip2"):
+        open_array(path, "images")
 
 
 def damage(path: Path, how: str) -> Path:
