@@ -112,6 +112,26 @@ FILES = [
 ]  # fmt: skip
 
 
+def _special(what: str) -> Build:
+    """A pipe or a link to a device in a class folder, called like a picture."""
+
+    def build(folder: Path) -> Sequence[str]:
+        place = write_classes(folder / "data") / "amd" / "x.png"
+        if what == "pipe":
+            os.mkfifo(place)
+        else:
+            place.symlink_to("/dev/zero")
+        return ["audit", "data"]
+
+    return build
+
+
+def _sparse(folder: Path) -> Sequence[str]:
+    with write(write_classes(folder / "data") / "amd" / "x.png", encode(draw(87))).open("ab") as stream:
+        stream.truncate(4_000_000_000)
+    return ["audit", "data"]
+
+
 def _hidden(folder: Path) -> Sequence[str]:
     data = write_classes(folder / "data")
     for name in (".DS_Store", "._p000.png", "Thumbs.db", "notes.txt", ".git/a.png"):
@@ -235,6 +255,9 @@ def _patient_folders(folder: Path) -> Sequence[str]:
 
 FOLDERS = [
     Case("hidden files, system files and notes beside pictures", _hidden, n=_N),
+    Case("a pipe called like a picture", _special("pipe"), issue="special_file", n=_N + 1),
+    Case("a link to a device that never ends", _special("device"), issue="special_file", n=_N + 1),
+    Case("a picture file of 4 GB", _sparse, issue="unreadable_picture", n=_N + 1),
     Case("a name that is no UTF-8", _not_utf8, issue="unreadable_name", n=_N + 1),
     Case("an empty folder whose name is no UTF-8", _empty_folder_not_utf8, issue="folder_without_pictures", n=_N),
     Case("all pictures of one of three classes unreadable", _all_bad_in("dme"), issue="class_lost", n=3 * N_A_CLASS),

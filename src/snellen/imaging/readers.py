@@ -5,14 +5,16 @@ What decodes is chosen by content. Knows nothing of labels, plans or models.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from snellen.core.errors import PictureError
+from snellen.core.regular_files import NotRegularError, open_regular
 from snellen.imaging.arrays import ARRAY_SUFFIXES, open_array, read_array_picture
 from snellen.imaging.encoded import decode_picture
 from snellen.imaging.kinds import DICOM_SUFFIXES, PICTURE_SUFFIXES, find_kind, looks_like_picture
-from snellen.imaging.picture import Background, Levels, Picture, compute_pixels_sha256, is_grey
+from snellen.imaging.picture import Background, Levels, Picture, compute_pixels_sha256, is_grey, require_file_size
 
 __all__ = [
     "PICTURE_SUFFIXES", "Background", "Levels", "Picture", "compute_pixels_sha256", "is_grey", "list_pictures",
@@ -80,10 +82,16 @@ def list_pictures(file: str) -> list[str]:
     return [f"{file}::frame[{index}]" for index in range(n_frames)] if n_frames > 1 else [file]
 
 
-def _read_bytes(path: Path, n_bytes: int = -1) -> bytes:
+def _read_bytes(path: Path, n_bytes: int | None = None) -> bytes:
+    """The first `n_bytes` of a file, or all that it had when it was opened."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
+            if n_bytes is None:
+                n_bytes = os.fstat(stream.fileno()).st_size
+                require_file_size(n_bytes)
             return stream.read(n_bytes)
+    except NotRegularError as error:
+        raise PictureError(f"the path cannot be read: {error.strerror}", "Name a file.") from error
     except FileNotFoundError as error:
         raise PictureError("the file does not exist", "Check the path.") from error
     except OSError as error:
