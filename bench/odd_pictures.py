@@ -84,6 +84,7 @@ FILES = [
     _one("PostScript called .jpg", "x.jpg", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", issue=_BAD),
     _one("random bytes called .jpg", "x.jpg", lambda: draw(65).tobytes(), issue=_BAD),
     _one("a PNG that claims 100,000 × 100,000 pixels", "x.png", lambda: _claim_size(100_000), issue=_BAD),
+    _one("a PNG of 169 million RGB pixels", "x.png", lambda: _claim_size(13_000), issue=_BAD, says="GB of memory"),
     _one("a PNG that claims 0 × 0 pixels", "x.png", lambda: _claim_size(0), issue=_BAD),
     _one("a TIFF of floating-point numbers", "x.tif", _floats, issue=_BAD),
     _one("a JPEG with bytes behind its end", "x.jpg", lambda: encode(draw(66), "JPEG") + b"trailing"),

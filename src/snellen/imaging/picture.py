@@ -25,6 +25,7 @@ __all__ = [
     "compute_pixels_sha256",
     "is_grey",
     "require_file_size",
+    "require_memory",
     "require_size",
 ]
 MAX_PIXELS = 178_000_000
@@ -63,6 +64,16 @@ def require_size(width: int, height: int, bytes_a_pixel: int = 1) -> None:
         raise PictureError(
             f"{width}×{height} pixels of {bytes_a_pixel} bytes are more than the limit of 1 GB",
             "Scale the picture down first.",
+        )
+
+
+def require_memory(width: int, height: int, n_bytes: float) -> None:
+    """Raise PictureError where decoding a picture would take more memory than one may."""
+    if n_bytes > MAX_BYTES:
+        raise PictureError(
+            f"{width}×{height} pixels of this kind would take {n_bytes / (1 << 30):.2f} GB of memory to decode, "
+            f"more than the limit of {MAX_BYTES >> 30} GB",
+            "Scale it down, or export it as baseline JPEG of 8 bits.",
         )
 
 
