@@ -163,6 +163,17 @@ def test_read_npz_refuses_arrays_packed_without_a_bound(tmp_path: Path) -> None:
         open_array(path, "images")
 
 
+def test_read_npz_refuses_what_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_npz(tmp_path / "x.npz")
+    monkeypatch.setattr("snellen.imaging.arrays._MAX_BYTES", 700)  # the pictures alone would fit
+    monkeypatch.setattr("snellen.imaging.arrays.read_free_memory_bytes", lambda: 900)
+    with pytest.raises(DataError, match="use HDF5 or files"):
+        read_npz(path)
+    monkeypatch.setattr("snellen.imaging.arrays._MAX_BYTES", 300)
+    with pytest.raises(PictureError, match="GB unpacked"):
+        open_array(path, "train_images")
+
+
 def damage(path: Path, how: str) -> Path:
     data = path.read_bytes()
     if how == "truncated":
