@@ -170,6 +170,8 @@ def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], Patien
 
 
 def _fits(rule: _Rule, members: Sequence[RawSample]) -> bool:
+    if any(len(sample.name) > 1000 for sample in members):  # the rules take quadratic time
+        return False
     matches = [rule.pattern.match(PurePosixPath(sample.name).stem) for sample in members]
     if not all(matches):
         return False
