@@ -142,6 +142,8 @@ HDF5 = [
     Case("an HDF5 file with two arrays that could be the pictures",
          _hdf5(images=None, left=np.zeros((12, 20, 20), np.uint8), right=np.ones((12, 20, 20), np.uint8)), 2),
     Case("an HDF5 file that links to another file", _hdf5_outside, 2),
+    Case("HDF5 pictures with names of 40,000 letters", _hdf5(names=np.array(["1-" * 20_000 + str(k) for k in range(12)],
+         dtype="S50000")), 2, "letters"),
     Case("HDF5 pictures of numbers outside 0 to 1", _hdf5(images=np.full((12, 20, 20), 7.5, np.float32)), 2),
 ]  # fmt: skip
 
@@ -192,6 +194,8 @@ DICOM = [
          issue="patients_unknown", n=9),
     Case("a DICOM header that claims 60,000 × 60,000 pixels",
          _dicom_tree(("amd/x.dcm", lambda: _dicom(Rows=60000, Columns=60000))), issue=_BAD, n=9),
+    Case("a DICOM file that claims 999 frames and holds one",
+         _dicom_tree(("amd/x.dcm", lambda: _dicom(NumberOfFrames="999"))), issue=_BAD, n=9),
     Case("a DICOM file of three frames",
          _dicom_tree(("amd/x.dcm", lambda: _dicom(NumberOfFrames="3", PixelData=draw(7, 48, 16, 1).tobytes()))), n=11),
 ]  # fmt: skip
