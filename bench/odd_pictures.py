@@ -84,6 +84,7 @@ FILES = [
     _one("PostScript called .jpg", "x.jpg", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", issue=_BAD),
     _one("random bytes called .jpg", "x.jpg", lambda: draw(65).tobytes(), issue=_BAD),
     _one("a PNG that claims 100,000 × 100,000 pixels", "x.png", lambda: _claim_size(100_000), issue=_BAD),
+    _one("a PNG of 169 million RGB pixels", "x.png", lambda: _claim_size(13_000), issue=_BAD, says="GB of memory"),
     _one("a PNG that claims 0 × 0 pixels", "x.png", lambda: _claim_size(0), issue=_BAD),
     _one("a TIFF of floating-point numbers", "x.tif", _floats, issue=_BAD),
     _one("a JPEG with bytes behind its end", "x.jpg", lambda: encode(draw(66), "JPEG") + b"trailing"),
@@ -110,6 +111,26 @@ FILES = [
     _one("a name that begins with a hyphen", "--out.png", lambda: encode(draw(85))),
     _one("a formula as a name", "=cmd|' /C calc'!A0.png", lambda: encode(draw(86))),
 ]  # fmt: skip
+
+
+def _special(what: str) -> Build:
+    """A pipe or a link to a device in a class folder, called like a picture."""
+
+    def build(folder: Path) -> Sequence[str]:
+        place = write_classes(folder / "data") / "amd" / "x.png"
+        if what == "pipe":
+            os.mkfifo(place)
+        else:
+            place.symlink_to("/dev/zero")
+        return ["audit", "data"]
+
+    return build
+
+
+def _sparse(folder: Path) -> Sequence[str]:
+    with write(write_classes(folder / "data") / "amd" / "x.png", encode(draw(87))).open("ab") as stream:
+        stream.truncate(4_000_000_000)
+    return ["audit", "data"]
 
 
 def _hidden(folder: Path) -> Sequence[str]:
@@ -254,6 +275,9 @@ def _table_of_patients(folder: Path) -> Sequence[str]:
 
 FOLDERS = [
     Case("hidden files, system files and notes beside pictures", _hidden, n=_N),
+    Case("a pipe called like a picture", _special("pipe"), issue="special_file", n=_N + 1),
+    Case("a link to a device that never ends", _special("device"), issue="special_file", n=_N + 1),
+    Case("a picture file of 4 GB", _sparse, issue="unreadable_picture", n=_N + 1),
     Case("a name that is no UTF-8", _not_utf8, issue="unreadable_name", n=_N + 1),
     Case("an empty folder whose name is no UTF-8", _empty_folder_not_utf8, issue="folder_without_pictures", n=_N),
     Case("all pictures of one of three classes unreadable", _all_bad_in("dme"), issue="class_lost", n=3 * N_A_CLASS),

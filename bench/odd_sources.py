@@ -55,6 +55,18 @@ def _encrypt(data: bytes) -> bytes:
     return data
 
 
+def _bzip2(folder: Path) -> Sequence[str]:
+    with zipfile.ZipFile(folder / "data.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("amd/a.png", encode(draw(1)))
+        archive.writestr("normal/b.png", encode(draw(2)))
+    return ["audit", "data.zip"]
+
+
+def _understate(folder: Path) -> Sequence[str]:
+    size, small = ((n).to_bytes(4, "little") for n in (3_000_000, 5000))
+    return _zip(("set/amd/x.png", bytes(3_000_000)), change=lambda data: data.replace(size, small))(folder)
+
+
 def _nested() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -72,6 +84,8 @@ ARCHIVES = [
     Case("a link in a zip", _link, 2, "link.png"),
     Case("two zip entries whose names differ in case", _zip(("set/amd/P000.PNG", encode(draw(9)))), 2, "P000.PNG"),
     Case("an encrypted zip", _zip(change=_encrypt), 2),
+    Case("a zip packed by bzip2", _bzip2, 2, "bzip2"),
+    Case("a zip entry that holds more than it declares", _understate, issue="damaged_entry", n=_N + 1),
     Case("a zip that was cut off", _zip(change=lambda data: data[: len(data) // 2]), 2, "no readable zip"),
     Case("a zip with damaged bytes", _zip(change=lambda data: data[:200] + b"\xff" * 400 + data[600:]),
          issue="damaged_entry", n=_N),
@@ -128,6 +142,8 @@ HDF5 = [
     Case("an HDF5 file with two arrays that could be the pictures",
          _hdf5(images=None, left=np.zeros((12, 20, 20), np.uint8), right=np.ones((12, 20, 20), np.uint8)), 2),
     Case("an HDF5 file that links to another file", _hdf5_outside, 2),
+    Case("HDF5 pictures with names of 40,000 letters", _hdf5(names=np.array(["1-" * 20_000 + str(k) for k in range(12)],
+         dtype="S50000")), 2, "letters"),
     Case("HDF5 pictures of numbers outside 0 to 1", _hdf5(images=np.full((12, 20, 20), 7.5, np.float32)), 2),
 ]  # fmt: skip
 
@@ -178,6 +194,8 @@ DICOM = [
          issue="patients_unknown", n=9),
     Case("a DICOM header that claims 60,000 × 60,000 pixels",
          _dicom_tree(("amd/x.dcm", lambda: _dicom(Rows=60000, Columns=60000))), issue=_BAD, n=9),
+    Case("a DICOM file that claims 999 frames and holds one",
+         _dicom_tree(("amd/x.dcm", lambda: _dicom(NumberOfFrames="999"))), issue=_BAD, n=9),
     Case("a DICOM file of three frames",
          _dicom_tree(("amd/x.dcm", lambda: _dicom(NumberOfFrames="3", PixelData=draw(7, 48, 16, 1).tobytes()))), n=11),
 ]  # fmt: skip

@@ -211,6 +211,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Check the permissions.",
     ),
     "circular_link": ("info", "Links lead back to a folder above them. They were not followed.", "Nothing."),
+    "special_file": (
+        "warning",
+        "Entries of a folder are devices, pipes or sockets, or links to one. They were not opened; those called like "
+        "pictures were set aside.",
+        "Put the pictures there, or remove the entries.",
+    ),
     "file_not_used": (
         "info",
         "Files beside the pictures are neither pictures nor tables that were used.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import lzma
 import os
 import shutil
 import zipfile
@@ -21,7 +20,7 @@ UNPACKED = "unpacked"
 _KEY_LETTERS = 24
 _BLOCK = 1 << 20
 _REPORT = "report.json"
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,6 @@ def _unpack_entry(archive: zipfile.ZipFile, entry: Entry, target: Path) -> str:
                 stream.write(block)
     except _DAMAGED as error:
         reason = str(error) or type(error).__name__
-    except OSError as error:
-        if error.errno is not None:  # of the disk; bz2 reports its damage without a number
-            raise
-        reason = str(error)
     else:
         reason = "" if written == entry.info.file_size else f"{written} of {entry.info.file_size} bytes"
     if reason:

@@ -9,13 +9,16 @@ import functools
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.archives import describe_method
 from snellen.core.errors import DataError, PictureError
+from snellen.core.runtime import read_free_memory_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -27,6 +30,7 @@ _DAMAGED = (
     RuntimeError, MemoryError,
 )  # fmt: skip
 _MAX_BYTES = 1 << 30
+_MAX_RATIO = 1000
 _CHUNK_CACHE_BYTES = 64 << 20  # a chunk of many pictures is unpacked once, not once a picture
 
 
@@ -88,8 +92,23 @@ def open_array(path: Path, name: str) -> NDArray[Any]:
 def _load_array(path: Path, name: str, _size: int, _changed_ns: int) -> NDArray[Any]:
     # size and date are part of the key, so that a file that was written anew is read anew
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        require_room([entry for entry in archive.zip.infolist() if entry.filename in (name, f"{name}.npy")])
+        for entry in archive.zip.infolist():
+            if reason := describe_method(entry):
+                raise ValueError(f"{entry.filename} {reason}")
         array: NDArray[Any] = archive[name]
         return array
+
+
+def require_room(entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise ValueError where arrays of an `.npz` are larger, unpacked, than half of the free memory and 1 GB."""
+    n_bytes = sum(entry.file_size for entry in entries)  # zipfile unpacks no more than is declared
+    limit = max(_MAX_BYTES, read_free_memory_bytes() // 2)
+    if n_bytes > limit:
+        raise ValueError(
+            f"its arrays take {n_bytes / 1e9:,.1f} GB unpacked, more than the {limit / 1e9:,.1f} GB that may be "
+            "taken: use HDF5 or files"
+        )
 
 
 def open_dataset(path: Path, name: str) -> h5py.Dataset:
@@ -130,6 +149,11 @@ def require_own_data(path: Path, dataset: Any) -> None:
     if n_bytes > _MAX_BYTES:
         raise PictureError(
             f"{path}: {dataset.name} needs {n_bytes / 1e9:,.1f} GB for one picture", "Store it in smaller chunks."
+        )
+    claimed = dataset.size * dataset.dtype.itemsize
+    if claimed and (dataset.id.get_storage_size() == 0 or claimed > _MAX_RATIO * path.stat().st_size):
+        raise PictureError(
+            f"{path}: {dataset.name} claims {claimed / 1e6:,.1f} MB that were never written", "Export the file again."
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from snellen.core.errors import PictureError
-from snellen.imaging.picture import Background, Levels, require_size
+from snellen.imaging.picture import Background, Levels
 
 _BITS_PER_SAMPLE = 258
 _FLOATS = 3
@@ -40,7 +40,6 @@ def decode_deep(image: Image.Image, data: bytes, background: Background) -> tupl
 
     uint16, or int32 where the values need it. Raises PictureError for floats and rare colour spaces.
     """
-    require_size(*image.size, 2 * len(image.getbands()) if image.mode in _COLOURS else 4)
     if image.mode == "F" or (image.format == "TIFF" and _is_float(image)):
         raise PictureError("the pixels are floating-point numbers", "Export it as whole numbers of 8 or 16 bits.")
     if image.mode.startswith("I"):

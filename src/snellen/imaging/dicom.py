@@ -23,7 +23,7 @@ MAX_DICOM_BYTES = 1 << 30
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = (
     "PatientID", "ImageLaterality", "Laterality", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID",
-    "NumberOfFrames", "Rows", "Columns",
+    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation",
 )  # fmt: skip
 _BLOCK = 1 << 20
 _FEW_FRAMES = 1000
@@ -114,7 +114,22 @@ def count_claimed_frames(found: FileDataset, n_bytes: int) -> int:
     # a compressed picture takes at least the 8 bytes of its item's header
     if n_frames > _FEW_FRAMES and n_frames * 8 > n_bytes:
         raise PictureError(f"the header claims {n_frames} frames in {n_bytes} bytes", "Export the file again.")
+    if n_frames > 1 and n_frames * _count_frame_bytes(found) > n_bytes:
+        raise PictureError(
+            f"the header claims {n_frames} uncompressed frames in {n_bytes} bytes", "Copy or export the file again."
+        )
     return n_frames
+
+
+def _count_frame_bytes(found: FileDataset) -> int:
+    """Bytes of a frame in an uncompressed file, at least; 0 where it is compressed or that is not told."""
+    syntax = getattr(found, "file_meta", None) and found.file_meta.get("TransferSyntaxUID")
+    if not syntax or syntax.is_compressed:
+        return 0
+    samples, allocated = read_number(found, "SamplesPerPixel", 1), read_number(found, "BitsAllocated", 8)
+    if "422" in _text(found, "PhotometricInterpretation"):  # two pixels share their colours
+        samples = 2
+    return read_number(found, "Rows", 0) * read_number(found, "Columns", 0) * samples * allocated // 8
 
 
 def read_number(found: Dataset, name: str, default: int) -> int:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
 from snellen.core.quiet import hush_warnings
-from snellen.imaging.picture import Background, Levels, Picture, require_size
+from snellen.imaging.picture import Background, Levels, Picture, require_memory, require_size
 from snellen.imaging.pillow_pixels import copy_rgb
+from snellen.imaging.working_memory import compute_deep_bytes, compute_working_bytes, reserve
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")  # EPS, for one, would start Ghostscript on whatever was sent
 _NAMES = "JPEG, PNG, TIFF, BMP, WebP, GIF, DICOM"
 _DEEP_FORMATS = ("PNG", "TIFF")
+_PIECE_PIXELS = 1 << 21
 _SEVERAL = {"GIF": "animated", "WEBP": "animated", "PNG": "animated", "TIFF": "multi_page"}  # not a JPEG's preview
 _GROUNDS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
 
@@ -61,28 +63,41 @@ def _open(data: bytes) -> Image.Image:
 def _decode(
     image: Image.Image, data: bytes, min_side_px: int | None, background: Background
 ) -> tuple[Levels, int, tuple[str, ...]]:
-    from PIL import ImageOps
-
-    notes = [_describe_pages(image)]
+    notes, full_size = [_describe_pages(image)], image.size
     profile = image.info.get("icc_profile")
     if image.format in _DEEP_FORMATS:
         from snellen.imaging.deep import count_bits, decode_deep
 
         bits = count_bits(image)
         if bits > 8:
-            values, is_transparent = decode_deep(image, data, background)
+            need = compute_deep_bytes(image, data)
+            require_memory(*image.size, need)
+            with reserve(need):
+                values, is_transparent = decode_deep(image, data, background)
             notes += ["transparent" if is_transparent else "", _judge_profile(profile, values)]
             return values, bits, tuple(filter(None, notes))
     if min_side_px is not None:
         image.draft(None, (min_side_px, min_side_px))
+    need = compute_working_bytes(image, data, full_size)
+    require_memory(*image.size, need)
+    with reserve(need):
+        pixels, more = _decode_plain(image, profile, background)
+    return pixels, 8, tuple(filter(None, (*notes, *more)))
+
+
+def _decode_plain(
+    image: Image.Image, profile: bytes | None, background: Background
+) -> tuple[NDArray[np.uint8], list[str]]:
+    from PIL import ImageOps
+
+    notes = []
     # in place: a copy would cost a third of the decoding
     ImageOps.exif_transpose(image, in_place=True)
     if profile:
         image, note = _convert_colours(image, profile)
         notes.append(note)
     pixels, is_transparent = _to_pixels(image, background)
-    notes.append("transparent" if is_transparent else "")
-    return pixels, 8, tuple(filter(None, notes))
+    return pixels, [*notes, "transparent" if is_transparent else ""]
 
 
 def _describe_pages(image: Image.Image) -> str:
@@ -121,6 +136,25 @@ def _convert_colours(image: Image.Image, profile: bytes) -> tuple[Image.Image, s
 
 
 def _to_pixels(image: Image.Image, background: Background) -> tuple[NDArray[np.uint8], bool]:
+    width, height = image.size
+    is_opaque = "transparency" not in image.info
+    if (image.mode == "L" and is_opaque) or width * height <= _PIECE_PIXELS:
+        return _to_pixels_whole(image, background)
+    # in pieces: on the whole, a picture with transparency would stand in memory five times
+    image.load()
+    rows = max(1, _PIECE_PIXELS // width)
+    pieces = (_to_pixels_whole(image.crop((0, top, width, min(height, top + rows))), background)
+              for top in range(0, height, rows))  # fmt: skip
+    first, is_transparent = next(pieces)
+    pixels = np.empty((height, *first.shape[1:]), np.uint8)
+    pixels[:rows] = first
+    for number, (piece, is_some) in enumerate(pieces, 1):
+        pixels[number * rows : (number + 1) * rows] = piece
+        is_transparent |= is_some
+    return pixels, is_transparent
+
+
+def _to_pixels_whole(image: Image.Image, background: Background) -> tuple[NDArray[np.uint8], bool]:
     from PIL import Image
 
     is_opaque = "transparency" not in image.info

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from snellen.core.regular_files import open_regular
+
 DICOM_SUFFIXES = (".dcm", ".dicom")
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".bmp", ".webp", ".gif", *DICOM_SUFFIXES,
@@ -33,7 +35,7 @@ def looks_like_picture(path: Path) -> bool:
     if path.name.upper() == "DICOMDIR":
         return False
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return find_kind(stream.read(_NEEDED)) != ""
     except OSError:
         return False

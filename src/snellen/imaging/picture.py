@@ -17,16 +17,20 @@ Levels = NDArray[np.integer[Any]]
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "Background",
     "Levels",
     "Picture",
     "compute_pixels_sha256",
     "is_grey",
+    "require_file_size",
+    "require_memory",
     "require_size",
 ]
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 1 << 30
+MAX_FILE_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,25 @@ def require_size(width: int, height: int, bytes_a_pixel: int = 1) -> None:
         raise PictureError(
             f"{width}×{height} pixels of {bytes_a_pixel} bytes are more than the limit of 1 GB",
             "Scale the picture down first.",
+        )
+
+
+def require_memory(width: int, height: int, n_bytes: float) -> None:
+    """Raise PictureError where decoding a picture would take more memory than one may."""
+    if n_bytes > MAX_BYTES:
+        raise PictureError(
+            f"{width}×{height} pixels of this kind would take {n_bytes / (1 << 30):.2f} GB of memory to decode, "
+            f"more than the limit of {MAX_BYTES >> 30} GB",
+            "Scale it down, or export it as baseline JPEG of 8 bits.",
+        )
+
+
+def require_file_size(n_bytes: int) -> None:
+    """Raise PictureError where a file is larger than Snellen reads. To be asked before it is read."""
+    if n_bytes > MAX_FILE_BYTES:
+        raise PictureError(
+            f"the file has {n_bytes:,} bytes, more than the limit of {MAX_FILE_BYTES:,}",
+            "Scale the picture down, or export it as JPEG.",
         )
 
 

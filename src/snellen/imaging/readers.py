@@ -5,14 +5,18 @@ What decodes is chosen by content. Knows nothing of labels, plans or models.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import threading
 from pathlib import Path
 
 from snellen.core.errors import PictureError
+from snellen.core.regular_files import NotRegularError, open_regular
 from snellen.imaging.arrays import ARRAY_SUFFIXES, open_array, read_array_picture
 from snellen.imaging.encoded import decode_picture
 from snellen.imaging.kinds import DICOM_SUFFIXES, PICTURE_SUFFIXES, find_kind, looks_like_picture
-from snellen.imaging.picture import Background, Levels, Picture, compute_pixels_sha256, is_grey
+from snellen.imaging.picture import Background, Levels, Picture, compute_pixels_sha256, is_grey, require_file_size
 
 __all__ = [
     "PICTURE_SUFFIXES", "Background", "Levels", "Picture", "compute_pixels_sha256", "is_grey", "list_pictures",
@@ -20,6 +24,8 @@ __all__ = [
 ]  # fmt: skip
 _FRAME = re.compile(r"frame\[(\d{1,9})\]")
 _KIND_BYTES = 132
+_LARGE_FILE = 100_000_000
+_one_large_file = threading.Lock()
 
 
 def read_picture(
@@ -40,8 +46,11 @@ def read_picture(
         from snellen.imaging.dicom_pixels import decode_dicom
 
         return decode_dicom(source, frame=frame)
-    data = source if isinstance(source, bytes) else _read_bytes(source)
-    return decode_picture(data, min_side_px=min_side_px, background=background)
+    if isinstance(source, bytes):
+        require_file_size(len(source))
+        return decode_picture(source, min_side_px=min_side_px, background=background)
+    with _hold_if_large(source):
+        return decode_picture(_read_bytes(source), min_side_px=min_side_px, background=background)
 
 
 def read_location(
@@ -80,10 +89,25 @@ def list_pictures(file: str) -> list[str]:
     return [f"{file}::frame[{index}]" for index in range(n_frames)] if n_frames > 1 else [file]
 
 
-def _read_bytes(path: Path, n_bytes: int = -1) -> bytes:
+def _hold_if_large(path: Path) -> contextlib.AbstractContextManager[object]:
+    """Large files are in memory one at a time. Who holds this may wait for `reserve`, never the other way round."""
     try:
-        with path.open("rb") as stream:
+        is_large = path.stat().st_size > _LARGE_FILE
+    except OSError:
+        is_large = False  # opening it says why
+    return _one_large_file if is_large else contextlib.nullcontext()
+
+
+def _read_bytes(path: Path, n_bytes: int | None = None) -> bytes:
+    """The first `n_bytes` of a file, or all that it had when it was opened."""
+    try:
+        with open_regular(path) as stream:
+            if n_bytes is None:
+                n_bytes = os.fstat(stream.fileno()).st_size
+                require_file_size(n_bytes)
             return stream.read(n_bytes)
+    except NotRegularError as error:
+        raise PictureError(f"the path cannot be read: {error.strerror}", "Name a file.") from error
     except FileNotFoundError as error:
         raise PictureError("the file does not exist", "Check the path.") from error
     except OSError as error:

@@ -16,6 +16,7 @@ from snellen.ingest.patients import RawSample
 from snellen.ingest.samples import SPLIT_NAMES, make_issue
 from snellen.records.cohort import Issue
 
+_MAX_NAME = 1000
 ReadArray = Callable[[str], NDArray[Any]]
 
 
@@ -30,6 +31,11 @@ def list_samples(
         patients = _read_texts(path, part.patient, part.n, read)
         splits = _read_splits(path, part, read)
         names = _read_texts(path, part.name, part.n, read)
+        if (longest := max((len(name) for name in names if name), default=0)) > _MAX_NAME:
+            raise DataError(
+                f"{path}: {part.name} holds a name of {longest:,} letters.",
+                f"Names have up to {_MAX_NAME:,}: shorten it.",
+            )
         if len({name for name in names if name}) < part.n:
             names = [f"{index:06d}" for index in range(part.n)]
         require_one_each(f"{path}: {part.label}", labels, [f"row {index}" for index in range(part.n)])

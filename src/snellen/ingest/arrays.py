@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from snellen.core.archives import describe_method
 from snellen.core.errors import DataError
-from snellen.imaging.arrays import open_array, require_unit_range
+from snellen.imaging.arrays import open_array, require_room, require_unit_range
 from snellen.ingest.array_samples import list_samples
 from snellen.ingest.keys import ArrayInfo, Part, find_parts
 from snellen.ingest.samples import Source
@@ -50,6 +51,7 @@ _ORDERED = ("retinamnist",)
 def read_npz(path: Path, columns: dict[str, str] | None = None) -> Source:
     """List the pictures of an .npz. Raises DataError; arrays of Python objects (pickles) are refused."""
     parts = find_parts(path, list_arrays(path), columns or {})
+    _require_room(path, parts)
     for part in parts:
         images = open_array(path, part.image)  # read whole: a damaged file is told now, and float ranges are seen
         if images.dtype.kind == "f":
@@ -71,6 +73,8 @@ def list_arrays(path: Path) -> list[ArrayInfo]:
             for entry in archive.infolist():
                 if not entry.filename.endswith(".npy"):
                     continue
+                if reason := describe_method(entry):
+                    raise DataError(f"{path}: {entry.filename} {reason}.", "Save it anew with np.savez_compressed.")
                 with archive.open(entry) as stream:
                     version = np.lib.format.read_magic(stream)
                     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
@@ -86,6 +90,16 @@ def list_arrays(path: Path) -> list[ArrayInfo]:
             "Download or export it again; save texts as np.array(texts, dtype=str).",
         ) from error
     return found
+
+
+def _require_room(path: Path, parts: list[Part]) -> None:
+    """All arrays that are used stay in memory: their sum counts."""
+    keys = {key for part in parts for key in (part.image, part.label, part.patient, part.splits, part.name) if key}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            require_room([entry for entry in archive.infolist() if entry.filename.removesuffix(".npy") in keys])
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {error}.", "HDF5 is read picture by picture: save the arrays with h5py.") from error
 
 
 def _recognise(path: Path, parts: list[Part]) -> str | None:

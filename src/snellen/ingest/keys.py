@@ -22,7 +22,7 @@ _NAMES = {
     "name": ("names", "name", "ids", "id", "filenames", "filename", "files", "image_id", "image_ids"),
 }
 _MIN_SIDE_PX = 4
-_MAX_ITEMS = 50_000_000
+_MAX_ITEMS = 2_000_000
 _SHOWN = 8
 
 

@@ -233,6 +233,8 @@ def _by_folders(samples: Sequence[RawSample]) -> dict[str, str]:
 
 
 def _fits(rule: _Rule, members: Sequence[RawSample]) -> bool:
+    if any(len(sample.name) > 1000 for sample in members):  # the rules take quadratic time
+        return False
     matches = [rule.pattern.match(PurePosixPath(sample.name).stem) for sample in members]
     if not all(matches):
         return False

@@ -31,6 +31,7 @@ SET_ASIDE = {
     "table_without_labels": "its table has no label column",
     "unreadable_name": "the name is no UTF-8",
     "picture_without_class": "it lies in no class folder",
+    "special_file": "it is no file, or leads to none",
     "damaged_entry": "its entry in the archive is damaged",
     "too_many_frames": "the file holds more frames than are read",
 }

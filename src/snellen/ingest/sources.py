@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.core.regular_files import describe_special
 from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.arrays import read_npz
@@ -100,6 +101,8 @@ def _read_path(path: Path, wish: _Wish, cache: Path | None) -> Source:
     if path.is_dir():
         return _read_folder(read_tree(path), wish)
     suffix = path.suffix.lower()
+    if kind := describe_special(path.stat().st_mode):
+        raise DataError(f"{path} is {kind}, no file or folder.", f"DATA is {LAYOUTS}.")
     if suffix in (*TABLE_SUFFIXES, *SHEET_SUFFIXES, ".txt"):
         tree = read_tree(path.parent)
         return _from_table(tree, read_table(path, columns, tree))
@@ -256,7 +259,7 @@ def _read_split_tables(tree: Tree, names: list[str], columns: dict[str, str]) ->
 
 def _from_table(tree: Tree, table: Table, used: list[str] | None = None) -> Source:
     others = [name for name in tree.list_files(TABLE_SUFFIXES, deep=True) if used and name not in used]
-    issues: list[Issue] = [*table.issues, *check_tree(tree)]
+    issues: list[Issue] = [*table.issues, *check_tree(tree, has_samples=False)]
     if others:
         message = f"The labels come from {', '.join(used or ())}; {show_names(others)} was not used."
         issues.append(make_issue("table_not_used", "info", message, "Give another table as DATA to take its labels."))

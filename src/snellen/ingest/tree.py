@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from snellen.imaging.kinds import looks_like_picture
+from snellen.core.regular_files import describe_special
+from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.samples import make_issue, show_names
 from snellen.records.cohort import Issue
 
@@ -22,7 +23,8 @@ _HIDDEN = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "t
 class Tree:
     """Visible files below `root`, as sorted paths relative to it with `/`.
 
-    `unreadable` holds folders and why they could not be entered, `circular` links that lead back up.
+    `unreadable` holds folders and why they could not be entered, `circular` links that lead back up,
+    `special` what is no file or leads to none (devices, pipes, sockets), and what it is.
     """
 
     root: Path
@@ -31,6 +33,7 @@ class Tree:
     others: tuple[str, ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
     circular: tuple[str, ...] = ()
+    special: tuple[tuple[str, str], ...] = ()
 
     @property
     def pictures_here(self) -> tuple[str, ...]:
@@ -61,8 +64,10 @@ class Tree:
             return tuple(item[len(begin) :] for item in names if item.startswith(begin))
 
         return replace(
-            self, root=self.root / name, folders=cut(self.folders), pictures=cut(self.pictures), others=cut(self.others)
-        )
+            self, root=self.root / name, folders=cut(self.folders), pictures=cut(self.pictures),
+            others=cut(self.others),
+            special=tuple((item[len(begin) :], kind) for item, kind in self.special if item.startswith(begin)),
+        )  # fmt: skip
 
 
 def is_hidden_name(name: str) -> bool:
@@ -77,13 +82,19 @@ def read_tree(root: Path) -> Tree:
         (found.pictures if looks_like_picture(root / name) else found.others).append(name)
     return Tree(
         root, tuple(sorted(found.folders)), tuple(sorted(found.pictures)), tuple(sorted(found.others)),
-        tuple(sorted(found.unreadable)), tuple(sorted(found.circular)),
+        tuple(sorted(found.unreadable)), tuple(sorted(found.circular)), tuple(sorted(found.special)),
     )  # fmt: skip
 
 
-def check_tree(tree: Tree) -> list[Issue]:
-    """What could not be entered or was not opened."""
+def check_tree(tree: Tree, *, has_samples: bool = True) -> list[Issue]:
+    """What could not be entered or was not opened. `has_samples`: each picture of the tree is a sample."""
     issues = []
+    if tree.special:
+        name, kind = tree.special[0]
+        message = f"{len(tree.special)} entries are no files, such as {name} ({kind}): they were not opened."
+        # of a table, a row that names one misses its picture and is counted as that
+        names = [name for name, _ in tree.special if has_samples and name.lower().endswith(PICTURE_SUFFIXES)]
+        issues.append(make_issue("special_file", "warning", message, "Put the pictures there, or remove them.", names))
     if tree.unreadable:
         name, reason = tree.unreadable[0]
         names = [name for name, _ in tree.unreadable]
@@ -109,6 +120,7 @@ class _Found:
     others: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     circular: list[str] = field(default_factory=list)
+    special: list[tuple[str, str]] = field(default_factory=list)
 
 
 def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _Found) -> Iterator[str]:
@@ -132,7 +144,9 @@ def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _F
         path = f"{name}/{entry.name}" if name else entry.name
         if _is_folder(entry):
             yield from _walk(folder / entry.name, path, (*above, mark), found)
-        elif _is_file(entry):
+        elif kind := _describe_special(entry):
+            found.special.append((path, kind))
+        else:
             yield path
 
 
@@ -143,9 +157,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Also a link to nothing: reading it says what is wrong, and it is counted."""
+def _describe_special(entry: os.DirEntry[str]) -> str:
+    """What it is or leads to, where that is no file. A link to nothing is read, which says what is wrong."""
     try:
-        return entry.is_file() or entry.is_symlink()
+        return "" if entry.is_file() else describe_special(entry.stat().st_mode)
     except OSError:
-        return entry.is_symlink()
+        return ""

@@ -87,6 +87,13 @@ def test_encrypted_entry_is_refused(tmp_path: Path) -> None:
         require(path)
 
 
+@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "LZMA")])
+def test_entry_packed_without_a_bound_is_refused(tmp_path: Path, method: int, name: str) -> None:
+    path = write_zip(tmp_path / "x.zip", ("a.png", b"x"), method=method)
+    with pytest.raises(DataError, match=rf"'a\.png' is packed by {name}.*pack it again with the usual method"):
+        require(path)
+
+
 def test_entries_that_share_bytes_are_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", ("a.png", b"x" * 99), ("b.png", b"y" * 99), method=zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())

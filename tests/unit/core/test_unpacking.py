@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -38,13 +39,23 @@ def damage(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA],
-    ids=["stored", "deflated", "bzip2", "lzma"],
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"]
 )  # fmt: skip
 def test_unpack_zip_gives_every_file(tmp_path: Path, method: int) -> None:
     unpacked = unpack_zip(write_zip(tmp_path / "eyes.zip", method=method), tmp_path / "cache")
     assert read_files(unpacked.folder) == FILES
     assert unpacked.damaged == ()
+
+
+def test_unpack_zip_stops_at_the_declared_size(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "eyes.zip", {"well/1.png": bytes(3_000_000)})
+    size, small = struct.pack("<I", 3_000_000), struct.pack("<I", 5000)
+    data = path.read_bytes()
+    assert data.count(size) == 2  # of the entry and of the directory
+    path.write_bytes(data.replace(size, small))
+    unpacked = unpack_zip(path, tmp_path / "cache")
+    assert [name for name, _ in unpacked.damaged] == ["well/1.png"]
+    assert read_files(unpacked.folder) == {}
 
 
 def test_unpack_zip_names_the_folder_after_the_archive(tmp_path: Path) -> None:

@@ -133,3 +133,9 @@ def test_read_tags_of_a_forbidden_file_says_so(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(PictureError, match="cannot be read"):
         read_tags(path)
+
+
+def test_read_tags_refuses_more_uncompressed_frames_than_the_file_holds(tmp_path: Path) -> None:
+    tags = {"Rows": 16, "Columns": 16, "SamplesPerPixel": 1, "BitsAllocated": 8, "PixelData": bytes(256)}
+    with pytest.raises(PictureError, match="claims 999 uncompressed frames"):
+        read_tags(write_dicom(tmp_path / "x.dcm", NumberOfFrames="999", **tags))

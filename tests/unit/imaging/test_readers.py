@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,16 @@ from PIL import Image
 
 from pictures import Pixels, draw_noise, draw_smooth, encode, write_npz
 from snellen.core.errors import PictureError
-from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, open_array, read_location, read_picture
+from snellen.imaging.readers import (
+    Picture,
+    compute_pixels_sha256,
+    is_grey,
+    list_pictures,
+    looks_like_picture,
+    open_array,
+    read_location,
+    read_picture,
+)
 
 RGB, GREY = draw_noise(1, 20, 30), draw_noise(2, 20, 30, channels=1)
 GREY_AS_RGB = np.repeat(GREY[..., None], 3, axis=2)
@@ -50,6 +61,28 @@ def make_png(width: int, height: int, depth: int, colour: int, rows: bytes) -> b
 )  # fmt: skip
 def test_read_picture_gives_exact_pixels(data: bytes, expected: Pixels) -> None:
     assert np.array_equal(read_picture(data).pixels, expected)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "x.png"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/dev/zero")
+    with pytest.raises(PictureError, match=f"it is a {kind}, no file"):
+        read_picture(place)
+    assert not looks_like_picture(place.rename(tmp_path / "x"))
+    assert list_pictures(str(tmp_path / "x")) == [str(tmp_path / "x")]
+
+
+def test_file_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.png").open("wb") as stream:
+        stream.write(encode(RGB))
+        stream.truncate(4_000_000_000)  # sparse: it takes no room
+    with pytest.raises(PictureError, match="4,000,000,000 bytes, more than the limit of 1,000,000,000"):
+        read_picture(tmp_path / "x.png")
 
 
 def test_read_picture_looks_up_the_palette() -> None:

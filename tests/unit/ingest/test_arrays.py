@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pictures import write_npz
-from snellen.core.errors import DataError
+from snellen.core.errors import DataError, PictureError
+from snellen.imaging.arrays import open_array
 from snellen.ingest.arrays import MEDMNIST_CLASSES, read_npz
 
 
@@ -146,6 +148,30 @@ def test_read_npz_runs_no_pickle(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         read_npz(path)
     assert not (tmp_path / "boom").exists()
+
+
+def test_read_npz_refuses_arrays_packed_without_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        for key, value in (("images", zeros(6, 8, 8)), ("labels", zeros(6))):
+            stream = io.BytesIO()
+            np.save(stream, value)
+            archive.writestr(f"{key}.npy", stream.getvalue())
+    with pytest.raises(DataError, match=r"images\.npy is packed by bzip2"):
+        read_npz(path)
+    with pytest.raises(PictureError, match=r"images\.npy is packed by bzip2"):
+        open_array(path, "images")
+
+
+def test_read_npz_refuses_what_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_npz(tmp_path / "x.npz")
+    monkeypatch.setattr("snellen.imaging.arrays._MAX_BYTES", 700)  # the pictures alone would fit
+    monkeypatch.setattr("snellen.imaging.arrays.read_free_memory_bytes", lambda: 900)
+    with pytest.raises(DataError, match="use HDF5 or files"):
+        read_npz(path)
+    monkeypatch.setattr("snellen.imaging.arrays._MAX_BYTES", 300)
+    with pytest.raises(PictureError, match="GB unpacked"):
+        open_array(path, "train_images")
 
 
 def damage(path: Path, how: str) -> Path:

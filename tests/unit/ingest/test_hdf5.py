@@ -212,3 +212,17 @@ def test_packed_file_is_recognised(tmp_path: Path, is_ours: bool) -> None:
         with h5py.File(path, "a") as file:
             file.attrs["snellen_schema"] = 1
     assert is_packed(path) is is_ours
+
+
+def test_pictures_that_were_never_written_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("images", (6, 8, 9), np.uint8, chunks=(1, 8, 9))
+        file["labels"] = NUMBERS
+    with pytest.raises(DataError, match="never written"):
+        read_hdf5(tmp_path / "x.h5", {})
+
+
+def test_names_that_are_too_long_are_refused(tmp_path: Path) -> None:
+    names = np.array([f"{'1-' * 20_000}{k}" for k in range(6)], dtype="S50000")
+    with pytest.raises(DataError, match=r"names holds a name of 40,001 letters"):
+        read(tmp_path, images=IMAGES, labels=NUMBERS, names=names)

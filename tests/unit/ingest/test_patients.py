@@ -214,3 +214,8 @@ def test_extensions_in_capitals_are_no_source_of_their_own() -> None:
     grouped, rule, _ = group_patients(samples, "auto")
     assert grouped[0].patient == grouped[1].patient != grouped[2].patient
     assert rule.n == 2
+
+
+def test_rules_are_not_tried_on_names_that_are_too_long() -> None:
+    names = [f"{'1-' * 20_000}{k}_left.jpg" for k in range(40)]
+    assert group_patients([RawSample(name, name, "a") for name in names], "auto")[1].origin == "none"

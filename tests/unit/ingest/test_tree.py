@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ def test_link_in_a_circle_ends_and_is_told(tmp_path: Path, target: str) -> None:
 def test_link_to_nothing_stays_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "1.png").symlink_to("nowhere.png")
     assert read_tree(tmp_path).pictures == ("1.png",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize(("kind", "is_link"), [("a pipe", True), ("a pipe", False), ("a device", True)])
+def test_what_is_no_file_is_told_and_not_opened(tmp_path: Path, kind: str, is_link: bool) -> None:
+    write_picture(tmp_path / "data" / "well" / "1.png")
+    place = tmp_path / "data" / "well" / "2.png"
+    if kind == "a pipe":
+        os.mkfifo(tmp_path / "pipe" if is_link else place)
+    if is_link:
+        place.symlink_to(tmp_path / "pipe" if kind == "a pipe" else "/dev/zero")
+    tree = read_tree(tmp_path / "data")
+    assert (tree.pictures, tree.others, tree.special) == (("well/1.png",), (), (("well/2.png", kind),))
+    issue = check_tree(tree)[0]
+    assert (issue.code, issue.severity, issue.samples) == ("special_file", "warning", ("well/2.png",))
 
 
 def test_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

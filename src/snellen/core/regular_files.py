@@ -1,0 +1,35 @@
+"""Opening what a stranger named only where it is a file: a pipe would wait for ever, a device never end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)  # fmt: skip
+# a pipe without a writer is opened at once; Windows has neither such pipes nor the flag, but a text mode
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class NotRegularError(OSError):
+    """The path leads to a device, a pipe, a socket or a folder; `strerror` says to what."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The bytes of an ordinary file, or of the one that a link leads to. Raises NotRegularError, OSError."""
+    descriptor = os.open(path, _FLAGS)
+    if kind := describe_special(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError(0, f"it is {kind}, no file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def describe_special(mode: int) -> str:
+    """What a file's `mode` says it is, where that is no ordinary file; else nothing."""
+    if stat.S_ISREG(mode):
+        return ""
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
