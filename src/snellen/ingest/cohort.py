@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
@@ -40,6 +42,10 @@ def read_cohort(
     grouped, rule, patient_issues = group_patients(
         source.samples, wish, source.patient_title, is_whole=source.patient_title != PATIENT_TITLE
     )
+    # one Unicode form, as for labels: the same name typed on two systems is one patient
+    grouped = [
+        replace(sample, patient=unicodedata.normalize("NFC", sample.patient or sample.name)) for sample in grouped
+    ]
     patient_issues = _name_candidates(patient_issues, rule, source.patient_candidates)
     facts = read_facts(source.root, grouped, threads, cache)
     samples, unreadable = _join(grouped, facts)

@@ -41,7 +41,7 @@ def describe_dicom(source: Source) -> Source:
         part
         for sample in source.samples
         for part in ([sample] if sample.location not in tags
-                     else _describe(sample, tags[sample.location], keeps_patients))
+                     else _describe(sample, tags[sample.location]))
     ]  # fmt: skip
     has_patients = not keeps_patients and any(sample.patient for sample in samples)
     title = PATIENT_TITLE if has_patients else source.patient_title
@@ -114,8 +114,9 @@ def _in_pieces(
         yield from zip(piece, pool.map(read, piece), strict=True)
 
 
-def _describe(sample: RawSample, tags: DicomTags, keeps_patients: bool) -> list[RawSample]:
-    patient = sample.patient if keeps_patients else tags.patient_id or None
+def _describe(sample: RawSample, tags: DicomTags) -> list[RawSample]:
+    # a cell that is empty is filled by the tag: without it each picture would be a patient of its own
+    patient = sample.patient or tags.patient_id or None
     done = replace(sample, patient=patient, laterality=tags.laterality, series=tags.series_uid or None, is_dicom=True)
     if tags.n_frames == 1:
         return [done]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -324,3 +325,11 @@ def test_pictures_that_only_differ_on_another_background_are_no_copies(folder: P
         (folder / "sick" / name).write_bytes(encode(strokes))
     cohort = read(folder, cache)
     assert find(cohort, "sick/8_left.png").pixels_sha256 != find(cohort, "sick/9_left.png").pixels_sha256
+
+
+def test_read_cohort_joins_patients_written_in_two_unicode_forms(tmp_path: Path, cache: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    table = write_table(
+        tmp_path, f"image,label,patient\na.png,x,{composed}\nb.png,y,{decomposed}\nc.png,x,A\nd.png,y,B\n"
+    )
+    assert read(table, cache).patients.n == 3

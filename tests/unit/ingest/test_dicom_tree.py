@@ -173,3 +173,10 @@ def test_photographs_of_unknown_patients_beside_dicom_files_are_told(folder: Pat
     cohort = read_whole(folder)
     assert cohort.patients.rule.endswith("one patient a picture: no rule fits the names: 2 pictures")
     assert "patients_unknown" in {issue.code for issue in cohort.audit.issues}
+
+
+def test_an_empty_cell_of_the_patient_column_is_filled_by_the_tag(folder: Path) -> None:
+    rows = [f"{name},{name.split('/')[0]},{'P9' if number == 0 else ''}" for number, name in enumerate(FILES)]
+    (folder / "labels.csv").write_text("file,label,patient\n" + "\n".join(rows) + "\n")
+    cohort = read_whole(folder / "labels.csv")
+    assert {sample.patient for sample in cohort.samples} == {"P9", "P1", "P2", "P3"}
