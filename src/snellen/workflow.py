@@ -160,9 +160,9 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
 
 
 def _run(request: TrainRequest, run: Run, command: str) -> Run:
-    from snellen.run_training import run_training  # loads torch: only once all that can be refused was
-
     try:
+        from snellen.run_training import run_training  # loads torch: only once all that can be refused was
+
         return run_training(request, run, command)
     except KeyboardInterrupt as error:
         again = f"Go on with: snellen train --resume {shlex.quote(str(run.folder))}"
