@@ -91,7 +91,7 @@ def _permuted_auc(
     permuted = replace(prepared, cohort=cohort, splits=splits)
     fitted = fit_head(collect_features(permuted, pixels, store), permuted.plan)
     test = permuted.members("test")
-    features = store.compute(pixels.select(test), 0)[0]
+    features = store.compute(pixels.select(test), 0).load()[0]
     with torch.no_grad():
         probabilities = torch.softmax(fitted.head(torch.from_numpy(features)).double(), 1).numpy()
     labels = np.array([permuted.plan.data.classes.index(sample.label) for sample in test])

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from snellen.core.errors import PictureError
-from snellen.core.regular_files import NotRegularError, open_regular
+from snellen.core.regular_files import NotRegularError, open_regular, read_small
 from snellen.imaging.arrays import ARRAY_SUFFIXES, open_array, read_array_picture
 from snellen.imaging.encoded import decode_picture
 from snellen.imaging.kinds import DICOM_SUFFIXES, PICTURE_SUFFIXES, find_kind, looks_like_picture
@@ -37,6 +37,8 @@ def read_picture(
     least that long. Transparent parts are laid on `background`. `frame` counts from 0 and is asked for where a DICOM
     holds several. Raises PictureError that says what is wrong with the file.
     """
+    if isinstance(source, Path) and frame is None and source.suffix.lower() not in DICOM_SUFFIXES:
+        source = _read_small(source) or source
     begin = source[:_KIND_BYTES] if isinstance(source, bytes) else _read_bytes(source, _KIND_BYTES)
     if not begin:
         raise PictureError("the file is empty (0 bytes)", "Copy it again from its source.")
@@ -96,6 +98,14 @@ def _hold_if_large(path: Path) -> contextlib.AbstractContextManager[object]:
     except OSError:
         is_large = False  # opening it says why
     return _one_large_file if is_large else contextlib.nullcontext()
+
+
+def _read_small(path: Path) -> bytes | None:
+    """The whole of an ordinary picture, read at once; None of what is empty, large or cannot be read."""
+    try:
+        return read_small(path, _LARGE_FILE)
+    except OSError:
+        return None  # asked again below, it is told why
 
 
 def _read_bytes(path: Path, n_bytes: int | None = None) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -127,12 +126,11 @@ def test_read_tags_never_tells_what_stands_in_a_damaged_file(tmp_path: Path) -> 
     assert not any("SECRET" in text for text in told)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user whom permissions bind")
-def test_read_tags_of_a_forbidden_file_says_so(tmp_path: Path) -> None:
-    path = write_dicom(tmp_path / "x.dcm")
-    path.chmod(0)
-    with pytest.raises(PictureError, match="cannot be read"):
-        read_tags(path)
+def test_read_tags_of_what_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    # a folder by that name: permissions would not bind an administrator
+    (tmp_path / "x.dcm").mkdir()
+    with pytest.raises(PictureError, match=r"damaged|cannot be read"):
+        read_tags(tmp_path / "x.dcm")
 
 
 def test_read_tags_refuses_more_uncompressed_frames_than_the_file_holds(tmp_path: Path) -> None:
