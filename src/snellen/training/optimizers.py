@@ -77,8 +77,8 @@ def run_lbfgs(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
     """
     table = objective.table
     matrices = [parameter for parameter in head.parameters() if parameter.ndim > 1]
-    # few features are standardised once: the frozen batch norm would repeat it at every step
-    held = list(_prepare_blocks(head, objective)) if table.is_small else None
+    # few features are standardised once, into one block: a step costs a call a block beside the arithmetic
+    held = [_join(_prepare_blocks(head, objective))] if table.is_small else None
     trained = head[1:] if isinstance(head[0], nn.BatchNorm1d) else head
     total = objective.sum_weights(torch.from_numpy(objective.labels)) * table.shape[0]
     optimizer = torch.optim.LBFGS(
@@ -90,13 +90,17 @@ def run_lbfgs(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            loss = 0.5 * objective.decay * sum((matrix.square().sum() for matrix in matrices), torch.zeros(()))
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            summed = loss.detach()
+            summed = torch.zeros(())
             for inputs, labels in held if held is not None else _prepare_blocks(head, objective):
                 part = objective.compute_loss(trained(inputs), labels, total)
-                part.backward()  # type: ignore[no-untyped-call]  # as above
-                summed = summed + part.detach()
+                part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                summed += part.detach()
+            for matrix in matrices:
+                # the penalty's gradient is the matrix itself: no graph is needed
+                weight = matrix.detach()
+                summed += 0.5 * objective.decay * weight.square().sum()
+                if matrix.grad is not None:
+                    matrix.grad.add_(weight, alpha=objective.decay)
             return summed
 
         loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # as above
@@ -113,6 +117,11 @@ def _prepare_blocks(head: nn.Sequential, objective: Objective) -> Iterator[tuple
         if isinstance(first, nn.BatchNorm1d):
             features = first.eval()(features).detach()
         yield features, torch.from_numpy(objective.labels[positions])
+
+
+def _join(blocks: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    features, labels = zip(*blocks, strict=True)
+    return torch.cat(features), torch.cat(labels)
 
 
 def set_training(head: nn.Sequential) -> None:
