@@ -1,8 +1,9 @@
 """Building the pixel cache against bare decoding of the same files at the same scale with the same threads.
 
-    python bench/cache.py DATA [--columns …] [--size 224] [--json FILE]
+    python bench/cache.py DATA [--columns …] [--set preprocess.size=224] [--json FILE]
 
-Decoding is Pillow's, as in the product; the ratio tells what preprocessing and writing add. Limit: 1.3.
+The preprocessing is what `auto` plans for the data. Decoding is Pillow's, as in the product; the ratio tells what
+preprocessing and writing add. Limit: 1.3.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from snellen.core.runtime import count_threads
 from snellen.imaging.cache import build_pixel_cache
 from snellen.imaging.preprocess import choose_min_side_px
-from snellen.ingest.cohort import read_cohort
-from snellen.records.plan import PreprocessPlan
-from snellen.records.run import DataRequest
+from snellen.planning.recipe_files import load_recipe
+from snellen.records.run import DataRequest, TrainRequest
+from snellen.run_training import prepare
 
 LIMIT = 1.3
 
@@ -33,20 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--columns", default="")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--channels", type=int, default=3)
-    parser.add_argument("--crop-border", action="store_true")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     columns = dict(part.split("=") for part in args.columns.split(",") if part)
-    plan = PreprocessPlan(
-        size=args.size, fit="pad", crop_border=args.crop_border, clahe=0, channels=args.channels, normalize="weights"
-    )
-    threads = count_threads()
     with tempfile.TemporaryDirectory() as cache:
-        source = DataRequest(data=str(Path(args.data).resolve()), columns=columns)
-        cohort = read_cohort(source, threads=threads, cache=Path(cache))
+        source = DataRequest(data=str(Path(args.data).resolve()), columns=columns, cache=cache)
+        settings = tuple(args.settings)
+        prepared = prepare(TrainRequest(source=source, settings=settings), load_recipe("auto", settings))
+    plan, threads = prepared.plan.preprocess, prepared.plan.training.threads
+    cohort = prepared.cohort
     root = Path(cohort.root)
     files = [root / sample.location for sample in {s.pixels_sha256: s for s in cohort.samples}.values()]
     rows = []
@@ -60,9 +57,11 @@ def main() -> None:
     for bare, built in rows:
         print(f"{bare:8.2f} {built:8.2f} {built / bare:6.2f}")
     median = statistics.median(built / bare for bare, built in rows)
-    print(f"median ratio {median:.2f} (limit {LIMIT}), {len(files)} files, {plan.size} px")
+    border = ", border cropped" if plan.crop_border else ""
+    print(f"median ratio {median:.2f} (limit {LIMIT}), {len(files)} files, {plan.size} px{border}")
     if args.json:
-        args.json.write_text(json.dumps({"median_ratio": median, "limit": LIMIT, "runs": rows}, indent=2))
+        found = {"median_ratio": median, "limit": LIMIT, "preprocess": plan.model_dump(), "runs": rows}
+        args.json.write_text(json.dumps(found, indent=2))
 
 
 def _time_bare(files: list[Path], min_side_px: int, threads: int) -> float:
