@@ -14,6 +14,7 @@ from typing import TextIO
 import typer
 
 from snellen.core.errors import SnellenError
+from snellen.core.interrupts import heed_interrupts, prefer_interrupt
 from snellen.core.letters import reveal
 from snellen.core.progress import Plain
 
@@ -41,7 +42,8 @@ def told(*, quiet: bool = False) -> Iterator[None]:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
     try:
-        yield
+        with heed_interrupts(), prefer_interrupt():
+            yield
     except SnellenError as error:
         typer.echo(reveal(f"Error: {error}"), err=True)
         raise typer.Exit(2) from error

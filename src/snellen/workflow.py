@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from snellen.core.errors import DataError, UsageError
+from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_digest, hold_lock, open_cache
@@ -161,9 +162,10 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
 
 def _run(request: TrainRequest, run: Run, command: str) -> Run:
     try:
-        from snellen.run_training import run_training  # loads torch: only once all that can be refused was
+        with prefer_interrupt():
+            from snellen.run_training import run_training  # loads torch: only once all that can be refused was
 
-        return run_training(request, run, command)
+            return run_training(request, run, command)
     except KeyboardInterrupt as error:
         again = f"Go on with: snellen train --resume {shlex.quote(str(run.folder))}"
         is_begun = (run.folder / RUN.mark).is_file() and run.record.state == "running"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from snellen.core.interrupts import stop_if_interrupted
 from snellen.core.letters import reveal
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ def follow(items: Iterable[T], what: str, total: int, unit: str = "pictures") ->
     """Pass `items` through while a bar shows how many of `total` are done, the speed and the time left."""
     with show_bar(what, unit) as advance:
         for done, item in enumerate(items, start=1):
+            stop_if_interrupted()
             yield item
             advance(done, total)
 
@@ -59,10 +61,12 @@ def show_bar(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int],
 
 @contextmanager
 def timed(durations_s: dict[str, float], step: str) -> Iterator[None]:
-    """Add the seconds that the block takes to `durations_s[step]`, and log it."""
+    """Add the seconds that the block takes to `durations_s[step]`, and log it. A lost Ctrl-C is heeded here."""
+    stop_if_interrupted()
     begin = time.monotonic()
     try:
         yield
+        stop_if_interrupted()
     finally:
         seconds = time.monotonic() - begin
         durations_s[step] = round(durations_s.get(step, 0.0) + seconds, 3)
