@@ -24,7 +24,7 @@ from snellen.imaging.cache import build_pixel_cache
 from snellen.imaging.preprocess import choose_min_side_px
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.run_training import prepare
+from snellen.run_preparation import prepare
 
 LIMIT = 1.3
 

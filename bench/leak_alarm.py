@@ -28,7 +28,8 @@ from snellen.planning.recipe_files import LoadedRecipe, load_recipe
 from snellen.planning.splits import choose_splits, join_groups
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.run_training import Prepared, collect_features, export_backbone, prepare
+from snellen.run_features import collect_features, export_backbone
+from snellen.run_preparation import Prepared, prepare
 from snellen.training.features import FeatureStore
 from snellen.training.head import fit_head
 

@@ -23,7 +23,8 @@ from snellen.modeling.architectures import FrozenBackbone
 from snellen.modeling.weights import load_weights
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.run_training import collect_features, export_backbone, prepare
+from snellen.run_features import collect_features, export_backbone
+from snellen.run_preparation import prepare
 from snellen.training.features import FeatureStore
 from snellen.training.head import fit_head
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,71 +12,35 @@ from numpy.typing import NDArray
 from snellen import __version__
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.progress import say, timed
-from snellen.core.runtime import count_threads, has_package, read_peak_memory_mb, read_platform, read_versions
+from snellen.core.runtime import count_threads, read_peak_memory_mb, read_platform, read_versions
 from snellen.core.storage import (
     compute_digest,
     compute_sha256,
     describe_need,
-    hold_lock,
-    open_cache,
     write_atomic,
 )
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
-from snellen.imaging.cache import PixelCache, build_pixel_cache
+from snellen.imaging.cache import PixelCache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
-from snellen.ingest.cohort import read_cohort
 from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
-from snellen.modeling.graph import export_graph
-from snellen.modeling.weights import PACKAGES, compute_state_sha256, load_weights
+from snellen.modeling.weights import load_weights
 from snellen.outputs import RUN, make_output
-from snellen.planning.fingerprint import compute_fingerprint
-from snellen.planning.planner import Machine, choose_plan
-from snellen.planning.recipe_files import LoadedRecipe, load_recipe
-from snellen.planning.splits import choose_splits, compute_split_sha256
+from snellen.planning.recipe_files import load_recipe
+from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
-from snellen.records.cohort import Cohort, Sample, Split
-from snellen.records.plan import Fingerprint, Plan
-from snellen.records.run import DataRequest, RunRecord, TrainRequest, WeightsRecord
-from snellen.run_audit import save_audit
+from snellen.records.run import RunRecord, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
-from snellen.runs import Run, log_to, save_epochs, save_splits
-from snellen.training.feature_table import FeatureTable
+from snellen.run_features import collect_features, export_backbone, measure_need
+from snellen.run_preparation import Prepared, prepare, save_prepared
+from snellen.runs import Run, log_to, save_epochs
 from snellen.training.features import FeatureStore
 from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
-_GRAPH_VERSION = "graph-2"
 _STEP = 256
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that is known before anything is learned."""
-
-    cohort: Cohort
-    splits: tuple[Split, ...]
-    fingerprint: Fingerprint
-    plan: Plan
-    cache: Path
-
-    def members(self, part: str) -> list[Sample]:
-        """Samples of a split, in the cohort's order."""
-        wanted = {row.sample for row in self.splits if row.split == part}
-        return [sample for sample in self.cohort.samples if sample.name in wanted]
-
-    def build_pixels(self, samples: Sequence[Sample]) -> PixelCache:
-        """Pixels of `samples` as the plan wants them."""
-        return build_pixel_cache(
-            samples,
-            Path(self.cohort.root),
-            self.plan.preprocess,
-            self.cache,
-            threads=self.plan.training.threads,
-            packed=self.cohort.packed,
-        )
 
 
 @dataclass
@@ -89,53 +50,6 @@ class Progress:
     durations_s: dict[str, float] = field(default_factory=dict)
     weights: WeightsRecord | None = None
     head: FittedHead | None = None
-
-
-def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
-    """The cohort at DATA, its labels merged, and the cache folder in use."""
-    cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
-    set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
-    say(
-        f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
-        + ", ".join(f"{name} {count}" for name, count in cohort.audit.classes.items())
-    )
-    say(
-        f"Patients: {cohort.patients.n}; {cohort.patients.rule}"
-        + "".join(f"\n    e.g. {example}" for example in cohort.patients.examples)
-    )
-    for issue in [issue for issue in cohort.audit.issues if issue.severity != "info"][:3]:
-        say(f"{issue.severity.capitalize()}: {issue.message}")
-    return cohort, cache
-
-
-def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
-    """Read, split, measure, plan."""
-    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
-    splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
-    train = {row.sample for row in splits if row.split == "train"}
-    fingerprint = (
-        compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
-        if cohort.packed is None
-        else cohort.packed.fingerprint  # of the same training part, measured on the original pictures
-    )
-    has_offline = any(has_package(package.module) for package in PACKAGES.values())
-    machine = Machine(count_threads(), request.seed, has_offline)
-    plan = choose_plan(loaded, cohort, fingerprint, machine)
-    prepared = Prepared(cohort, splits, fingerprint, plan, cache)
-    counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
-    left_out = Counter(row.reason for row in splits if row.split == "left_out")
-    reasons = "; ".join(f"{count}: {reason}" for reason, count in left_out.most_common())
-    say(
-        f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
-        + (f"; {left_out.total()} left out ({reasons})" if left_out else "")
-    )
-    for decision in plan.decisions:
-        if decision.reason.startswith("UNDECIDED"):
-            say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
-    if plan.data.positive:
-        say(f"Positive class (the one that is looked for): {plan.data.positive}")
-    return prepared
 
 
 def run_training(request: TrainRequest, run: Run, command: str) -> Run:
@@ -187,14 +101,6 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
     )
 
 
-def save_prepared(run: Run, prepared: Prepared, source: DataRequest) -> None:
-    """cohort.csv, audit.json, audit.html, splits.csv, fingerprint.json and plan.json."""
-    save_audit(run.folder, prepared.cohort, prepared.splits, source)
-    save_splits(run.folder, prepared.splits)
-    run.save("fingerprint.json", prepared.fingerprint)
-    run.save("plan.json", prepared.plan)
-
-
 def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
@@ -226,52 +132,6 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
     with timed(progress.durations_s, "write bundle"):
         predictor = _write_bundle(run, prepared, progress, data, (frozen, pixels))
     return predictor, pixels
-
-
-def measure_need(samples: Sequence[Sample], plan: Plan, width: int) -> dict[str, int]:
-    """Bytes of the pixel cache and of the features of all views, were nothing there yet."""
-    n = len({sample.pixels_sha256 for sample in samples})
-    pixels = n * plan.preprocess.size**2 * plan.preprocess.channels
-    features = n * width * np.dtype(np.float32).itemsize * (1 + plan.augment.views)
-    return {"pixels": pixels, "features": features}
-
-
-def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
-    """The frozen backbone as a graph, kept in the cache by its weights and input."""
-    shape = (plan.preprocess.size, plan.preprocess.size, plan.preprocess.channels)
-    key = compute_digest(
-        [
-            _GRAPH_VERSION,
-            compute_state_sha256(frozen),
-            plan.model.backbone,
-            repr(sorted(plan.model.backbone_args.items())),
-            repr(plan.model.mean),
-            repr(plan.model.std),
-            repr(shape),
-        ]
-    )
-    path = cache / "graphs" / f"{key[:24]}.onnx"
-    with hold_lock(cache / "locks" / f"{key[:24]}.lock"):
-        if not path.exists():
-            say("Exporting the backbone to ONNX (once for these weights and this size)")
-            export_graph(frozen, path, shape=shape, outputs=("embedding", "feature_map"))
-    return path
-
-
-def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
-    """Features of training pictures with their views, and of validation pictures as they are."""
-    train, val = prepared.members("train"), prepared.members("val")
-    table = store.compute(pixels.select(train), prepared.plan.augment.views)
-    return HeadData(
-        train=FeatureTable.hold(table.load()) if table.is_small else table,
-        train_labels=_to_labels(train, prepared.plan),
-        val=store.compute(pixels.select(val), 0).load()[0],
-        val_labels=_to_labels(val, prepared.plan),
-    )
-
-
-def _to_labels(samples: Sequence[Sample], plan: Plan) -> NDArray[np.int64]:
-    return np.array([plan.data.classes.index(sample.label) for sample in samples], np.int64)
 
 
 def _write_bundle(

@@ -78,10 +78,10 @@ def audit(
     return cohort
 
 
-def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-untyped-def]  # returns run_training.Prepared, not imported here: it would load torch
+def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-untyped-def]  # returns run_preparation.Prepared, not imported here: it would load torch
     """What `train` would do: cohort, splits, fingerprint and the plan with its reasons."""
     from snellen.planning.recipe_files import load_recipe
-    from snellen.run_training import prepare, save_prepared
+    from snellen.run_preparation import prepare, save_prepared
 
     request = build_train_request(data, options)
     out = options.get("out")
@@ -102,7 +102,7 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     """
     from snellen.ingest.packing import Packing, estimate_bytes, write_packed
     from snellen.planning.recipe_files import load_recipe
-    from snellen.run_training import prepare
+    from snellen.run_preparation import prepare
 
     request = build_train_request(data, options)
     path = Path(options.get("out") or "").expanduser()

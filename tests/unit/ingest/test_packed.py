@@ -22,7 +22,7 @@ from snellen.ingest.packing import Packing, write_packed
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.cohort import Sample
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.run_training import Prepared, prepare
+from snellen.run_preparation import Prepared, prepare
 
 SETTINGS = ("preprocess.size=32",)
 

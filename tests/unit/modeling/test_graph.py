@@ -14,7 +14,7 @@ from models import TinyGraph, draw_pixels, make_plan
 from snellen.inference.session import GraphSession
 from snellen.modeling.architectures import FrozenBackbone
 from snellen.modeling.graph import OPSET
-from snellen.run_training import export_backbone
+from snellen.run_features import export_backbone
 
 OUTPUTS = ("embedding", "feature_map")
 

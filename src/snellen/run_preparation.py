@@ -1,0 +1,106 @@
+"""Before anything is learned: the cohort is read, split and measured, and the plan stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snellen.core.progress import say
+from snellen.core.runtime import count_threads, has_package
+from snellen.core.storage import open_cache
+from snellen.imaging.cache import PixelCache, build_pixel_cache
+from snellen.ingest.cohort import read_cohort
+from snellen.modeling.weights import PACKAGES
+from snellen.planning.fingerprint import compute_fingerprint
+from snellen.planning.planner import Machine, choose_plan
+from snellen.planning.recipe_files import LoadedRecipe
+from snellen.planning.splits import choose_splits
+from snellen.records.cohort import Cohort, Sample, Split
+from snellen.records.plan import Fingerprint, Plan
+from snellen.records.run import DataRequest, TrainRequest
+from snellen.run_audit import save_audit
+from snellen.runs import Run, save_splits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before anything is learned."""
+
+    cohort: Cohort
+    splits: tuple[Split, ...]
+    fingerprint: Fingerprint
+    plan: Plan
+    cache: Path
+
+    def members(self, part: str) -> list[Sample]:
+        """Samples of a split, in the cohort's order."""
+        wanted = {row.sample for row in self.splits if row.split == part}
+        return [sample for sample in self.cohort.samples if sample.name in wanted]
+
+    def build_pixels(self, samples: Sequence[Sample]) -> PixelCache:
+        """Pixels of `samples` as the plan wants them."""
+        return build_pixel_cache(
+            samples,
+            Path(self.cohort.root),
+            self.plan.preprocess,
+            self.cache,
+            threads=self.plan.training.threads,
+            packed=self.cohort.packed,
+        )
+
+
+def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged, and the cache folder in use."""
+    cache = open_cache(request.cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
+    set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
+    say(
+        f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
+        + ", ".join(f"{name} {count}" for name, count in cohort.audit.classes.items())
+    )
+    say(
+        f"Patients: {cohort.patients.n}; {cohort.patients.rule}"
+        + "".join(f"\n    e.g. {example}" for example in cohort.patients.examples)
+    )
+    for issue in [issue for issue in cohort.audit.issues if issue.severity != "info"][:3]:
+        say(f"{issue.severity.capitalize()}: {issue.message}")
+    return cohort, cache
+
+
+def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
+    """Read, split, measure, plan."""
+    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
+    splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
+    train = {row.sample for row in splits if row.split == "train"}
+    fingerprint = (
+        compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
+        if cohort.packed is None
+        else cohort.packed.fingerprint  # of the same training part, measured on the original pictures
+    )
+    has_offline = any(has_package(package.module) for package in PACKAGES.values())
+    machine = Machine(count_threads(), request.seed, has_offline)
+    plan = choose_plan(loaded, cohort, fingerprint, machine)
+    prepared = Prepared(cohort, splits, fingerprint, plan, cache)
+    counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
+    left_out = Counter(row.reason for row in splits if row.split == "left_out")
+    reasons = "; ".join(f"{count}: {reason}" for reason, count in left_out.most_common())
+    say(
+        f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
+        + (f"; {left_out.total()} left out ({reasons})" if left_out else "")
+    )
+    for decision in plan.decisions:
+        if decision.reason.startswith("UNDECIDED"):
+            say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
+    if plan.data.positive:
+        say(f"Positive class (the one that is looked for): {plan.data.positive}")
+    return prepared
+
+
+def save_prepared(run: Run, prepared: Prepared, source: DataRequest) -> None:
+    """cohort.csv, audit.json, audit.html, splits.csv, fingerprint.json and plan.json."""
+    save_audit(run.folder, prepared.cohort, prepared.splits, source)
+    save_splits(run.folder, prepared.splits)
+    run.save("fingerprint.json", prepared.fingerprint)
+    run.save("plan.json", prepared.plan)
