@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `snellen --help` answers
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snellen import __version__
-from snellen.console import mend_streams, told
+from snellen.console import close_streams, mend_streams, told
 from snellen.core.errors import SnellenError, UsageError
 
 if TYPE_CHECKING:
@@ -385,7 +386,14 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
 def main() -> None:
     """Entry point of the command. A terminal that lacks a letter shows its code instead of failing."""
     mend_streams()
-    app()
+    try:
+        app()
+    except OSError as error:  # the streams themselves are full or gone
+        with contextlib.suppress(OSError):
+            typer.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+        raise SystemExit(2) from None
+    finally:
+        close_streams()
 
 
 def _parse_columns(text: str) -> dict[str, str]:

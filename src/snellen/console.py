@@ -28,6 +28,29 @@ def mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def close_streams() -> None:
+    """Write what waits in the streams; what cannot be written ends the command with 2, not in Python's shutdown."""
+    lost = False
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _turn_away(number)
+        except (OSError, ValueError):
+            lost = True
+            _turn_away(number)
+    if lost:
+        raise SystemExit(2)
+
+
+def _turn_away(number: int) -> None:
+    """From now on what is written to this stream goes nowhere, so that Python's last flush of it succeeds."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
 def _open_nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 

@@ -233,13 +233,19 @@ def test_names_that_the_system_cannot_spell_are_set_aside(tiny: Path, tmp_path: 
     assert [each["code"] for each in audit["set_aside"]] == ["unreadable_name"]
 
 
-@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", ">/dev/full", "| true"])
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", ">/dev/full", ">/dev/full 2>/dev/full", "| true"])
 def test_closed_or_full_streams_bring_no_traceback(redirection: str, tiny: Path, undisturbed: Path) -> None:
     words = f'"{sys.executable}" -m snellen audit "{tiny}" --cache "{undisturbed / "cache"}" {redirection}'
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 2)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_help_into_a_full_stream_is_told() -> None:
+    words = f'"{sys.executable}" -m snellen --help >/dev/full'
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, "cannot be written" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
 def test_unknown_home_is_told(tiny: Path) -> None:
