@@ -17,6 +17,7 @@ from snellen.modeling.weights import compute_state_sha256
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
 from snellen.run_preparation import Prepared
+from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData
@@ -64,6 +65,14 @@ def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore
         val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=encode_labels(val, prepared.plan),
     )
+
+
+def collect_fold_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> FoldData:
+    """Features of all pictures in folds, with their views."""
+    samples, folds = prepared.held_out()
+    table = store.compute(pixels.select(samples), prepared.plan.augment.views)
+    held = FeatureTable.hold(table.load()) if table.is_small else table
+    return FoldData(held, encode_labels(samples, prepared.plan), folds)
 
 
 def encode_labels(samples: Sequence[Sample], plan: Plan) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_digest, hold_lock, open_cache
-from snellen.inference.load import load_bundle
+from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
 from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
 from snellen.records.bundle import Prediction
@@ -39,11 +39,12 @@ class DataOptions(TypedDict, total=False):
 
 
 class TrainOptions(DataOptions, total=False):
-    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut."""
+    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates."""
 
     recipe: str
     settings: Iterable[str]
     seed: int
+    folds: int
     test: bool
     out: str | Path | None
     overwrite: bool
@@ -203,17 +204,27 @@ def evaluate(
     """A run on a split of its own data, or a bundle on all of other data. Opening the test split is counted."""
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
-    if split not in ("train", "val", "test", "all"):
-        raise UsageError(f"--split {split}: there is no such split.", "Splits are train, val, test and all.")
+    if split not in ("train", "val", "test", "all", "oof"):
+        raise UsageError(
+            f"--split {split}: there is no such split.",
+            "Splits are train, val, test and all; of runs in folds also oof.",
+        )
     folder = None if out is None else Path(out).expanduser()
     model = Path(run_or_bundle).expanduser()
     request = None if data is None else build_data_request(data, options)
     if folder is not None:
-        source = None if request is None else Path(request.data)
-        require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=source)
+        source = request or open_run(model).record.request.source
+        require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=Path(source.data))
+        _require_outside(folder, find_bundle(model))
     if request is not None:
         return evaluate_foreign(model, request, folder)
     return evaluate_own(open_run(model), split, folder)
+
+
+def _require_outside(folder: Path, bundle: Path) -> None:
+    """A bundle travels whole: what names patients must not lie in it."""
+    if folder.resolve().is_relative_to(bundle.resolve()):
+        raise UsageError(f"--out {folder} lies inside the bundle {bundle}.", "Choose an --out elsewhere.")
 
 
 def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
@@ -242,10 +253,12 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
 
 def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest:
     """Everything that was asked, as a record."""
+    folds = options.get("folds", 0)
+    settings = (*(options.get("settings") or ()), *([f"evaluation.folds={folds}"] if folds else ()))
     return TrainRequest(
         source=build_data_request(data, options),
         recipe=options.get("recipe", "auto"),
-        settings=tuple(options.get("settings") or ()),
+        settings=settings,
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
     )

@@ -21,7 +21,7 @@ from snellen.inference.load import MANIFEST_FILE, MODEL_FILE
 from snellen.inference.session import GraphSession
 from snellen.modeling.architectures import Classifier
 from snellen.modeling.graph import export_graph
-from snellen.records.bundle import OUTPUTS, Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
+from snellen.records.bundle import Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.plan import Plan
 from snellen.records.run import WeightsRecord
@@ -61,7 +61,7 @@ def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
 
     folder.mkdir(parents=True, exist_ok=True)
     shape = (model.plan.preprocess.size, model.plan.preprocess.size, model.plan.preprocess.channels)
-    export_graph(model.classifier, folder / MODEL_FILE, shape=shape, outputs=OUTPUTS)
+    export_graph(model.classifier, folder / MODEL_FILE, shape=shape, outputs=model.classifier.outputs)
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.classifier.state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(state))
     session = GraphSession(folder / MODEL_FILE, threads=model.plan.training.threads)
@@ -125,6 +125,8 @@ def finish_bundle(
         ordered=model.plan.data.ordered,
         merge=model.plan.data.merge,
         input=InputSpec(height_px=size, width_px=size, channels=channels),
+        outputs=model.classifier.outputs,
+        n_members=model.classifier.n_members,
         preprocess=model.plan.preprocess,
         calibration=model.calibration,
         thresholds=tuple(thresholds),

@@ -55,7 +55,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     imbalance = ImbalancePlan(method=ledger.settle("imbalance.method", wish, _choose_imbalance(fingerprint)))
     training = _plan_training(loaded, fingerprint, ledger, machine, model.head)
     evaluation = loaded.recipe.evaluation
-    for key in ("resamples", "level", "sensitivity"):
+    for key in ("folds", "resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
         ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
     return Plan(
@@ -72,6 +72,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
 
 
 _EVALUATION_REASONS = {
+    "folds": "one validation split, unless --folds asks for cross-validation",
     "resamples": "1,000 resamples settle the ends of a 95 % interval to about a tenth of its width",
     "level": "95 % is what reporting guidelines ask for",
     "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",

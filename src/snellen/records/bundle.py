@@ -11,6 +11,7 @@ from snellen.records.run import WeightsRecord
 
 MANIFEST_SCHEMA = 1
 OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
+MEMBER_OUTPUTS = ("member_probabilities", "member_logits")
 INPUT = "pixels"
 
 
@@ -74,6 +75,7 @@ class Manifest(Record):
     merge: dict[str, tuple[str, ...]] = {}
     input: InputSpec
     outputs: tuple[str, ...] = OUTPUTS
+    n_members: int = 1
     preprocess: PreprocessPlan
     calibration: Calibration
     thresholds: tuple[Threshold, ...]

@@ -116,6 +116,7 @@ class TrainingPlan(Record):
 
 
 class EvaluationPlan(Record):
+    folds: int = 0
     resamples: int
     level: float
     sensitivity: float

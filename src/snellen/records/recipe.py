@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from snellen.records.base import Record
 
@@ -21,6 +21,15 @@ Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
+
+
+def _require_three(folds: int) -> int:
+    if folds in (1, 2):
+        raise ValueError("0 (one validation split) or at least 3: one fold measures, another chooses, the rest learns")
+    return folds
+
+
+Folds = Annotated[int, Field(ge=0, le=20), AfterValidator(_require_three)]
 
 
 class GlobalAvgPool(Record):
@@ -126,6 +135,9 @@ class TrainingWish(Record):
 
 
 class EvaluationWish(Record):
+    """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out."""
+
+    folds: Folds = 0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9

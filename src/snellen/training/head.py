@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,17 @@ from snellen.training.optimizers import Objective, run_adamw, run_lbfgs
 
 
 @dataclass(frozen=True)
-class HeadData:
-    """Training features with labels `(N,)`; validation features `(M, D)` with labels `(M,)`."""
+class TrainData:
+    """Training features with labels `(N,)`."""
 
     train: FeatureTable
     train_labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class HeadData(TrainData):
+    """The same with validation features `(M, D)` and their labels `(M,)`."""
+
     val: NDArray[np.float32]
     val_labels: NDArray[np.int64]
 
@@ -45,8 +52,7 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     stage = plan.training.stages[0]
     # the matrices are small: a second thread gains a third on a quiet machine and loses tenfold on a busy one
     torch.set_num_threads(1)
-    mean, variance = data.train.compute_moments()
-    moments = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
+    moments = compute_moments(data.train)
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
@@ -58,38 +64,34 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
         if best is None or loss < best[0]:
             best = (loss, candidate.head, candidate.chosen)
     if best is None:
-        raise UsageError(
-            f"Training diverged: no loss is a number at lr {stage.lr:g}, weight_decay {list(stage.weight_decay)}.",
-            "Choose a smaller training.stages.0.lr or weight_decay.",
-        )
+        raise explain_divergence(plan)
     chosen = best[2].model_copy(update={"n_candidates": len(stage.weight_decay)})
     head = best[1]
-    _undo_class_weights(head, _prior_shift(data, plan))
+    undo_class_weights(head, compute_prior_shift(data.train_labels, plan))
     return FittedHead(head, chosen, tuple(records))
+
+
+def explain_divergence(plan: Plan) -> UsageError:
+    """What to say where no candidate gave a number."""
+    stage = plan.training.stages[0]
+    return UsageError(
+        f"Training diverged: no loss is a number at lr {stage.lr:g}, weight_decay {list(stage.weight_decay)}.",
+        "Choose a smaller training.stages.0.lr or weight_decay.",
+    )
 
 
 def _fit_candidate(
     data: HeadData, plan: Plan, moments: tuple[torch.Tensor, torch.Tensor], decay: float, number: int
 ) -> FittedHead | None:
-    """Same seed for every candidate, so that they differ in nothing but the decay."""
     stage = plan.training.stages[0]
-    torch.manual_seed(plan.training.seed)
-    head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
-    fix_batch_norm(head, *moments)
-    weights = torch.ones(plan.model.n_classes)
-    if plan.imbalance.method == "class_weights":
-        weights = _class_weights(data.train_labels, plan.model.n_classes)
-    objective = Objective(data.train, data.train_labels, weights, decay, plan.training.seed)
-    run = run_lbfgs if stage.optimizer == "lbfgs" else run_adamw
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
-    shift = _prior_shift(data, plan)
-    best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 1, None
+    shift = compute_prior_shift(data.train_labels, plan)
+    best_loss, best_state, best_epoch, best_auc = math.inf, dict[str, torch.Tensor](), 1, None
+    head = nn.Sequential()
     records: list[EpochRecord] = []
     begin = time.monotonic()
-    for epoch, (rate, train_loss) in enumerate(run(head, objective, stage), start=1):
-        if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
-            break
-        val_loss, val_auc = _monitor(head, val, val_labels, shift)
+    for epoch, (head, rate, train_loss) in enumerate(iterate_epochs(data, plan, moments, decay), start=1):
+        val_loss, val_auc = monitor(head, val, val_labels, shift)
         records.append(
             EpochRecord(
                 stage=0,
@@ -116,7 +118,35 @@ def _fit_candidate(
     return FittedHead(head.eval(), chosen, tuple(records))
 
 
-def _monitor(
+def iterate_epochs(
+    data: TrainData, plan: Plan, moments: tuple[torch.Tensor, torch.Tensor], decay: float
+) -> Iterator[tuple[nn.Sequential, float, float]]:
+    """The same head after each epoch, its learning rate and training loss; ends where a number is none.
+
+    Same seed for every candidate, so that they differ in nothing but the decay.
+    """
+    stage = plan.training.stages[0]
+    torch.manual_seed(plan.training.seed)
+    head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
+    fix_batch_norm(head, *moments)
+    weights = torch.ones(plan.model.n_classes)
+    if plan.imbalance.method == "class_weights":
+        weights = _class_weights(data.train_labels, plan.model.n_classes)
+    objective = Objective(data.train, data.train_labels, weights, decay, plan.training.seed)
+    run = run_lbfgs if stage.optimizer == "lbfgs" else run_adamw
+    for rate, train_loss in run(head, objective, stage):
+        if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
+            return
+        yield head, rate, train_loss
+
+
+def compute_moments(table: FeatureTable) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance `(D,)` of the pictures themselves, for the leading batch norm."""
+    mean, variance = table.compute_moments()
+    return torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
+
+
+def monitor(
     head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, shift: torch.Tensor
 ) -> tuple[float, float | None]:
     head.eval()
@@ -134,14 +164,14 @@ def _class_weights(labels: NDArray[np.int64], n_classes: int) -> torch.Tensor:
     return torch.tensor(len(labels) / (n_classes * counts), dtype=torch.float32)
 
 
-def _prior_shift(data: HeadData, plan: Plan) -> torch.Tensor:
+def compute_prior_shift(labels: NDArray[np.int64], plan: Plan) -> torch.Tensor:
     """What class weights add to the logits: weights w act as a training prior proportional to w·p."""
     if plan.imbalance.method != "class_weights":
         return torch.zeros(plan.model.n_classes)
-    return _class_weights(data.train_labels, plan.model.n_classes).log()
+    return _class_weights(labels, plan.model.n_classes).log()
 
 
-def _undo_class_weights(head: nn.Sequential, shift: torch.Tensor) -> None:
+def undo_class_weights(head: nn.Sequential, shift: torch.Tensor) -> None:
     """Take the shift off the logits, and the prior is that of training again."""
     last = head[-1]
     if isinstance(last, nn.Linear):

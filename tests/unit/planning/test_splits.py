@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pictures import make_cohort, make_sample
-from snellen.core.errors import DataError
+from snellen.core.errors import DataError, UsageError
 from snellen.planning.splits import choose_splits, compute_split_sha256, join_groups
 from snellen.records.cohort import SPLITS, Cohort, Sample, Split
 
@@ -321,3 +321,9 @@ def test_the_way_out_of_own_splits_is_no_question_of_patients() -> None:
         split(make_cohort(samples))
     assert "bring their own splits (train, val, test)" in caught.value.hint
     assert "--patients" not in caught.value.hint
+
+
+@pytest.mark.parametrize("fractions", [(0.7, 0.2, 0.2), (0.8, 0.2, 0.0), (0.5, 0.1, 0.1), (1.2, -0.1, -0.1)])
+def test_fractions_that_do_not_fill_the_whole_are_refused(fractions: tuple[float, float, float]) -> None:
+    with pytest.raises(UsageError, match="add up to 1"):
+        choose_splits(simulate(0), fractions, 0)
