@@ -46,6 +46,8 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])
     ]
     expected = sum(part != "left_out" and split in ("all", part) for part in where.values())
+    if not expected:
+        raise DataError(f"The run {run.folder} kept no picture for {split}.", "Choose another --split, or give DATA.")
     if len(members) != expected:
         raise DataError(
             f"{expected - len(members)} of the {expected} pictures of the split are no longer at {cohort.root}.",

@@ -23,12 +23,14 @@ def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: i
     The data's own splits are kept; what shares a patient or identical pixels across them leaves the
     training side. A part that the data lack is cut from train by group. Without own splits all is
     drawn: groups stratified by class, the same for the same seed whatever the order of the files.
+    Where the fraction of test is 0 and the data bring no test, there is none.
     Raises DataError that lists every class which cannot fill the parts.
     """
     splits = draw_splits(cohort, fractions, seed)
+    parts = SPLITS if fractions[2] or any(sample.split == "test" for sample in cohort.samples) else SPLITS[:2]
     require_no_problems(
-        list_lacking(cohort, splits),
-        f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
+        list_lacking(cohort, splits, parts),
+        f"{cohort.name} cannot be split by patient so that {', '.join(parts[:-1])} and {parts[-1]} see every class:",
         _find_way_out(cohort),
     )
     return splits
@@ -48,6 +50,7 @@ def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int
     else:
         part = dict.fromkeys((sample.name for sample in cohort.samples), "train")
         lacking = {"val": fractions[1], "test": fractions[2]}
+    lacking = {name: share for name, share in lacking.items() if share}
     if lacking:
         pool = [sample for sample in cohort.samples if part.get(sample.name) == "train"]
         part.update(_cut(pool, groups, lacking, seed))
@@ -62,7 +65,7 @@ def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int
     )  # fmt: skip
 
 
-def list_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[str]:
+def list_lacking(cohort: Cohort, splits: Sequence[Split], parts: Sequence[str] = SPLITS) -> list[str]:
     """A sentence for every class that some part does not hold; none where training is possible."""
     patients: dict[tuple[str, str], set[str]] = defaultdict(set)
     all_patients: dict[str, set[str]] = defaultdict(set)
@@ -74,7 +77,7 @@ def list_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[str]:
     if len(cohort.classes) < 2:
         problems.append(f"there is one class only: {', '.join(cohort.classes)}")
     for name in cohort.classes:
-        empty = [part for part in SPLITS if not patients[part, name]]
+        empty = [part for part in parts if not patients[part, name]]
         if empty:
             problems.append(
                 f"class {name}: {counts[name]} pictures of {len(all_patients[name])} patient(s) leave "

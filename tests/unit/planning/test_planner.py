@@ -120,10 +120,14 @@ def test_positive_that_is_no_class_is_refused_with_the_classes() -> None:
         plan("data.positive=Pneumonia")
 
 
-@pytest.mark.parametrize("fractions", ["[0.7, 0.2, 0.2]", "[0.8, 0.2, 0.0]", "[0.5, 0.1, 0.1]"])
+@pytest.mark.parametrize("fractions", ["[0.7, 0.2, 0.2]", "[0.8, 0.0, 0.2]", "[0.5, 0.1, 0.1]"])
 def test_fractions_that_do_not_fill_the_whole_are_refused(fractions: str) -> None:
     with pytest.raises(UsageError, match="add up to 1"):
         plan(f"data.fractions={fractions}")
+
+
+def test_test_may_have_no_share() -> None:
+    assert plan("data.fractions=[0.8, 0.2, 0.0]").data.fractions == (0.8, 0.2, 0.0)
 
 
 def test_fractions_that_add_up_but_for_rounding_are_taken() -> None:
