@@ -5,6 +5,8 @@ Nothing is computed here: data go through the same steps as `snellen train`, and
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
 import warnings
@@ -101,7 +103,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             )
         data = GivenData(pictures, [labels.names[code] for code in labels.codes], patients)
         folder = _Folder(self.runs)
-        run = self._train(data, folder.path)
+        try:
+            run = self._train(data, folder.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                folder.path.rmdir()  # nothing was begun in it
+            raise
         self._tell([issue for issue in run.audit.issues if issue.severity == "severe" or issue.code in _TOLD])
         self._keep(run, labels, folder)
         return self
@@ -213,4 +220,10 @@ class _Folder:
         place = Path(tempfile.mkdtemp(prefix="snellen-fit-"))
         self.path = place / "image-classifier"
         self.path.mkdir()
-        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        weakref.finalize(self, remove_temporary, place, os.getpid())
+
+
+def remove_temporary(place: Path, owner: int) -> None:
+    """Only the process that made the folder removes it: a forked one holds the same objects and lets them go."""
+    if os.getpid() == owner:
+        shutil.rmtree(place, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import gc
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -23,6 +24,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import snellen
 from snellen import ImageClassifier, InputError
+from snellen.estimator import remove_temporary
 from snellen.ingest.phantom import PhantomSpec, write_cohort
 
 TINY = {
@@ -111,8 +113,11 @@ def test_arrays_give_the_same_model_as_their_files(fitted: ImageClassifier, data
 def test_labels_keep_their_kind_and_order(data: Phantoms, tmp_path: Path) -> None:
     labels = np.where(data.labels == "normal", 10, 9)  # as texts, "10" comes before "9"
     model = ImageClassifier(settings=TINY, runs=tmp_path / "runs")
-    with pytest.warns(UserWarning, match="each of the .* counts as a patient of its own"):
-        model.fit(data.paths, labels)
+    with (
+        pytest.warns(UserWarning, match="counts as a patient of its own"),
+        pytest.warns(UserWarning, match=r"absent\.png: the file does not exist"),
+    ):
+        model.fit([*data.paths, tmp_path / "absent.png"], [*labels, 9])
     assert model.classes_.tolist() == [9, 10]
     assert model.predict(data.paths[:5]).dtype == labels.dtype
     assert model.score(data.paths, labels) > 0.8
@@ -145,6 +150,15 @@ def test_copy_says_the_same_from_a_bundle_of_its_own(fitted: ImageClassifier, da
     assert fitted.bundle_.exists()
 
 
+def test_forked_process_leaves_the_folder_to_its_maker(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    remove_temporary(place, os.getpid() + 1)
+    assert place.exists()
+    remove_temporary(place, os.getpid())
+    assert not place.exists()
+
+
 def test_altered_bundle_in_a_pickle_is_refused(fitted: ImageClassifier) -> None:
     state = fitted.__getstate__()
     state["_bundle_files"] = {**state["_bundle_files"], "model.onnx": b"other"}
@@ -163,9 +177,10 @@ def test_unreadable_picture_is_a_value_error_naming_it(fitted: ImageClassifier, 
         fitted.predict([data.paths[0], tmp_path / "absent.png"])
 
 
-def test_too_few_patients_are_a_value_error(data: Phantoms) -> None:
+def test_too_few_patients_are_a_value_error(data: Phantoms, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be split by patient so that train and val see every class") as caught:
-        ImageClassifier(settings=TINY).fit(data.paths, data.labels, groups=np.zeros(len(data.paths)))
+        ImageClassifier(settings=TINY, runs=tmp_path).fit(data.paths, data.labels, groups=np.zeros(len(data.paths)))
+    assert list(tmp_path.iterdir()) == []
     assert "correct groups" in caught.value.hint
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from row_classifier import EXPECTED_FAILURES, RowClassifier
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_parameters_default_constructible, estimator_checks_generator
 
+from row_classifier import EXPECTED_FAILURES, RowClassifier
 from snellen import ImageClassifier
 
 # several fits each, or shown by another check
