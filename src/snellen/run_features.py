@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from snellen.core.progress import say
@@ -23,6 +24,13 @@ from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData
 
 _GRAPH_VERSION = "graph-2"
+
+
+def build_frozen(plan: Plan) -> FrozenBackbone:
+    """The backbone as timm builds it; what stays random (`model.weights = none`) follows from the plan's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.training.seed)
+        return FrozenBackbone(plan.model)
 
 
 def measure_need(samples: Sequence[Sample], plan: Plan, width: int) -> dict[str, int]:

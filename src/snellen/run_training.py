@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from snellen import __version__
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
+from snellen.core.errors import UsageError
 from snellen.core.progress import say, timed
 from snellen.core.runtime import count_threads, read_peak_memory_mb, read_platform, read_versions
 from snellen.core.storage import (
@@ -35,7 +36,7 @@ from snellen.records.bundle import Calibration
 from snellen.records.cohort import Sample
 from snellen.records.run import ChosenHead, RunRecord, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
-from snellen.run_features import collect_features, collect_fold_features, export_backbone, measure_need
+from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_learning import Learned, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.runs import Run, log_to, save_epochs
@@ -63,6 +64,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         progress = Progress()
         with timed(progress.durations_s, "read and plan"):
             prepared = prepare(request, loaded)
+            _require_test(request, prepared)
         opened_before = run.record.test_opened if is_resumed(run, request) else 0
         make_output(run.folder, RUN)
         begin_log()
@@ -91,6 +93,14 @@ def is_resumed(run: Run, request: TrainRequest) -> bool:
     return record.state == "running" and record.request == request
 
 
+def _require_test(request: TrainRequest, prepared: Prepared) -> None:
+    if request.opens_test and not prepared.has_test and not prepared.plan.evaluation.folds:
+        raise UsageError(
+            "data.fractions leaves no picture for the test, which the run would end with.",
+            "Add --no-test or --folds 5, or give test a share: --set data.fractions=[0.7,0.15,0.15]",
+        )
+
+
 def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) -> RunRecord:
     return RunRecord(
         name=run.folder.name,
@@ -109,7 +119,7 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
 def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
     with timed(progress.durations_s, "load backbone"):
-        frozen = FrozenBackbone(plan.model)
+        frozen = build_frozen(plan)
         width = compute_map_shape(frozen, plan.preprocess)[0]
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(

@@ -26,29 +26,34 @@ def choose_splits(
     The data's own splits are kept; what shares a patient or identical pixels across them leaves the
     training side. A part that the data lack is cut from train by group. Without own splits all is
     drawn: groups stratified by class, the same for the same seed whatever the order of the files. With
-    folds, train and val are one pool dealt to them; a test share of 0 leaves no test split.
+    folds, train and val are one pool dealt to them. Where the fraction of test is 0 and the data bring no
+    test, there is none.
     Raises DataError that lists every class which cannot fill the parts, UsageError for impossible fractions.
     """
-    _require_fractions(fractions, n_folds)
+    _require_fractions(fractions)
     splits = draw_splits(cohort, fractions, seed)
-    parts: tuple[str, ...] = SPLITS
+    has_test = fractions[2] > 0 or any(sample.split == "test" for sample in cohort.samples)
+    parts = [part for part in SPLITS if part != "test" or has_test]
     if n_folds:
         splits = assign_folds(splits, n_folds, seed)
-        parts = ("train", "test") if any(row.split == "test" for row in splits) else ("train",)
+        parts.remove("val")
     require_no_problems(
         list_lacking(cohort, splits, parts),
-        f"{cohort.name} cannot be split by patient so that {' and '.join(parts)} see every class:",
+        f"{cohort.name} cannot be split by patient so that {_list(parts)} see every class:",
         _find_way_out(cohort),
     )
     return splits
 
 
-def _require_fractions(fractions: tuple[float, float, float], n_folds: int) -> None:
-    needed = fractions[:2] if n_folds and fractions[2] == 0 else fractions
-    if abs(sum(fractions) - 1) > 1e-6 or min(needed) <= 0:
+def _list(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _require_fractions(fractions: tuple[float, float, float]) -> None:
+    if abs(sum(fractions) - 1) > 1e-6 or min(fractions[:2]) <= 0:
         raise UsageError(
-            f"data.fractions = {list(fractions)} must be positive and add up to 1.",
-            "Example: [0.7, 0.15, 0.15]; with --folds the last, of the test split, may be 0.",
+            f"data.fractions = {list(fractions)} must be positive (that of test may be 0) and add up to 1.",
+            "Example: [0.7, 0.15, 0.15]",
         )
 
 

@@ -17,8 +17,8 @@ SPLITS = ("train", "val", "test")
 class Sample(Record):
     """One picture that gets one prediction.
 
-    `location` is relative to the cohort's root, with `/`; a picture inside an array file is
-    `file.npz::train_images[12]`, one of several in a DICOM `file.dcm::frame[3]`. `pixels_sha256` is
+    `location` is relative to the cohort's root, with `/` (absolute where Python gave paths); a picture inside an array
+    file is `file.npz::train_images[12]`, one of several in a DICOM `file.dcm::frame[3]`. `pixels_sha256` is
     taken over the decoded pixels, so that a copied or renamed file is recognised. `bits` a channel are
     8 where the pixels are uint8. `laterality` (L or R) and `series` come from DICOM tags.
     """

@@ -77,11 +77,6 @@ def test_no_share_for_test_puts_all_pictures_into_folds() -> None:
     assert all(row.fold is not None for row in rows)
 
 
-def test_no_share_for_test_needs_folds() -> None:
-    with pytest.raises(UsageError, match="add up to 1"):
-        choose_splits(simulate(3), (0.8, 0.2, 0.0), 0)
-
-
 def test_class_of_two_patients_is_refused_with_its_count() -> None:
     samples = [make_sample(f"{n}.png", "rare" if n < 3 else "common", f"P{n}") for n in range(40)]
     with pytest.raises(DataError, match=r"class rare: \d patient\(s\), at least 3"):
