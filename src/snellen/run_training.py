@@ -24,13 +24,14 @@ from snellen.imaging.cache import PixelCache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
-from snellen.metrics.calibration import fit_temperature
+from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
 from snellen.modeling.weights import load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
+from snellen.records.plan import Plan
 from snellen.records.run import RunRecord, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import collect_features, export_backbone, measure_need
@@ -148,11 +149,11 @@ def _write_bundle(
     classifier.head = progress.head.head
     with torch.no_grad():
         logits = classifier.head(torch.from_numpy(data.val)).double().numpy()
-    fitted = fit_temperature(logits, data.val_labels)
-    classifier.temperature.fill_(fitted.temperature)
-    if not fitted.is_fitted:
-        say(f"Warning: probabilities are not calibrated: {fitted.reason}")
     train, val = prepared.members("train"), prepared.members("val")
+    fitted = fit_calibration(logits, data.val_labels, [sample.patient for sample in val])
+    classifier.calibrate(fitted.calibrator.temperature, fitted.calibrator.bias.tolist())
+    if not fitted.is_sound:
+        say(f"Warning: probabilities are not calibrated: {fitted.reason}")
     rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
     baselines = fit_baselines(data.train, data.train_labels, plan.model.n_classes)
     model = TrainedModel(
@@ -162,13 +163,7 @@ def _write_bundle(
         plan=plan,
         classifier=classifier,
         weights=progress.weights,
-        calibration=Calibration(
-            method="temperature" if fitted.is_fitted else "none",
-            temperature=fitted.temperature,
-            fitted_on="val",
-            n=fitted.n,
-            reason=fitted.reason,
-        ),
+        calibration=_describe_calibration(fitted, _count_shares(data.val_labels, plan)),
         pixels=np.asarray(pixels.pixels[rows]),
         read_train_embedding=lambda: (block for _, block in data.train.iterate_blocks(views=1)),
         val_embedding=data.val,
@@ -176,12 +171,32 @@ def _write_bundle(
         trained_on=tuple([*train, *val]),
         held_out=tuple(prepared.members("test")),
         patients=prepared.cohort.patients,
+        prevalence=_count_shares(data.train_labels, plan),
     )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(val))
     finish_bundle(model, session, choose_thresholds(data.val_labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _describe_calibration(fitted: CalibrationFit, prevalence: dict[str, float]) -> Calibration:
+    """`prevalence` is that of validation, which a fitted bias makes the probabilities assume."""
+    has_bias = fitted.method == "bias_and_temperature"
+    return Calibration(
+        method=fitted.method,
+        temperature=fitted.calibrator.temperature,
+        bias=tuple(fitted.calibrator.bias.tolist()),
+        prevalence=prevalence if has_bias else {},
+        fitted_on="val",
+        n=fitted.n,
+        reason=fitted.reason,
+    )
+
+
+def _count_shares(labels: NDArray[np.int64], plan: Plan) -> dict[str, float]:
+    counts = np.bincount(labels, minlength=len(plan.data.classes))
+    return dict(zip(plan.data.classes, (counts / counts.sum()).tolist(), strict=True))
 
 
 def _score(session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp]) -> NDArray[np.float32]:

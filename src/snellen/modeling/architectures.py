@@ -100,7 +100,7 @@ class FrozenBackbone(nn.Module):
 class Classifier(nn.Module):
     """The whole of the bundle's graph: uint8 pixels → probabilities, logits, embedding, feature_map.
 
-    `probabilities = softmax(logits / temperature)`.
+    `probabilities = softmax(logits / temperature + bias)`, `bias` `(C,)`.
     """
 
     def __init__(self, frozen: FrozenBackbone, head: nn.Sequential, temperature: float = 1.0) -> None:
@@ -109,11 +109,21 @@ class Classifier(nn.Module):
         self.head = head
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.bias: torch.Tensor
+        last = head[-1]
+        if not isinstance(last, nn.Linear):
+            raise TypeError("a head ends in a linear layer")
+        self.register_buffer("bias", torch.zeros(last.out_features))
+
+    def calibrate(self, temperature: float, bias: Sequence[float]) -> None:
+        """Set what lies between logits and probabilities; `bias` has one entry a class."""
+        self.temperature.fill_(temperature)
+        self.bias.copy_(torch.tensor(list(bias)))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         embedding, feature_map = self.frozen(pixels)
         logits = self.head(embedding)
-        return torch.softmax(logits / self.temperature, dim=1), logits, embedding, feature_map
+        return torch.softmax(logits / self.temperature + self.bias, dim=1), logits, embedding, feature_map
 
 
 def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tuple[int, int, int]:
@@ -150,7 +160,7 @@ def describe_layers(plan: ModelPlan, preprocess: PreprocessPlan) -> list[LayerRo
         LayerRow("normalise", (3, preprocess.size, preprocess.size), 0, False),
         LayerRow(f"{plan.backbone} (frozen)", (depth, height, width), n_backbone, False),
         *describe_head(plan.head, depth, plan.n_classes),
-        LayerRow("softmax(logits / temperature)", (plan.n_classes,), 0, False),
+        LayerRow("softmax(logits / temperature + bias)", (plan.n_classes,), 0, False),
     ]
 
 

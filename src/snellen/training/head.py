@@ -18,6 +18,7 @@ from snellen.modeling.blocks import build_head, fix_batch_norm
 from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, EpochRecord
 from snellen.training.feature_table import FeatureTable
+from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
 from snellen.training.optimizers import Objective, run_adamw, run_lbfgs
 
 
@@ -47,10 +48,18 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     torch.set_num_threads(1)
     mean, variance = data.train.compute_moments()
     moments = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
+    rebalanced = rebalance(
+        data.train,
+        data.train_labels,
+        plan.model.n_classes,
+        plan.imbalance,
+        in_batches=stage.optimizer == "adamw",
+        seed=plan.training.seed,
+    )
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
-        candidate = _fit_candidate(data, plan, moments, decay, number)
+        candidate = _fit_candidate((data, rebalanced), plan, moments, decay, number)
         if candidate is None:
             continue
         records += candidate.epochs
@@ -64,32 +73,35 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
         )
     chosen = best[2].model_copy(update={"n_candidates": len(stage.weight_decay)})
     head = best[1]
-    _undo_class_weights(head, _prior_shift(data, plan))
+    undo_shift(head, rebalanced.shift)
     return FittedHead(head, chosen, tuple(records))
 
 
 def _fit_candidate(
-    data: HeadData, plan: Plan, moments: tuple[torch.Tensor, torch.Tensor], decay: float, number: int
+    given: tuple[HeadData, Rebalanced],
+    plan: Plan,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    decay: float,
+    number: int,
 ) -> FittedHead | None:
     """Same seed for every candidate, so that they differ in nothing but the decay."""
+    data, rebalanced = given
     stage = plan.training.stages[0]
     torch.manual_seed(plan.training.seed)
     head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
     fix_batch_norm(head, *moments)
-    weights = torch.ones(plan.model.n_classes)
-    if plan.imbalance.method == "class_weights":
-        weights = _class_weights(data.train_labels, plan.model.n_classes)
-    objective = Objective(data.train, data.train_labels, weights, decay, plan.training.seed)
+    objective = Objective(
+        rebalanced.table, rebalanced.labels, rebalanced.loss, decay, plan.training.seed, rebalanced.draw
+    )
     run = run_lbfgs if stage.optimizer == "lbfgs" else run_adamw
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
-    shift = _prior_shift(data, plan)
     best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 1, None
     records: list[EpochRecord] = []
     begin = time.monotonic()
     for epoch, (rate, train_loss) in enumerate(run(head, objective, stage), start=1):
         if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
             break
-        val_loss, val_auc = _monitor(head, val, val_labels, shift)
+        val_loss, val_auc = _monitor(head, val, val_labels, rebalanced)
         records.append(
             EpochRecord(
                 stage=0,
@@ -117,33 +129,13 @@ def _fit_candidate(
 
 
 def _monitor(
-    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, shift: torch.Tensor
+    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, rebalanced: Rebalanced
 ) -> tuple[float, float | None]:
     head.eval()
     with torch.no_grad():
-        logits = head(features) - shift
+        # what the method did is undone, so that candidates are judged by probabilities at the prior of training
+        logits = rebalanced.loss.recover(head(features)) - rebalanced.shift
         loss = float(nn.functional.cross_entropy(logits, labels))
         probabilities = torch.softmax(logits.double(), 1).numpy()
     auc = float(compute_scores(labels.numpy(), probabilities, positive=1 if logits.shape[1] == 2 else None)["auc"][0])
     return loss, None if math.isnan(auc) else auc
-
-
-def _class_weights(labels: NDArray[np.int64], n_classes: int) -> torch.Tensor:
-    """n / (classes × n of the class), mean one over samples."""
-    counts = np.bincount(labels, minlength=n_classes).clip(min=1)
-    return torch.tensor(len(labels) / (n_classes * counts), dtype=torch.float32)
-
-
-def _prior_shift(data: HeadData, plan: Plan) -> torch.Tensor:
-    """What class weights add to the logits: weights w act as a training prior proportional to w·p."""
-    if plan.imbalance.method != "class_weights":
-        return torch.zeros(plan.model.n_classes)
-    return _class_weights(data.train_labels, plan.model.n_classes).log()
-
-
-def _undo_class_weights(head: nn.Sequential, shift: torch.Tensor) -> None:
-    """Take the shift off the logits, and the prior is that of training again."""
-    last = head[-1]
-    if isinstance(last, nn.Linear):
-        with torch.no_grad():
-            last.bias.sub_(shift)
