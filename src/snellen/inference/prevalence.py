@@ -29,9 +29,14 @@ PrevalenceWish = float | str | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """Shares `(C,)` found by EM on `n` pictures; `is_settled` is False where the iterations ended before it was."""
+    """Shares `(C,)` found by EM on `n` pictures; `is_settled` is False where the iterations ended before it was.
+
+    `errors` `(C,)` are standard errors from the curvature of the likelihood. They take the pictures as independent and
+    the model's probabilities as right.
+    """
 
     shares: Floats
+    errors: Floats
     n: int
     n_iterations: int
     is_settled: bool
@@ -73,7 +78,11 @@ class Reweighting:
         told = f"Probabilities are for {_show(classes, self.wanted)}; in training {_show(classes, self.assumed)}."
         if self.estimate is not None:
             found = self.estimate
-            told = f"Prevalence estimated from {found.n} pictures in {found.n_iterations} steps. {told}"
+            errors = _show(classes, found.errors)
+            told = (
+                f"Prevalence estimated from {found.n} pictures in {found.n_iterations} steps, with standard errors "
+                f"{errors}. {told}"
+            )
             if not found.is_settled:
                 told += f" Warning: the estimate still moved after {found.n_iterations} steps; do not rely on it."
         for point in self.manifest.thresholds:
@@ -167,8 +176,18 @@ def estimate_shares(probabilities: NDArray[np.floating], assumed: Floats) -> Est
         change = float(np.abs(found - shares).max())
         shares = found
         if change < _SMALLEST_CHANGE:
-            return Estimate(shares, len(ratios), step, is_settled=True)
-    return Estimate(shares, len(ratios), MAX_ITERATIONS, is_settled=False)
+            return Estimate(shares, _compute_errors(ratios, shares), len(ratios), step, is_settled=True)
+    return Estimate(shares, _compute_errors(ratios, shares), len(ratios), MAX_ITERATIONS, is_settled=False)
+
+
+def _compute_errors(ratios: Floats, shares: Floats) -> Floats:
+    """Standard errors `(C,)` by the observed information, along the directions in which shares add up to 1."""
+    slopes = ratios / (ratios @ shares)[:, None]
+    free = slopes[:, :-1] - slopes[:, -1:]
+    information = free.T @ free
+    # where pictures tell nothing of a class, its error is large, not undefined
+    inverse = np.linalg.inv(information + np.eye(len(information)))
+    return np.asarray(np.sqrt(np.append(np.diag(inverse), inverse.sum())))
 
 
 def compute_assumed(manifest: Manifest) -> Floats:

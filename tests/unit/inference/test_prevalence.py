@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from models import CLASSES, deliver_plain_bundle, edit_manifest
 from snellen.core.errors import BundleError, UsageError
+from snellen.inference import prevalence
 from snellen.inference.load import load_bundle, read_manifest
 from snellen.inference.predictor import Predictor
 from snellen.inference.prevalence import (
@@ -97,12 +98,25 @@ def test_em_of_three_classes_recovers_the_mixture() -> None:
     np.testing.assert_allclose(found.shares, mixture, atol=0.03)
 
 
-def test_estimate_that_does_not_settle_says_so() -> None:
-    # probabilities that hardly tell the classes apart: steps stay small for long
-    weak = np.column_stack([np.linspace(0.497, 0.5029, 60), 1 - np.linspace(0.497, 0.5029, 60)])
-    found = estimate_shares(weak, np.array([0.5, 0.5]))
-    assert found.n_iterations == 1000 or found.is_settled
-    assert found.shares.sum() == pytest.approx(1)
+def test_standard_error_is_the_spread_of_repeated_estimates() -> None:
+    found = [estimate_shares(draw_two_normals(0.3, 400, seed=seed), np.array([0.5, 0.5])) for seed in range(100)]
+    spread = np.std([one.shares[1] for one in found])
+    # a standard deviation from 100 values has an error of 7 %
+    assert np.mean([one.errors[1] for one in found]) == pytest.approx(spread, rel=0.25)
+    assert found[0].errors[0] == pytest.approx(found[0].errors[1])
+
+
+def test_standard_error_is_large_where_pictures_tell_nothing() -> None:
+    assert estimate_shares(np.full((80, 2), 0.5), np.array([0.5, 0.5])).errors.min() > 0.5
+
+
+def test_estimate_that_does_not_settle_says_so(plain: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prevalence, "MAX_ITERATIONS", 3)
+    shares = draw_two_normals(0.02, 200, trained_at=0.25)[:, 1]
+    found = choose_reweighting(None, [answer(float(share)) for share in shares], plain.manifest)
+    assert found.estimate is not None
+    assert (found.estimate.n_iterations, found.estimate.is_settled) == (3, False)
+    assert "still moved after 3 steps" in found.describe()
 
 
 @pytest.mark.parametrize("wanted", [0.001, 0.2, 0.25, 0.6, 0.99])
