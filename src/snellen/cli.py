@@ -258,6 +258,13 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
     paths: Annotated[list[str], typer.Argument(help="Pictures, folders or patterns such as 'new/*.jpg'.")],
     out: Annotated[Path | None, typer.Option(help="Write FILE.csv or FILE.json instead of the screen.")] = None,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Re-weight probabilities to another population: the positive class's share, class=share,…, or auto.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -268,7 +275,7 @@ def predict(
     with told():
         from snellen import prediction
 
-        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
+        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json), prevalence)
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
         if failed == total:

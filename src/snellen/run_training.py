@@ -26,7 +26,7 @@ from snellen.imaging.cache import PixelCache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
-from snellen.metrics.calibration import fit_temperature
+from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
 from snellen.modeling.weights import load_weights
 from snellen.outputs import RUN, make_output
@@ -34,6 +34,7 @@ from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
 from snellen.records.cohort import Sample
+from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, RunRecord, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
@@ -156,9 +157,9 @@ def _write_bundle(
         raise ValueError("the weights are loaded before the bundle is written")
     classifier = build_classifier(plan.model, frozen, plan.preprocess)
     classifier.head = learned.head
-    fitted = fit_temperature(learned.logits, learned.labels)
-    classifier.temperature.fill_(fitted.temperature)
-    if not fitted.is_fitted:
+    fitted = fit_calibration(learned.logits, learned.labels, [sample.patient for sample in learned.samples])
+    classifier.calibrate(fitted.calibrator.temperature, fitted.calibrator.bias.tolist())
+    if not fitted.is_sound:
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
     learned_from = [sample for part in ("val", "train") for sample in prepared.members(part)]
     rows = pixels.select(learned_from)[:PARITY_SAMPLES]
@@ -170,13 +171,7 @@ def _write_bundle(
         plan=plan,
         classifier=classifier,
         weights=progress.weights,
-        calibration=Calibration(
-            method="temperature" if fitted.is_fitted else "none",
-            temperature=fitted.temperature,
-            fitted_on=learned.held_name,
-            n=fitted.n,
-            reason=fitted.reason,
-        ),
+        calibration=_describe_calibration(fitted, learned, plan),
         pixels=np.asarray(pixels.pixels[rows]),
         read_train_embedding=lambda: (block for _, block in learned.gate_table.iterate_blocks(views=1)),
         val_embedding=learned.gate_val,
@@ -184,12 +179,32 @@ def _write_bundle(
         trained_on=tuple(learned_from),
         held_out=tuple(prepared.members("test")),
         patients=prepared.cohort.patients,
+        prevalence=_count_shares(learned.table_labels, plan),
     )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _describe_calibration(fitted: CalibrationFit, learned: Learned, plan: Plan) -> Calibration:
+    """A fitted bias makes the probabilities assume the prevalence of what it was fitted on."""
+    has_bias = fitted.method == "bias_and_temperature"
+    return Calibration(
+        method=fitted.method,
+        temperature=fitted.calibrator.temperature,
+        bias=tuple(fitted.calibrator.bias.tolist()),
+        prevalence=_count_shares(learned.labels, plan) if has_bias else {},
+        fitted_on=learned.held_name,
+        n=fitted.n,
+        reason=fitted.reason,
+    )
+
+
+def _count_shares(labels: NDArray[np.int64], plan: Plan) -> dict[str, float]:
+    counts = np.bincount(labels, minlength=len(plan.data.classes))
+    return dict(zip(plan.data.classes, (counts / counts.sum()).tolist(), strict=True))
 
 
 def _score(

@@ -15,6 +15,7 @@ from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_digest, hold_lock, open_cache
 from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
+from snellen.inference.prevalence import PrevalenceWish
 from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
@@ -55,9 +56,11 @@ def load(path: str | Path) -> Predictor:
     return load_bundle(path)
 
 
-def predict(bundle: str | Path, pictures: Iterable[PictureSource]) -> list[Prediction]:
-    """Predictions of one bundle for paths, encoded bytes or uint8 arrays."""
-    return load_bundle(bundle).predict(pictures)
+def predict(
+    bundle: str | Path, pictures: Iterable[PictureSource], *, prevalence: PrevalenceWish | None = None
+) -> list[Prediction]:
+    """Predictions of one bundle for paths, encoded bytes or uint8 arrays, at another `prevalence` if one is given."""
+    return load_bundle(bundle).predict(pictures, prevalence=prevalence)
 
 
 def audit(

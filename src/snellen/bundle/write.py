@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,8 @@ INTENDED_USE = "Research use only. Not a medical device."
 class TrainedModel:
     """What training hands over: `pixels` are preprocessed real samples `(N, S, S, C)`.
 
-    `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each.
+    `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each. `prevalence`
+    holds the shares of the classes in the training part.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TrainedModel:
     trained_on: tuple[Sample, ...]
     held_out: tuple[Sample, ...]
     patients: PatientRule
+    prevalence: dict[str, float] = field(default_factory=dict)
 
 
 def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
@@ -133,6 +135,7 @@ def finish_bundle(
         backbone=model.plan.model.backbone,
         weights=model.weights,
         trained_on=_describe_training(model),
+        prevalence=model.prevalence,
         plan_sha256=compute_digest([model.plan.model_dump_json()]),
         intended_use=INTENDED_USE,
         files={},

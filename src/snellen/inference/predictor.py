@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError, UsageError
+from snellen.core.progress import say
 from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
 from snellen.imaging.readers import Levels
 from snellen.inference.gate import Gate
+from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
 from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Threshold
 
@@ -100,11 +102,23 @@ class Predictor:
             return preprocess_picture(source, plan)[0]
         return preprocess_location(Path(), str(source), plan)
 
-    def predict(self, sources: Iterable[PictureSource]) -> list[Prediction]:
-        """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on."""
+    def predict(
+        self, sources: Iterable[PictureSource], *, prevalence: PrevalenceWish | None = None
+    ) -> list[Prediction]:
+        """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on.
+
+        `prevalence` re-weights the probabilities to another population: the share of the positive class of two, shares
+        by class, or "auto", which estimates them from these pictures. Raises UsageError for what are no shares.
+        """
         if isinstance(sources, (str, Path, bytes)) or (isinstance(sources, np.ndarray) and sources.ndim < 4):
             sources = [sources]
-        return list(self.iterate(sources))
+        if prevalence is None:
+            return list(self.iterate(sources))
+        wanted = read_prevalence(prevalence, self.manifest)
+        found = list(self.iterate(sources))
+        reweighting = choose_reweighting(wanted, found, self.manifest)
+        say(reweighting.describe())
+        return [reweighting.apply(prediction) for prediction in found]
 
     def iterate(self, sources: Iterable[PictureSource]) -> Iterator[Prediction]:
         """As `predict`, one by one, with reading and scoring side by side and bounded memory."""

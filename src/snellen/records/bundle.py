@@ -27,10 +27,16 @@ class InputSpec(Record):
 
 
 class Calibration(Record):
-    """`probabilities = softmax(logits / temperature)`, inside the graph."""
+    """`probabilities = softmax(logits / temperature + bias)`, inside the graph.
 
-    method: Literal["none", "temperature"]
+    `bias` has one entry a class; empty means 0. `prevalence` is filled where a bias was fitted: the shares of the
+    classes among the pictures it was fitted on, which the probabilities then assume.
+    """
+
+    method: Literal["none", "temperature", "bias_and_temperature"]
     temperature: float
+    bias: tuple[float, ...] = ()
+    prevalence: dict[str, float] = {}
     fitted_on: str
     n: int
     reason: str = ""
@@ -62,7 +68,10 @@ class TrainedOn(Record):
 
 
 class Manifest(Record):
-    """The content of `manifest.json`. `files` maps every other file of the bundle to its sha256."""
+    """The content of `manifest.json`. `files` maps every other file of the bundle to its sha256.
+
+    `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
+    """
 
     schema_version: int = MANIFEST_SCHEMA
     name: str
@@ -82,6 +91,7 @@ class Manifest(Record):
     backbone: str
     weights: WeightsRecord
     trained_on: TrainedOn
+    prevalence: dict[str, float] = {}
     plan_sha256: str
     intended_use: str
     files: dict[str, str]

@@ -15,7 +15,7 @@ Task = Literal["binary", "multiclass", "ordinal"]
 Fit = Literal["stretch", "pad", "crop"]
 Normalize = Literal["weights", "imagenet", "unit"]
 Background = Literal["white", "black"]
-Imbalance = Literal["none", "class_weights"]
+Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "oversample_features"]
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
@@ -97,7 +97,12 @@ class AugmentWish(Record):
 
 
 class ImbalanceWish(Record):
+    """What is done where classes differ in size. Each parameter belongs to one method and means nothing to others."""
+
     method: Imbalance | Auto = "auto"
+    focal_gamma: Annotated[float, Field(ge=0, le=5)] | Auto = "auto"
+    logit_tau: Annotated[float, Field(ge=0, le=2)] | Auto = "auto"
+    neighbors: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
 
 
 class ModelWish(Record):

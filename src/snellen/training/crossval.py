@@ -23,15 +23,8 @@ from snellen.core.progress import follow
 from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, EpochRecord
 from snellen.training.feature_table import FeatureTable
-from snellen.training.head import (
-    TrainData,
-    compute_moments,
-    compute_prior_shift,
-    explain_divergence,
-    iterate_epochs,
-    monitor,
-    undo_class_weights,
-)
+from snellen.training.head import Ready, TrainData, explain_divergence, iterate_epochs, make_ready, monitor
+from snellen.training.imbalance import undo_shift
 
 Curve = NDArray[np.float64]
 
@@ -71,14 +64,12 @@ class FittedFolds:
 
 def fit_folds(data: FoldData, plan: Plan) -> FittedFolds:
     """K members. Raises UsageError where no candidate of a member gives a number."""
-    # as in fit_head: the matrices are small
-    torch.set_num_threads(1)
     decays = plan.training.stages[0].weight_decay
     pairs = list(combinations(range(data.n_folds), 2))
     curves: dict[tuple[int, int], dict[float, dict[int, Curve]]] = {}
     for pair in follow(pairs, "Cross-validating", len(pairs), "heads"):
-        moments = compute_moments(data.leave_out(*pair).train)
-        curves[pair] = {decay: _trace(data, plan, pair, moments, decay) for decay in decays}
+        ready = make_ready(data.leave_out(*pair), plan)
+        curves[pair] = {decay: _trace(data, plan, pair, ready, decay) for decay in decays}
     sizes = np.bincount(data.folds, minlength=data.n_folds)
     logits = np.zeros((len(data.labels), plan.model.n_classes))
     heads, chosen, records = [], [], list[EpochRecord]()
@@ -131,18 +122,14 @@ def choose_epoch(
     return None if best is None else best[1:]
 
 
-def _trace(
-    data: FoldData, plan: Plan, pair: tuple[int, int], moments: tuple[torch.Tensor, torch.Tensor], decay: float
-) -> dict[int, Curve]:
+def _trace(data: FoldData, plan: Plan, pair: tuple[int, int], ready: Ready, decay: float) -> dict[int, Curve]:
     """Losses by epoch on both folds of a pair, until neither gets better any more."""
-    held_out = data.leave_out(*pair)
-    shift = compute_prior_shift(held_out.train_labels, plan)
     judges = {fold: data.take(fold) for fold in pair}
     losses: dict[int, list[float]] = {fold: [] for fold in pair}
     patience = plan.training.stages[0].patience
-    for head, _, _ in iterate_epochs(held_out, plan, moments, decay):
+    for head, _, _ in iterate_epochs(ready, plan, decay):
         for fold, (features, labels) in judges.items():
-            losses[fold].append(monitor(head, features, labels, shift)[0])
+            losses[fold].append(monitor(head, features, labels, ready.rebalanced)[0])
         if all(len(found) - 1 - int(np.argmin(found)) >= patience for found in losses.values()):
             break
     return {fold: np.array(found) for fold, found in losses.items()}
@@ -153,14 +140,13 @@ def _fit_member(
 ) -> tuple[nn.Sequential, list[EpochRecord]]:
     """All but `fold`, for the chosen number of epochs. What is noted of `fold` decides nothing."""
     decay, n_epochs = choice
-    seen = data.leave_out(fold)
-    shift = compute_prior_shift(seen.train_labels, plan)
+    ready = make_ready(data.leave_out(fold), plan)
     held_out = data.take(fold)
     records: list[EpochRecord] = []
     kept: nn.Sequential | None = None
     begin = time.monotonic()
-    for head, rate, loss in _first(iterate_epochs(seen, plan, compute_moments(seen.train), decay), n_epochs):
-        val_loss, val_auc = monitor(head, *held_out, shift)
+    for head, rate, loss in _first(iterate_epochs(ready, plan, decay), n_epochs):
+        val_loss, val_auc = monitor(head, *held_out, ready.rebalanced)
         records.append(
             EpochRecord(
                 stage=0, candidate=fold, fold=fold, weight_decay=decay, epoch=len(records) + 1, lr=rate,
@@ -172,7 +158,7 @@ def _fit_member(
     if kept is None:
         raise explain_divergence(plan)
     member = copy.deepcopy(kept).eval()
-    undo_class_weights(member, shift)
+    undo_shift(member, ready.rebalanced.shift)
     return member, records
 
 
