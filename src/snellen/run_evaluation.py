@@ -15,6 +15,7 @@ from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, open_cache, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
+from snellen.evaluation.findings import add_notices
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.known import find_own_test, find_trained_on
@@ -73,6 +74,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
+    evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
         title = f"{cohort.name}: {split}"
         _write(
@@ -137,6 +139,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
+    evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
         inputs = ReportInputs(
             title=f"{predictor.manifest.name} on {cohort.name}",

@@ -20,6 +20,7 @@ from snellen.core.storage import (
     write_atomic,
 )
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
+from snellen.evaluation.findings import add_notices
 from snellen.imaging.cache import PixelCache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
@@ -204,6 +205,7 @@ def _evaluate_splits(
     for part in ["val", "test"] if record.request.opens_test else ["val"]:
         scored = score_samples(predictor, prepared.members(part), pixels)
         evaluation = evaluate(predictor, scored, _build_question(prepared, record.request, part, opened))
+        evaluation = add_notices(evaluation, prepared.cohort.audit)
         run.save("evaluation.json" if part == "test" else "evaluation-val.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
         say(describe_evaluation(evaluation))

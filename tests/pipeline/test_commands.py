@@ -100,7 +100,8 @@ def test_altered_bundle_is_refused(run: Path, pictures: list[Path], tmp_path: Pa
 def test_evaluate_counts_every_opening_of_the_test_split(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    run_snellen("evaluate", copy, "--split", "val")
+    done = run_snellen("evaluate", copy, "--split", "val")
+    assert "Note: These numbers are measured on validation pictures" in done.stdout
     assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
     done = run_snellen("evaluate", copy, "--json")
     assert json.loads((copy / "run.json").read_text())["test_opened"] == 2

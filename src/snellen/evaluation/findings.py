@@ -32,13 +32,19 @@ _PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each 
 class Notice:
     """Something that a reader must know before the numbers.
 
-    A note of the evaluation that matches the expression `covers` says the same and is not repeated.
+    A note of the evaluation that begins with `text` or matches the expression `covers` says the same and is not
+    repeated.
     """
 
     severity: Literal["warning", "severe"]
     text: str
     advice: str = ""
     covers: str = ""
+
+    def is_said_by(self, note: str) -> bool:
+        """Whether a note of the evaluation says the same."""
+        is_covered = bool(self.covers) and re.search(self.covers, note, re.IGNORECASE) is not None
+        return is_covered or note.startswith(self.text)
 
 
 def describe_result(evaluation: Evaluation) -> list[str]:
@@ -61,10 +67,16 @@ def collect_notices(evaluation: Evaluation, audit: Audit | None) -> list[Notice]
         *_notices_of_size(evaluation),
         *_notices_of_baselines(evaluation),
     ]
-    covered = [re.compile(notice.covers, re.IGNORECASE) for notice in own if notice.covers]
-    notes = [note for note in evaluation.notes if not any(each.search(note) for each in covered)]
+    notes = [note for note in evaluation.notes if not any(notice.is_said_by(note) for notice in own)]
     notices = own + [Notice("warning", note) for note in notes]
     return sorted(notices, key=lambda notice: notice.severity != "severe")
+
+
+def add_notices(evaluation: Evaluation, audit: Audit | None) -> Evaluation:
+    """The evaluation with every notice among its notes, so that file, screen and report say the same."""
+    notices = collect_notices(evaluation, audit)
+    notes = tuple(f"{notice.text} {notice.advice}".strip() for notice in notices)
+    return evaluation.model_copy(update={"notes": notes})
 
 
 def _say_auc(evaluation: Evaluation) -> str:

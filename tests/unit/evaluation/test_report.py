@@ -324,6 +324,27 @@ def test_note_that_nothing_else_says_is_kept() -> None:
     assert [notice.text for notice in notices] == [note]
 
 
+def test_notes_hold_every_notice_and_the_report_says_each_once(binary: ReportInputs) -> None:
+    weak = {"linear_probe": {"auc": Estimate(value=0.999)}}
+    update = {"n_patients": 12, "test_opened": 2, "baselines": weak, "notes": ("The split has been opened.", "A lamp.")}
+    evaluation = binary.evaluation.model_copy(update=update)
+
+    noted = findings.add_notices(evaluation, binary.audit)
+    page = _Page(render_report(replace(binary, evaluation=noted)))
+
+    assert [note.split(".")[0] for note in noted.notes] == [
+        "One picture is stored twice with different labels",
+        "The test split has been opened 2 times",
+        "Only 12 patients in the test set",
+        "A baseline does better than the model: linear probe, AUC 0",
+        "A lamp",
+    ]
+    for notice in findings.collect_notices(evaluation, None):
+        assert sum(notice.text in note for note in noted.notes) == 1
+        assert page.text.count(notice.text) == 1
+    assert findings.add_notices(noted, binary.audit) == noted
+
+
 def test_report_prints_command_decisions_and_reasons(binary: ReportInputs, page: _Page) -> None:
     assert binary.plan is not None
     assert binary.run is not None
