@@ -74,7 +74,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
-    evaluation = add_notices(evaluation, cohort.audit)
+    evaluation = add_notices(evaluation, cohort.audit, run.plan)
     if out is not None:
         title = f"{cohort.name}: {split}"
         _write(

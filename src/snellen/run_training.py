@@ -205,7 +205,7 @@ def _evaluate_splits(
     for part in ["val", "test"] if record.request.opens_test else ["val"]:
         scored = score_samples(predictor, prepared.members(part), pixels)
         evaluation = evaluate(predictor, scored, _build_question(prepared, record.request, part, opened))
-        evaluation = add_notices(evaluation, prepared.cohort.audit)
+        evaluation = add_notices(evaluation, prepared.cohort.audit, prepared.plan)
         run.save("evaluation.json" if part == "test" else "evaluation-val.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
         say(describe_evaluation(evaluation))

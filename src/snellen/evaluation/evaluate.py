@@ -202,6 +202,7 @@ def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationS
         ece_after=compute_ece(scored.labels, scored.probabilities),
         log_loss_before=losses[0],
         log_loss_after=losses[1],
+        reason=calibration.reason,
         bins=compute_reliability_bins(scored.labels, scored.probabilities),
     )
 

@@ -76,6 +76,7 @@ class CalibrationSummary(Record):
     ece_after: float
     log_loss_before: float
     log_loss_after: float
+    reason: str = ""
     bins: tuple[ReliabilityBin, ...]
 
 

@@ -16,6 +16,7 @@ from snellen.evaluation import findings, gallery
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.wording import format_interval, format_number
 from snellen.records.evaluation import Estimate
+from snellen.records.plan import Decision
 
 HOSTILE = "<script>alert(1)</script>"
 HEADINGS = [
@@ -343,6 +344,27 @@ def test_notes_hold_every_notice_and_the_report_says_each_once(binary: ReportInp
         assert sum(notice.text in note for note in noted.notes) == 1
         assert page.text.count(notice.text) == 1
     assert findings.add_notices(noted, binary.audit) == noted
+
+
+def test_guessed_positive_class_is_told(binary: ReportInputs) -> None:
+    assert binary.plan is not None
+    guess = Decision(key="data.positive", value="referable DR", how="rule", reason="UNDECIDED: neither name says it")
+    plan = binary.plan.model_copy(update={"decisions": (guess,)})
+
+    notices = findings.collect_notices(binary.evaluation, None, plan)
+    page = _Page(render_report(replace(binary, plan=plan)))
+
+    assert [notice.text.partition(" was")[0] for notice in notices] == ["“referable DR”"]
+    assert notices[0].text in page.text
+
+
+def test_probabilities_without_calibration_are_told_with_the_reason(binary: ReportInputs) -> None:
+    bare = binary.evaluation.calibration.model_copy(update={"method": "none", "reason": "12 samples are few"})
+    evaluation = binary.evaluation.model_copy(update={"calibration": bare})
+
+    notices = findings.collect_notices(evaluation, None)
+
+    assert [notice.text for notice in notices] == ["The probabilities are not calibrated: 12 samples are few."]
 
 
 def test_report_prints_command_decisions_and_reasons(binary: ReportInputs, page: _Page) -> None:
