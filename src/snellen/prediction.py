@@ -33,6 +33,7 @@ def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tupl
     _require_target(target)
     files = find_pictures(patterns)
     predictor = load_bundle(bundle)
+    say(f"Bundle: sha256 {predictor.sha256}")
     predictions = list(follow(predictor.iterate(files), "Predicting", len(files)))
     is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
     text = to_json(predictions) if is_json else to_csv(predictions, predictor.classes)

@@ -41,6 +41,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     if record.state != "finished":
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
     _require_unchanged(run)
+    predictor = run.load()  # before the opening is counted: an altered bundle is refused
     cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
     where = {row.sample: row.split for row in run.splits}
     members = [
@@ -60,7 +61,6 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
     opened = _count_opening(run.folder) if split in ("test", "all") else record.test_opened
-    predictor = run.load()
     pixels = pixels_of(predictor, cohort.samples)
     question = Question(
         split=split,

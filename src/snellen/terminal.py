@@ -96,6 +96,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
             markup=False,
             highlight=False,
         )
+    console.print(f"Bundle: sha256 {evaluation.bundle_sha256}")
     for note in evaluation.notes:
         console.print(reveal(f"Note: {note}"), markup=False, highlight=False)
 

@@ -97,6 +97,18 @@ def test_altered_bundle_is_refused(run: Path, pictures: list[Path], tmp_path: Pa
     assert "model.onnx was altered" in run_snellen("predict", copy, pictures[0], expect=2).stderr
 
 
+def test_altered_manifest_is_refused_before_the_test_split_is_opened(
+    run: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    text = (copy / "bundle" / "manifest.json").read_text()
+    (copy / "bundle" / "manifest.json").write_text(text.replace('"cysts"', '"?"').replace('"normal"', '"cysts"'))
+    for command in (["predict", copy, pictures[0]], ["evaluate", copy]):
+        assert "manifest.json was altered" in run_snellen(*command, expect=2).stderr
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
+
+
 def test_evaluate_counts_every_opening_of_the_test_split(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
