@@ -19,7 +19,7 @@ from snellen.metrics.calibration import apply_temperature, compute_ece, compute_
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
 from snellen.metrics.operating_point import choose_threshold, compute_operating_point
 from snellen.metrics.scores import compute_confusion, compute_scores
-from snellen.records.bundle import Threshold
+from snellen.records.bundle import FIXED, Threshold
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.evaluation import CalibrationSummary, Estimate, Evaluation, Intervals, OperatingPoint, Score
 from snellen.records.plan import Plan
@@ -116,7 +116,7 @@ def choose_thresholds(
             name=name,
             rule=rule,
             threshold=float(choose_threshold(is_positive, scores, rule)),
-            chosen_on="val",
+            chosen_on=FIXED if rule == "argmax" else "val",
             is_default=is_default,
         )
         for name, rule, is_default in rules

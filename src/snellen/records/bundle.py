@@ -12,6 +12,7 @@ from snellen.records.run import WeightsRecord
 MANIFEST_SCHEMA = 1
 OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
 INPUT = "pixels"
+FIXED = "fixed"
 
 
 class InputSpec(Record):
@@ -36,7 +37,10 @@ class Calibration(Record):
 
 
 class Threshold(Record):
-    """A named operating point: positive when the probability of `positive` is at least `threshold`."""
+    """A named operating point: positive when the probability of `positive` is at least `threshold`.
+
+    `chosen_on` is a split, or `fixed` where no data chose it.
+    """
 
     name: str
     rule: str
