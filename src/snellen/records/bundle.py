@@ -104,7 +104,11 @@ class Parity(Record):
 
 
 class Prediction(Record):
-    """What the predictor says of one picture. On failure `error` is set and the rest is empty."""
+    """What the predictor says of one picture.
+
+    Where it cannot be read `error` says why, `abstain` is true with a `reason`, and the rest is empty: whoever heeds
+    `abstain` alone takes no unreadable picture for an answer.
+    """
 
     path: str
     prediction: str | None = None
