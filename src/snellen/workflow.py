@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from snellen.core.arguments import require_known
 from snellen.core.errors import DataError, UsageError
 from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
@@ -66,6 +67,7 @@ def audit(
     from snellen.ingest.cohort import read_cohort
     from snellen.run_audit import foresee_splits, save_audit
 
+    require_known(options, DataOptions, "out", "overwrite")
     folder = None if out is None else Path(out).expanduser()
     request = build_data_request(data, options)
     if folder is not None:
@@ -83,6 +85,7 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     from snellen.planning.recipe_files import load_recipe
     from snellen.run_preparation import prepare, save_prepared
 
+    require_known(options, TrainOptions)
     request = build_train_request(data, options)
     out = options.get("out")
     folder = None if out is None else Path(out).expanduser()
@@ -104,6 +107,7 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     from snellen.planning.recipe_files import load_recipe
     from snellen.run_preparation import prepare
 
+    require_known(options, TrainOptions, "views")
     request = build_train_request(data, options)
     path = Path(options.get("out") or "").expanduser()
     if path.suffix.lower() not in (".h5", ".hdf5"):
@@ -150,6 +154,7 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do."""
     from snellen.planning.recipe_files import load_recipe
 
+    require_known(options, TrainOptions)
     name = load_recipe(options.get("recipe", "auto"), tuple(options.get("settings") or ())).recipe.name
     request = build_train_request(data, options)
     folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
@@ -203,6 +208,7 @@ def evaluate(
     """A run on a split of its own data, or a bundle on all of other data. Opening the test split is counted."""
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
+    require_known(options, DataOptions, "data", "split", "out", "overwrite")
     if split not in ("train", "val", "test", "all"):
         raise UsageError(f"--split {split}: there is no such split.", "Splits are train, val, test and all.")
     folder = None if out is None else Path(out).expanduser()
