@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from snellen.core.arguments import to_path
 from snellen.core.errors import BundleError, StorageError
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, read_json
@@ -25,7 +26,7 @@ MANIFEST_FILE = "manifest.json"
 
 def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
     """Open a bundle, or the bundle of a run. Raises BundleError for a missing or altered file, or another version."""
-    folder = find_bundle(Path(path).expanduser())
+    folder = find_bundle(to_path(path, "BUNDLE"))
     check_manifest(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
