@@ -111,6 +111,8 @@ class Predictor:
             return self.prepare(source)
         except PictureError as error:
             return error
+        except OSError as error:  # of odd names and failing disks: one picture, not all
+            return PictureError(f"the file cannot be read: {error.strerror or error}", "Check the path.")
 
     def _predict_group(
         self, sources: Sequence[PictureSource], prepared: Sequence[NDArray[np.uint8] | PictureError]

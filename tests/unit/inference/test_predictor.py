@@ -138,6 +138,18 @@ def test_bad_pictures_get_errors_and_the_rest_goes_on(predictor: Predictor, tmp_
     assert [bool(row.error) for row in predictor.predict(sources)] == [False, True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a\0b.jpg", "null byte"), ("a\0b.npz::x[0]", "null byte"), ("half\ud800.jpg", "surrogates"),
+     ("x" * 5000, "name too long"), ("x" * 5000 + "::frame[1]", "name too long")],
+    ids=["zero byte", "zero byte in an array's name", "half a letter", "long", "long with a frame"],
+)  # fmt: skip
+def test_name_that_no_file_can_have_costs_its_row_only(predictor: Predictor, name: str, reason: str) -> None:
+    bad, good = predictor.predict([name, encode(draw_smooth(1, 90, 70))])
+    assert (bad.path, good.error) == (name, "")
+    assert reason in bad.error.lower()
+
+
 def test_picture_with_error_has_no_answer(predictor: Predictor) -> None:
     found = answer(predictor, b"no picture")
     assert (found.prediction, found.decision, found.probabilities, found.abstain) == (None, None, {}, False)
