@@ -16,12 +16,13 @@ from snellen.imaging.preprocess import preprocess, preprocess_location, preproce
 from snellen.imaging.readers import Levels
 from snellen.inference.gate import Gate
 from snellen.inference.session import BATCH, GraphSession
+from snellen.inference.sources import PictureSource, list_sources, name_source, to_readable
 from snellen.records.bundle import Manifest, Prediction, Threshold
 
+__all__ = ["OpenedBundle", "PictureSource", "Predictor", "RawScores"]
 _BLANK_LEVELS = 8
 _BLANK = "the picture is blank"
 _FOREIGN = "the picture is unlike those the model was trained on"
-PictureSource = str | Path | bytes | Levels
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,21 @@ class Predictor:
         return next((point for point in self.manifest.thresholds if point.is_default), None)
 
     def score_pixels(self, pixels: NDArray[np.uint8]) -> RawScores:
-        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them."""
+        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them. N may be 0."""
         wanted = (self.manifest.input.height_px, self.manifest.input.width_px, self.manifest.input.channels)
+        if not isinstance(pixels, np.ndarray):
+            raise UsageError(f"The model takes a NumPy array of pixels, not {type(pixels).__name__}.", "Use predict().")
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
             raise UsageError(
                 f"The model takes uint8 pixels of shape (N, {wanted[0]}, {wanted[1]}, {wanted[2]}), "
                 f"not {pixels.dtype} {pixels.shape}.",
                 "Use predict(), which preprocesses pictures of any size.",
             )
-        found = self._session.run(pixels, ("probabilities", "logits", "embedding"))
-        return RawScores(found["probabilities"], found["logits"], found["embedding"])
+        # of no pictures: the shapes are those of one
+        batch = pixels if len(pixels) else np.zeros((1, *wanted), np.uint8)
+        found = self._session.run(batch, ("probabilities", "logits", "embedding"))
+        n = len(pixels)
+        return RawScores(found["probabilities"][:n], found["logits"][:n], found["embedding"][:n])
 
     def is_foreign(self, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
         """`(N, D)` → `(N,)`: whether the gate finds the picture unlike those trained on; never, without a gate."""
@@ -81,27 +87,26 @@ class Predictor:
         return ~(self._gate.compute_distances(embedding) <= self._gate.limit)
 
     def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
-        """One picture (path, encoded bytes, or array `(H, W)` / `(H, W, 3)` RGB) → uint8 `(height, width, channels)`.
+        """One picture → uint8 `(height, width, channels)`.
 
-        An array is uint8 or, where the model has a window, of wider integers. A path may name one of several pictures
-        in a file: `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
+        It is a path, encoded bytes, an array `(H, W)` / `(H, W, 3)` RGB, or a Pillow image. An array is uint8 or, where
+        the model has a window, of wider integers. A path may name one of several pictures in a file:
+        `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
         """
-        plan = self.manifest.preprocess
-        if isinstance(source, np.ndarray):
-            return preprocess(_require_picture(source), plan)
-        if isinstance(source, bytes):
-            return preprocess_picture(source, plan)[0]
-        return preprocess_location(Path(), str(source), plan)
+        plan, readable = self.manifest.preprocess, to_readable(source)
+        if isinstance(readable, np.ndarray):
+            return preprocess(_require_picture(readable), plan)
+        if isinstance(readable, bytes):
+            return preprocess_picture(readable, plan)[0]
+        return preprocess_location(Path(), readable, plan)
 
-    def predict(self, sources: Iterable[PictureSource]) -> list[Prediction]:
+    def predict(self, sources: PictureSource | Iterable[PictureSource]) -> list[Prediction]:
         """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on."""
-        if isinstance(sources, (str, Path, bytes)) or (isinstance(sources, np.ndarray) and sources.ndim < 4):
-            sources = [sources]
         return list(self.iterate(sources))
 
-    def iterate(self, sources: Iterable[PictureSource]) -> Iterator[Prediction]:
+    def iterate(self, sources: PictureSource | Iterable[PictureSource]) -> Iterator[Prediction]:
         """As `predict`, one by one, with reading and scoring side by side and bounded memory."""
-        stream = iter(sources)
+        stream = iter(list_sources(sources))
         with ThreadPoolExecutor(2) as pool:
             while group := list(islice(stream, 4 * BATCH)):
                 yield from self._predict_group(group, list(pool.map(self._try_prepare, group)))
@@ -120,7 +125,7 @@ class Predictor:
         good = [item for item in prepared if isinstance(item, np.ndarray)]
         described = iter(self._describe(np.stack(good))) if good else iter(())
         for source, item in zip(sources, prepared, strict=True):
-            name = str(source) if isinstance(source, (str, Path)) else ""
+            name = name_source(source)
             if isinstance(item, PictureError):
                 yield Prediction(path=name, error=item.message)
             else:
