@@ -1,9 +1,8 @@
-"""`snellen predict`: which files are meant, and rows as CSV or JSON. No torch."""
+"""`snellen predict`: rows as CSV or JSON. No torch."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,8 +13,9 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import UsageError
 from snellen.core.progress import follow, say
 from snellen.core.storage import write_atomic
-from snellen.imaging.readers import list_pictures, looks_like_picture
 from snellen.inference.load import load_bundle
+from snellen.inference.predictor import Predictor
+from snellen.picture_search import Named, find_pictures
 from snellen.records.bundle import Prediction
 
 
@@ -31,9 +31,9 @@ class Target:
 def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tuple[int, int]:
     """Write a row a picture; return how many could not be read, and of how many."""
     _require_target(target)
-    files = find_pictures(patterns)
+    found = find_pictures(patterns)
     predictor = load_bundle(bundle)
-    predictions = list(follow(predictor.iterate(files), "Predicting", len(files)))
+    predictions = list(follow(_answer(predictor, found), "Predicting", len(found)))
     is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
     text = to_json(predictions) if is_json else to_csv(predictions, predictor.classes)
     if target.file is None:
@@ -46,33 +46,11 @@ def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tupl
     return sum(bool(prediction.error) for prediction in predictions), len(predictions)
 
 
-def find_pictures(patterns: Sequence[str]) -> list[str]:
-    """Files as named (also absent ones: they get a row), folders' pictures, and what patterns match.
-
-    A DICOM with several frames becomes one entry a frame, such as `scan.dcm::frame[3]`.
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.is_file() and looks_like_picture(item))
-            if not inside:
-                raise UsageError(
-                    f"The folder {pattern} holds no picture.", "Read are JPEG, PNG, TIFF, BMP, WebP, GIF and DICOM."
-                )
-            found += [str(item) for item in inside]
-        elif Path(str(path).rpartition("::")[0]).is_file():
-            found.append(str(path))  # one of several pictures in a file: its brackets are no pattern
-        elif not path.exists() and glob.has_magic(pattern):
-            matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
-            if not matched:
-                raise UsageError(
-                    f"The pattern {pattern} matches nothing.", "Check it; quotes keep the shell away from it."
-                )
-            found += [item for item in matched if Path(item).is_file()]
-        else:
-            found.append(str(path))
-    return [location for file in dict.fromkeys(found) for location in list_pictures(file)]
+def _answer(predictor: Predictor, found: Sequence[Named]) -> Iterator[Prediction]:
+    """A row for each, in order; what was named in vain never reaches the predictor."""
+    answers = predictor.iterate(item.location for item in found if not item.error)
+    for item in found:
+        yield Prediction(path=item.location, error=item.error) if item.error else next(answers)
 
 
 def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:

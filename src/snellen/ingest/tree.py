@@ -24,7 +24,8 @@ class Tree:
     """Visible files below `root`, as sorted paths relative to it with `/`.
 
     `unreadable` holds folders and why they could not be entered, `circular` links that lead back up,
-    `special` what is no file or leads to none (devices, pipes, sockets), and what it is.
+    `special` what is no file or leads to none (devices, pipes, sockets), and what it is. `hidden` are files and
+    folders that were left out for their names.
     """
 
     root: Path
@@ -34,6 +35,7 @@ class Tree:
     unreadable: tuple[tuple[str, str], ...] = ()
     circular: tuple[str, ...] = ()
     special: tuple[tuple[str, str], ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def pictures_here(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class Tree:
 
         return replace(
             self, root=self.root / name, folders=cut(self.folders), pictures=cut(self.pictures),
-            others=cut(self.others),
+            others=cut(self.others), hidden=cut(self.hidden),
             special=tuple((item[len(begin) :], kind) for item, kind in self.special if item.startswith(begin)),
         )  # fmt: skip
 
@@ -83,6 +85,7 @@ def read_tree(root: Path) -> Tree:
     return Tree(
         root, tuple(sorted(found.folders)), tuple(sorted(found.pictures)), tuple(sorted(found.others)),
         tuple(sorted(found.unreadable)), tuple(sorted(found.circular)), tuple(sorted(found.special)),
+        tuple(sorted(found.hidden)),
     )  # fmt: skip
 
 
@@ -121,6 +124,7 @@ class _Found:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     circular: list[str] = field(default_factory=list)
     special: list[tuple[str, str]] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
 
 
 def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _Found) -> Iterator[str]:
@@ -139,10 +143,10 @@ def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _F
     if name:
         found.folders.append(name)
     for entry in listed:
-        if is_hidden_name(entry.name):
-            continue
         path = f"{name}/{entry.name}" if name else entry.name
-        if _is_folder(entry):
+        if is_hidden_name(entry.name):
+            found.hidden.append(path)
+        elif _is_folder(entry):
             yield from _walk(folder / entry.name, path, (*above, mark), found)
         elif kind := _describe_special(entry):
             found.special.append((path, kind))
