@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from pathlib import Path
 from snellen.core.csv_text import format_csv
 from snellen.core.errors import UsageError
 from snellen.core.progress import follow, say
-from snellen.core.storage import write_atomic
+from snellen.core.regular_files import NotRegularError, open_regular
+from snellen.core.storage import explain_os_error, write_atomic
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.picture_search import Named, find_pictures
 from snellen.records.bundle import Prediction
+
+_BEGIN_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tupl
     _require_target(target)
     found = find_pictures(patterns)
     predictor = load_bundle(bundle)
+    if target.file is not None:
+        _require_writable(target.file)
     predictions = list(follow(_answer(predictor, found), "Predicting", len(found)))
     is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
     text = to_json(predictions) if is_json else to_csv(predictions, predictor.classes)
@@ -96,12 +102,32 @@ def _require_target(target: Target) -> None:
         return
     if target.file.suffix not in (".csv", ".json"):
         raise UsageError(f"--out {target.file}: the name must end in .csv or .json.", "Example: --out predictions.csv")
-    if target.file.exists() and not target.overwrite:
+    try:
+        is_there = target.file.exists()
+    except OSError as error:
+        raise explain_os_error(error, target.file) from error
+    if is_there and not target.overwrite:
         raise UsageError(f"{target.file} exists already.", "Choose another --out, or add --overwrite.")
-    if target.file.exists() and not _is_ours(target.file):
+    if is_there and not _is_ours(target.file):
         raise UsageError(f"{target.file} was not written by predict and stays as it is.", "Choose another --out.")
 
 
 def _is_ours(file: Path) -> bool:
-    begin = file.read_bytes()[:200].decode("utf-8", "replace")
+    try:
+        with open_regular(file) as stream:
+            begin = stream.read(_BEGIN_BYTES).decode("utf-8", "replace")
+    except NotRegularError as error:
+        raise UsageError(f"--out {file}: {error.strerror}.", "Choose another --out.") from error
+    except OSError as error:
+        raise explain_os_error(error, file) from error
     return not begin or begin.startswith("path,prediction,") or begin.split()[:3] == ["[", "{", '"path":']
+
+
+def _require_writable(file: Path) -> None:
+    """Raise StorageError where the rows could not be written: said before all pictures are scored, not after."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
+            pass
+    except OSError as error:
+        raise explain_os_error(error, file) from error
