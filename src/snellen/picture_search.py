@@ -58,8 +58,8 @@ def _find(pattern: str) -> list[Named]:
 
 
 def _find_in_folder(folder: Path) -> list[Named]:
-    walked = _walk(folder)
-    files = _leave_out_repeats([*walked.pictures, *walked.lost], folder)
+    walked = _walk(folder, once=True)
+    files = sorted([*walked.pictures, *walked.lost], key=lambda item: Path(item).parts)
     return [*_name(files), *walked.closed] or [Named(str(folder), "the folder holds no picture")]
 
 
@@ -104,12 +104,14 @@ class _Walked:
     closed: list[Named]
 
 
-def _walk(folder: Path) -> _Walked:
+def _walk(folder: Path, *, once: bool = False) -> _Walked:
     from snellen.ingest.tree import check_tree, read_tree  # loads records that a single picture does not need
 
-    tree = read_tree(folder)
+    tree = read_tree(folder, once=once)
     if tree.hidden:
         say(f"{folder}: {_count(tree.hidden, 'hidden or system name')} left out{_show(tree.hidden)}")
+    if tree.repeated:
+        say(f"{folder}: {_count(tree.repeated, 'link')} to folders that are searched anyway{_show(tree.repeated)}")
     for issue in check_tree(tree):
         if issue.code in _ALSO_TOLD:
             say(f"{folder}: {issue.message}")
