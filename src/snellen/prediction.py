@@ -1,11 +1,11 @@
-"""`snellen predict`: which files are meant, and rows as CSV or JSON. No torch."""
+"""`snellen predict`: rows as CSV or JSON. No torch."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,15 @@ from pathlib import Path
 from snellen.core.csv_text import format_csv
 from snellen.core.errors import UsageError
 from snellen.core.progress import follow, say
-from snellen.core.storage import write_atomic
-from snellen.imaging.readers import list_pictures, looks_like_picture
+from snellen.core.regular_files import NotRegularError, open_regular
+from snellen.core.storage import explain_os_error, write_atomic
 from snellen.inference.load import load_bundle
+from snellen.inference.predictor import Predictor, describe_unreadable
 from snellen.inference.prevalence import choose_reweighting, read_prevalence
+from snellen.picture_search import Named, find_pictures
 from snellen.records.bundle import Prediction
+
+_BEGIN_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,13 @@ def predict_paths(
 ) -> tuple[int, int]:
     """Write a row a picture, re-weighted to `prevalence`; return how many could not be read, and of how many."""
     _require_target(target)
-    files = find_pictures(patterns)
+    found = find_pictures(patterns)
     predictor = load_bundle(bundle)
     wanted = None if prevalence is None else read_prevalence(prevalence, predictor.manifest)
+    if target.file is not None:
+        _require_writable(target.file)
     say(f"Bundle: sha256 {predictor.sha256}")
-    predictions = list(follow(predictor.iterate(files), "Predicting", len(files)))
+    predictions = list(follow(_answer(predictor, found), "Predicting", len(found)))
     if prevalence is not None:
         reweighting = choose_reweighting(wanted, predictions, predictor.manifest)
         predictions = [reweighting.apply(prediction) for prediction in predictions]
@@ -55,33 +61,11 @@ def predict_paths(
     return sum(bool(prediction.error) for prediction in predictions), len(predictions)
 
 
-def find_pictures(patterns: Sequence[str]) -> list[str]:
-    """Files as named (also absent ones: they get a row), folders' pictures, and what patterns match.
-
-    A DICOM with several frames becomes one entry a frame, such as `scan.dcm::frame[3]`.
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.is_file() and looks_like_picture(item))
-            if not inside:
-                raise UsageError(
-                    f"The folder {pattern} holds no picture.", "Read are JPEG, PNG, TIFF, BMP, WebP, GIF and DICOM."
-                )
-            found += [str(item) for item in inside]
-        elif Path(str(path).rpartition("::")[0]).is_file():
-            found.append(str(path))  # one of several pictures in a file: its brackets are no pattern
-        elif not path.exists() and glob.has_magic(pattern):
-            matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
-            if not matched:
-                raise UsageError(
-                    f"The pattern {pattern} matches nothing.", "Check it; quotes keep the shell away from it."
-                )
-            found += [item for item in matched if Path(item).is_file()]
-        else:
-            found.append(str(path))
-    return [location for file in dict.fromkeys(found) for location in list_pictures(file)]
+def _answer(predictor: Predictor, found: Sequence[Named]) -> Iterator[Prediction]:
+    """A row for each, in order; what was named in vain never reaches the predictor."""
+    answers = predictor.iterate(item.location for item in found if not item.error)
+    for item in found:
+        yield describe_unreadable(item.location, item.error) if item.error else next(answers)
 
 
 def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
@@ -127,12 +111,32 @@ def _require_target(target: Target) -> None:
         return
     if target.file.suffix not in (".csv", ".json"):
         raise UsageError(f"--out {target.file}: the name must end in .csv or .json.", "Example: --out predictions.csv")
-    if target.file.exists() and not target.overwrite:
+    try:
+        is_there = target.file.exists()
+    except OSError as error:
+        raise explain_os_error(error, target.file) from error
+    if is_there and not target.overwrite:
         raise UsageError(f"{target.file} exists already.", "Choose another --out, or add --overwrite.")
-    if target.file.exists() and not _is_ours(target.file):
+    if is_there and not _is_ours(target.file):
         raise UsageError(f"{target.file} was not written by predict and stays as it is.", "Choose another --out.")
 
 
 def _is_ours(file: Path) -> bool:
-    begin = file.read_bytes()[:200].decode("utf-8", "replace")
+    try:
+        with open_regular(file) as stream:
+            begin = stream.read(_BEGIN_BYTES).decode("utf-8", "replace")
+    except NotRegularError as error:
+        raise UsageError(f"--out {file}: {error.strerror}.", "Choose another --out.") from error
+    except OSError as error:
+        raise explain_os_error(error, file) from error
     return not begin or begin.startswith("path,prediction,") or begin.split()[:3] == ["[", "{", '"path":']
+
+
+def _require_writable(file: Path) -> None:
+    """Raise StorageError where the rows could not be written: said before all pictures are scored, not after."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
+            pass
+    except OSError as error:
+        raise explain_os_error(error, file) from error

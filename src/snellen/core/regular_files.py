@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -20,8 +21,11 @@ class NotRegularError(OSError):
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The bytes of an ordinary file, or of the one that a link leads to. Raises NotRegularError, OSError."""
-    descriptor = os.open(path, _FLAGS)
+    """The bytes of an ordinary file, or of the one that a link leads to. Raises NotRegularError, OSError.
+
+    OSError also of what can be no file's name, such as one with a zero byte.
+    """
+    descriptor = _open(path)
     if kind := describe_special(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegularError(0, f"it is {kind}, no file", str(path))
@@ -33,7 +37,7 @@ def read_small(path: Path, limit: int) -> bytes | None:
 
     In as few calls to the system as can be: threads that read many files wait for Python's lock after each.
     """
-    descriptor = os.open(path, _FLAGS)
+    descriptor = _open(path)
     try:
         found = os.fstat(descriptor)
         if kind := describe_special(found.st_mode):
@@ -46,6 +50,13 @@ def read_small(path: Path, limit: int) -> bytes | None:
         return data
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, _FLAGS)
+    except ValueError as error:  # a zero byte, or half of a letter: no system has such a name
+        raise OSError(errno.EINVAL, f"its name is none that a file can have ({error})") from error
 
 
 def describe_special(mode: int) -> str:

@@ -18,13 +18,14 @@ from snellen.imaging.readers import Levels
 from snellen.inference.gate import Gate
 from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
+from snellen.inference.sources import PictureSource, list_sources, name_source, to_readable
 from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Threshold
 
+__all__ = ["OpenedBundle", "PictureSource", "Predictor", "RawScores"]
 _BLANK_LEVELS = 8
 _BLANK = "the picture is blank"
 _UNREADABLE = "the picture cannot be read"
 _FOREIGN = "the picture is unlike those the model was trained on"
-PictureSource = str | Path | bytes | Levels
 
 
 @dataclass(frozen=True)
@@ -65,23 +66,28 @@ class Predictor:
         return next((point for point in self.manifest.thresholds if point.is_default), None)
 
     def score_pixels(self, pixels: NDArray[np.uint8], members: NDArray[np.intp] | None = None) -> RawScores:
-        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them.
+        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them. N may be 0.
 
         With `members` `(N,)`, what that member of a fold ensemble says of each, instead of all together.
         """
         wanted = (self.manifest.input.height_px, self.manifest.input.width_px, self.manifest.input.channels)
+        if not isinstance(pixels, np.ndarray):
+            raise UsageError(f"The model takes a NumPy array of pixels, not {type(pixels).__name__}.", "Use predict().")
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
             raise UsageError(
                 f"The model takes uint8 pixels of shape (N, {wanted[0]}, {wanted[1]}, {wanted[2]}), "
                 f"not {pixels.dtype} {pixels.shape}.",
                 "Use predict(), which preprocesses pictures of any size.",
             )
+        n = len(pixels)
+        # of no pictures: the shapes are those of one
+        batch = pixels if n else np.zeros((1, *wanted), np.uint8)
         if members is None:
-            found = self._session.run(pixels, ("probabilities", "logits", "embedding"))
-            return RawScores(found["probabilities"], found["logits"], found["embedding"])
-        found = self._session.run(pixels, (*MEMBER_OUTPUTS, "embedding"))
-        probabilities, logits = (found[name][np.arange(len(pixels)), members] for name in MEMBER_OUTPUTS)
-        return RawScores(probabilities, logits, found["embedding"])
+            found = self._session.run(batch, ("probabilities", "logits", "embedding"))
+            return RawScores(found["probabilities"][:n], found["logits"][:n], found["embedding"][:n])
+        found = self._session.run(batch, (*MEMBER_OUTPUTS, "embedding"))
+        probabilities, logits = (found[name][np.arange(n), members] for name in MEMBER_OUTPUTS)
+        return RawScores(probabilities, logits, found["embedding"][:n])
 
     def is_foreign(self, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
         """`(N, D)` → `(N,)`: whether the gate finds the picture unlike those trained on; never, without a gate."""
@@ -91,28 +97,27 @@ class Predictor:
         return ~(self._gate.compute_distances(embedding) <= self._gate.limit)
 
     def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
-        """One picture (path, encoded bytes, or array `(H, W)` / `(H, W, 3)` RGB) → uint8 `(height, width, channels)`.
+        """One picture → uint8 `(height, width, channels)`.
 
-        An array is uint8 or, where the model has a window, of wider integers. A path may name one of several pictures
-        in a file: `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
+        It is a path, encoded bytes, an array `(H, W)` / `(H, W, 3)` RGB, or a Pillow image. An array is uint8 or, where
+        the model has a window, of wider integers. A path may name one of several pictures in a file:
+        `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
         """
-        plan = self.manifest.preprocess
-        if isinstance(source, np.ndarray):
-            return preprocess(_require_picture(source), plan)
-        if isinstance(source, bytes):
-            return preprocess_picture(source, plan)[0]
-        return preprocess_location(Path(), str(source), plan)
+        plan, readable = self.manifest.preprocess, to_readable(source)
+        if isinstance(readable, np.ndarray):
+            return preprocess(_require_picture(readable), plan)
+        if isinstance(readable, bytes):
+            return preprocess_picture(readable, plan)[0]
+        return preprocess_location(Path(), readable, plan)
 
     def predict(
-        self, sources: Iterable[PictureSource], *, prevalence: PrevalenceWish | None = None
+        self, sources: PictureSource | Iterable[PictureSource], *, prevalence: PrevalenceWish | None = None
     ) -> list[Prediction]:
         """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on.
 
         `prevalence` re-weights the probabilities to another population: the share of the positive class of two, shares
         by class, or "auto", which estimates them from these pictures. Raises UsageError for what are no shares.
         """
-        if isinstance(sources, (str, Path, bytes)) or (isinstance(sources, np.ndarray) and sources.ndim < 4):
-            sources = [sources]
         if prevalence is None:
             return list(self.iterate(sources))
         wanted = read_prevalence(prevalence, self.manifest)
@@ -121,9 +126,9 @@ class Predictor:
         say(reweighting.describe())
         return [reweighting.apply(prediction) for prediction in found]
 
-    def iterate(self, sources: Iterable[PictureSource]) -> Iterator[Prediction]:
+    def iterate(self, sources: PictureSource | Iterable[PictureSource]) -> Iterator[Prediction]:
         """As `predict`, one by one, with reading and scoring side by side and bounded memory."""
-        stream = iter(sources)
+        stream = iter(list_sources(sources))
         with ThreadPoolExecutor(2) as pool:
             while group := list(islice(stream, 4 * BATCH)):
                 yield from self._predict_group(group, list(pool.map(self._try_prepare, group)))
@@ -133,6 +138,8 @@ class Predictor:
             return self.prepare(source)
         except PictureError as error:
             return error
+        except OSError as error:  # of odd names and failing disks: one picture, not all
+            return PictureError(f"the file cannot be read: {error.strerror or error}", "Check the path.")
 
     def _predict_group(
         self, sources: Sequence[PictureSource], prepared: Sequence[NDArray[np.uint8] | PictureError]
@@ -140,9 +147,9 @@ class Predictor:
         good = [item for item in prepared if isinstance(item, np.ndarray)]
         described = iter(self._describe(np.stack(good))) if good else iter(())
         for source, item in zip(sources, prepared, strict=True):
-            name = str(source) if isinstance(source, (str, Path)) else ""
+            name = name_source(source)
             if isinstance(item, PictureError):
-                yield Prediction(path=name, abstain=True, reason=_UNREADABLE, error=item.message)
+                yield describe_unreadable(name, item.message)
             else:
                 yield next(described).model_copy(update={"path": name})
 
@@ -171,6 +178,11 @@ class Predictor:
             abstain=bool(reason),
             reason=reason,
         )
+
+
+def describe_unreadable(path: str, error: str) -> Prediction:
+    """The row of a picture without an answer: whoever looks at `abstain` alone takes it for none."""
+    return Prediction(path=path, abstain=True, reason=_UNREADABLE, error=error)
 
 
 def _require_picture(array: Levels) -> Levels:

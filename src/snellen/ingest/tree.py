@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ class Tree:
     """Visible files below `root`, as sorted paths relative to it with `/`.
 
     `unreadable` holds folders and why they could not be entered, `circular` links that lead back up,
-    `special` what is no file or leads to none (devices, pipes, sockets), and what it is.
+    `special` what is no file or leads to none (devices, pipes, sockets), and what it is. `hidden` are files and
+    folders that were left out for their names, `repeated` links to folders that were walked already.
     """
 
     root: Path
@@ -34,6 +36,8 @@ class Tree:
     unreadable: tuple[tuple[str, str], ...] = ()
     circular: tuple[str, ...] = ()
     special: tuple[tuple[str, str], ...] = ()
+    hidden: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     @property
     def pictures_here(self) -> tuple[str, ...]:
@@ -65,7 +69,7 @@ class Tree:
 
         return replace(
             self, root=self.root / name, folders=cut(self.folders), pictures=cut(self.pictures),
-            others=cut(self.others),
+            others=cut(self.others), hidden=cut(self.hidden),
             special=tuple((item[len(begin) :], kind) for item, kind in self.special if item.startswith(begin)),
         )  # fmt: skip
 
@@ -75,14 +79,19 @@ def is_hidden_name(name: str) -> bool:
     return name.startswith(".") or name.lower() in _HIDDEN
 
 
-def read_tree(root: Path) -> Tree:
-    """Walk `root`. Links are followed, but not back up to a folder that is being walked; nothing is raised."""
+def read_tree(root: Path, *, once: bool = False) -> Tree:
+    """Walk `root`. Links are followed, but not back up to a folder that is being walked; nothing is raised.
+
+    With `once` no folder is walked a second time, whatever leads to it.
+    """
     found = _Found()
-    for name in _walk(root, "", (), found):
+    links: deque[_Place] | None = deque() if once else None
+    for name in _walk_all(_Place(root, "", ()), links, found):
         (found.pictures if looks_like_picture(root / name) else found.others).append(name)
     return Tree(
         root, tuple(sorted(found.folders)), tuple(sorted(found.pictures)), tuple(sorted(found.others)),
         tuple(sorted(found.unreadable)), tuple(sorted(found.circular)), tuple(sorted(found.special)),
+        tuple(sorted(found.hidden)), tuple(sorted(found.repeated)),
     )  # fmt: skip
 
 
@@ -121,16 +130,41 @@ class _Found:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     circular: list[str] = field(default_factory=list)
     special: list[tuple[str, str]] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    walked: set[tuple[int, int]] = field(default_factory=set)
 
 
-def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _Found) -> Iterator[str]:
-    """Files below `folder`, whose path relative to the root is `name`; `above` are the folders being walked."""
+@dataclass(frozen=True)
+class _Place:
+    """A folder, its path relative to the root, and device and number of the folders above that are being walked."""
+
+    folder: Path
+    name: str
+    above: tuple[tuple[int, int], ...]
+
+
+def _walk_all(begin: _Place, links: deque[_Place] | None, found: _Found) -> Iterator[str]:
+    """Files below `begin`. With `links`, linked folders wait there until all others are walked, and none comes twice:
+    each folder has the path that it has without links, and those that link each other take no more than their number.
+    """
+    yield from _walk(begin, links, found)
+    while links:
+        yield from _walk(links.popleft(), links, found)
+
+
+def _walk(place: _Place, links: deque[_Place] | None, found: _Found) -> Iterator[str]:
+    folder, name = place.folder, place.name
     try:
         status = folder.stat()
         mark = (status.st_dev, status.st_ino)
-        if mark in above:
+        if mark in place.above:
             found.circular.append(name)
             return
+        if links is not None and mark in found.walked:
+            found.repeated.append(name)
+            return
+        found.walked.add(mark)
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
@@ -139,11 +173,15 @@ def _walk(folder: Path, name: str, above: tuple[tuple[int, int], ...], found: _F
     if name:
         found.folders.append(name)
     for entry in listed:
-        if is_hidden_name(entry.name):
-            continue
         path = f"{name}/{entry.name}" if name else entry.name
-        if _is_folder(entry):
-            yield from _walk(folder / entry.name, path, (*above, mark), found)
+        if is_hidden_name(entry.name):
+            found.hidden.append(path)
+        elif _is_folder(entry):
+            inside = _Place(folder / entry.name, path, (*place.above, mark))
+            if links is not None and entry.is_symlink():
+                links.append(inside)
+            else:
+                yield from _walk(inside, links, found)
         elif kind := _describe_special(entry):
             found.special.append((path, kind))
         else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models import CLASSES, deliver_plain_bundle, draw_class_pictures, draw_pixels, edit_manifest
 from pictures import draw_noise, draw_smooth, encode
@@ -86,12 +89,69 @@ def test_score_pixels_refuses_other_type_or_shape(predictor: Predictor, pixels: 
         predictor.score_pixels(pixels)
 
 
-def test_path_bytes_and_array_give_the_same_answer(predictor: Predictor, tmp_path: Path) -> None:
+def test_no_pixels_score_as_no_rows(predictor: Predictor) -> None:
+    scores = predictor.score_pixels(np.zeros((0, 64, 64, 3), np.uint8))
+    assert (scores.probabilities.shape, scores.logits.shape, scores.embedding.shape) == ((0, 2), (0, 2), (0, 96))
+    assert predictor.is_foreign(scores.embedding).shape == (0,)
+
+
+def test_score_pixels_refuses_a_list(predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="not list"):
+        predictor.score_pixels([[0]])  # type: ignore[arg-type]
+
+
+def test_every_form_of_a_picture_gives_the_same_answer(predictor: Predictor, tmp_path: Path) -> None:
     pixels = draw_smooth(1, 90, 70)
     path = tmp_path / "picture.png"
     path.write_bytes(encode(pixels))
-    answers = [answer(predictor, source) for source in (path, str(path), path.read_bytes(), pixels)]
+    (entry,) = os.scandir(tmp_path)
+    data = path.read_bytes()
+    sources = (path, str(path), entry, data, bytearray(data), memoryview(data), pixels, Image.fromarray(pixels))
+    answers = [answer(predictor, source) for source in sources]
     assert len({tuple(found.probabilities.values()) for found in answers}) == 1
+    assert [found.path for found in answers] == [str(path)] * 3 + [""] * 5
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+def test_pillow_image_is_read_as_its_file(tmp_path: Path, mode: str) -> None:
+    predictor = load_plain(tmp_path)
+    data = encode(draw_smooth(1, SIZE, SIZE + 2), mode=mode)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(predictor.prepare(image), predictor.prepare(data))
+
+
+def test_pillow_image_is_turned_as_its_file(tmp_path: Path) -> None:
+    predictor, turned = load_plain(tmp_path), Image.Exif()
+    turned[0x0112] = 6
+    upright = encode(draw_smooth(1, 20, 30))
+    data = encode(draw_smooth(1, 20, 30), exif=turned)
+    assert not np.array_equal(predictor.prepare(data), predictor.prepare(upright))
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(predictor.prepare(image), predictor.prepare(data))
+
+
+def test_pillow_image_that_cannot_be_read_gets_its_error(predictor: Predictor) -> None:
+    assert "mode CMYK" in answer(predictor, Image.new("CMYK", (9, 9))).error
+    cut = Image.open(io.BytesIO(encode(draw_noise(1))[:200]))
+    assert "truncated" in answer(predictor, cut).error
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [(None, "NoneType"), (3, "int"), ([[0, 1]], "list"), ({}, "dict"), (1.5, "float")], ids=repr
+)
+def test_what_is_no_picture_gets_an_error_of_its_kind(predictor: Predictor, source: object, kind: str) -> None:
+    found = answer(predictor, source)
+    assert (found.path, found.error.endswith(f"not {kind}")) == ("", True)
+
+
+def test_empty_path_gets_an_error(predictor: Predictor) -> None:
+    assert answer(predictor, "").error == "the path is empty"
+
+
+@pytest.mark.parametrize("sources", [None, 3], ids=repr)
+def test_predict_refuses_what_is_no_list(predictor: Predictor, sources: object) -> None:
+    with pytest.raises(UsageError, match="Pictures are a list, not"):
+        predictor.predict(sources)  # type: ignore[arg-type]
 
 
 def test_path_is_told_and_other_sources_have_none(predictor: Predictor, tmp_path: Path) -> None:
@@ -138,6 +198,18 @@ def test_bad_pictures_get_errors_and_the_rest_goes_on(predictor: Predictor, tmp_
     assert [bool(row.error) for row in predictor.predict(sources)] == [False, True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a\0b.jpg", "null byte"), ("a\0b.npz::x[0]", "null byte"), ("half\ud800.jpg", "surrogates"),
+     ("x" * 5000, "name too long"), ("x" * 5000 + "::frame[1]", "name too long")],
+    ids=["zero byte", "zero byte in an array's name", "half a letter", "long", "long with a frame"],
+)  # fmt: skip
+def test_name_that_no_file_can_have_costs_its_row_only(predictor: Predictor, name: str, reason: str) -> None:
+    bad, good = predictor.predict([name, encode(draw_smooth(1, 90, 70))])
+    assert (bad.path, good.error) == (name, "")
+    assert reason in bad.error.lower()
+
+
 def test_picture_with_error_has_no_answer(predictor: Predictor) -> None:
     found = answer(predictor, b"no picture")
     assert (found.prediction, found.decision, found.probabilities, found.abstain) == (None, None, {}, True)
@@ -180,12 +252,16 @@ def test_iterate_takes_an_endless_stream_piece_by_piece(tmp_path: Path) -> None:
     assert len(taken) < 100
 
 
-@pytest.mark.parametrize("form", ["path", "text", "bytes", "array"])
+@pytest.mark.parametrize("form", ["path", "text", "bytes", "bytearray", "memoryview", "array", "pillow"])
 def test_predict_takes_a_single_picture(tmp_path: Path, form: str) -> None:
     predictor = load_plain(tmp_path / "bundle")
     path = tmp_path / "red.png"
     path.write_bytes(encode(paint(255)))
-    source = {"path": path, "text": str(path), "bytes": path.read_bytes(), "array": paint(255)}[form]
+    data = path.read_bytes()
+    source = {
+        "path": path, "text": str(path), "bytes": data, "bytearray": bytearray(data), "memoryview": memoryview(data),
+        "array": paint(255), "pillow": Image.fromarray(paint(255)),
+    }[form]  # fmt: skip
     (found,) = predictor.predict(source)  # type: ignore[arg-type]
     assert found.probabilities["sick"] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-6)
 
