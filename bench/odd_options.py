@@ -66,7 +66,7 @@ OPTIONS = [
          "mine.toml"),
     Case("a recipe of random bytes", _with("mine.toml", b"\xff\xfe\x00\x01", "--recipe", "mine.toml", command="plan"),
          2, "mine.toml"),
-    Case("--set with an unknown key", _classes("--set", "preprocess.sise=3", command="plan"), 2, "did you mean size"),
+    Case("--set with an unknown key", _classes("--set", "preprocess.sise=3", command="plan"), 2, "did you mean preprocess.size"),
     Case("--set with a value out of range", _classes("--set", "preprocess.size=3", command="plan"), 2,
          "preprocess.size"),
     Case("--set without a value", _classes("--set", "preprocess.size", command="plan"), 2, "preprocess.size"),
