@@ -195,16 +195,23 @@ def evaluate(
     run_or_bundle: str | Path,
     data: str | Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     **options: Unpack[DataOptions],
 ) -> Evaluation:
-    """A run on a split of its own data, or a bundle on all of other data. Opening the test split is counted."""
+    """A run on a split of its own data (test, if none is named), or a bundle on all of other data.
+
+    Opening the test split is counted.
+    """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
-    if split not in ("train", "val", "test", "all"):
+    if split not in (None, "train", "val", "test", "all"):
         raise UsageError(f"--split {split}: there is no such split.", "Splits are train, val, test and all.")
+    if split is not None and data is not None:
+        raise UsageError(
+            f"--split {split} is for a run's own data; DATA is scored whole.", "Leave out --split, or leave out DATA."
+        )
     folder = None if out is None else Path(out).expanduser()
     model = Path(run_or_bundle).expanduser()
     request = None if data is None else build_data_request(data, options)
@@ -213,7 +220,7 @@ def evaluate(
         require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=source)
     if request is not None:
         return evaluate_foreign(model, request, folder)
-    return evaluate_own(open_run(model), split, folder)
+    return evaluate_own(open_run(model), split or "test", folder)
 
 
 def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:

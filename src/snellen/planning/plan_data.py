@@ -64,7 +64,7 @@ def _require_class(positive: str, classes: Sequence[str]) -> None:
         )
     if len(classes) != 2:
         raise UsageError(
-            f"data.positive = {positive!r} is for two classes only; the data have {len(classes)}: {', '.join(classes)}.",
+            f"data.positive = {positive!r} is for two classes only, not for {len(classes)}: {', '.join(classes)}.",
             "Leave it out, or make two classes of them with data.merge.",
         )
 

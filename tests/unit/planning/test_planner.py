@@ -116,7 +116,7 @@ def test_task_that_does_not_fit_the_classes_is_refused(task: str, classes: str) 
 
 
 def test_positive_among_three_classes_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match="for two classes only; the data have 3: a, b, c"):
+    with pytest.raises(UsageError, match="for two classes only, not for 3: a, b, c"):
         plan("data.positive=b", cohort=make_classes("a", "b", "c"))
 
 
