@@ -26,7 +26,7 @@ from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
-from snellen.modeling.weights import load_weights
+from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256
@@ -59,6 +59,8 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         progress = Progress()
         with timed(progress.durations_s, "read and plan"):
             prepared = prepare(request, loaded)
+        if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
+            find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
         opened_before = run.record.test_opened if is_resumed(run, request) else 0
         make_output(run.folder, RUN)
         begin_log()

@@ -181,6 +181,26 @@ def test_recipe_printed_can_be_trained_with(tmp_path: Path, cohort: Path, cache:
     assert json.loads(done.stdout)["recipe"] == "mine"
 
 
+def test_absent_weights_are_told_by_plan_and_leave_no_run(cohort: Path, cache: Path, tmp_path: Path) -> None:
+    wish = ["--set", "model.weights=nope.safetensors", "--cache", cache]
+    assert "nope.safetensors does not exist" in run_snellen("plan", cohort, *wish, expect=2).stderr
+    told = run_snellen("train", cohort, *wish, "--out", tmp_path / "run", expect=2).stderr
+    assert "nope.safetensors does not exist" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_cannot_be_downloaded_leave_no_run(
+    cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    wish = ["--set", "model.backbone=test_resnet", "--cache", cache]
+    assert "not on this machine" in run_snellen("plan", cohort, *wish).stderr
+    told = run_snellen("train", cohort, *wish, "--out", tmp_path / "run", expect=2).stderr
+    assert "cannot be reached" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_cache_is_measured_and_cleared(cohort: Path, tmp_path: Path) -> None:
     run_snellen("audit", cohort, "--cache", tmp_path / "cache")
     (tmp_path / "cache" / "precious.txt").write_text("not ours")
