@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from snellen import workflow
 from snellen.cli import app
-from snellen.core.errors import UsageError
+from snellen.core.errors import StorageError, UsageError
+from snellen.core.storage import open_cache
+from snellen.outputs import AUDIT, require_output
 from snellen.runs import open_run
 
 
@@ -33,6 +35,33 @@ def test_absent_run_is_told_to_be_absent(tmp_path: Path) -> None:
 def test_folder_without_run_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no run"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["audit", "plan", "train"])
+def test_out_that_cannot_be_made_is_told_before_the_data_are_read(command: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()  # without a picture: reading it would be another error
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    with pytest.raises(StorageError, match=rf"--out {out} cannot be written: {tmp_path / 'file'} is a file"):
+        getattr(workflow, command)(tmp_path / "data", out=out)
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs Linux's /proc, where not even root writes")
+def test_out_that_nobody_may_write_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="--out /proc/out cannot be written"):
+        workflow.audit(tmp_path, out="/proc/out")
+
+
+def test_out_that_can_be_made_is_left_unmade(tmp_path: Path) -> None:
+    require_output(tmp_path / "a" / "b", AUDIT, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_that_cannot_be_made_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache"
+    with pytest.raises(StorageError, match=f"--cache {cache} cannot be written"):
+        open_cache(str(cache))
 
 
 @pytest.mark.parametrize("command", ["info", "clear"])
