@@ -42,11 +42,12 @@ def find_bundle(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST_FILE).is_file():
             return folder
-    if is_running(path):
-        raise BundleError(
-            f"The run {path} is not finished: it holds no bundle yet.",
-            f"Go on with it: snellen train --resume {shlex.quote(str(path))}",
-        )
+    for run in (path, path.parent):
+        if is_running(run):
+            raise BundleError(
+                f"The run {run} is not finished: it holds no bundle yet.",
+                f"Go on with it: snellen train --resume {shlex.quote(str(run))}",
+            )
     if not path.exists():
         raise BundleError(f"The bundle {path} does not exist.", "Give the bundle folder, or the run that contains it.")
     raise BundleError(
