@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         BundleError,
         DataError,
         FetchError,
+        InputError,
+        InputTypeError,
         ParityError,
         PictureError,
         SnellenError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
+    from snellen.estimator import ImageClassifier
     from snellen.inference.predictor import Predictor
     from snellen.runs import Run, open_run
     from snellen.workflow import audit, evaluate, fetch, load, pack, plan, predict, resume, train
@@ -36,10 +39,11 @@ _HOMES = {
         ("audit", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"), "snellen.workflow"
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
+    "ImageClassifier": "snellen.estimator",
     "Predictor": "snellen.inference.predictor",
     **dict.fromkeys(
-        ("BundleError", "DataError", "FetchError", "ParityError", "PictureError", "SnellenError", "StorageError",
-         "UsageError", "WeightsError"),
+        ("BundleError", "DataError", "FetchError", "InputError", "InputTypeError", "ParityError", "PictureError",
+         "SnellenError", "StorageError", "UsageError", "WeightsError"),
         "snellen.core.errors",
     ),
 }  # fmt: skip
@@ -48,6 +52,9 @@ __all__ = [
     "BundleError",
     "DataError",
     "FetchError",
+    "ImageClassifier",
+    "InputError",
+    "InputTypeError",
     "ParityError",
     "PictureError",
     "Predictor",

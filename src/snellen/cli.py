@@ -51,6 +51,7 @@ Recipe = Annotated[str, typer.Option(help="A shipped recipe (see `snellen recipe
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of the recipe; repeatable.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote to --out.")]
+Folds = Annotated[int, typer.Option(help="Cross-validate by patient in so many folds, at least 3, into one ensemble.")]
 Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and training.", min=0, max=2**32 - 1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -135,6 +136,7 @@ def plan(
     columns: Columns = "",
     patients: Patients = "auto",
     cache: Cache = None,
+    folds: Folds = 0,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -151,6 +153,7 @@ def plan(
             settings=settings or [],
             out=out,
             overwrite=overwrite,
+            folds=folds,
             seed=seed,
             columns=_parse_columns(columns),
             patients=patients,
@@ -175,6 +178,7 @@ def train(
     columns: Columns = "",
     patients: Patients = "auto",
     cache: Cache = None,
+    folds: Folds = 0,
     seed: Seed = 0,
     no_test: Annotated[bool, typer.Option("--no-test", help="Keep the test split shut.")] = False,
     as_json: AsJson = False,
@@ -184,6 +188,8 @@ def train(
     Example: snellen train data/
 
     Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
+
+    Example: snellen train few-patients/ --folds 5 --set data.fractions=[0.8,0.2,0]
     """
     with told():
         from snellen import workflow
@@ -199,6 +205,7 @@ def train(
                 settings=settings or [],
                 out=out,
                 overwrite=overwrite,
+                folds=folds,
                 seed=seed,
                 test=not no_test,
                 columns=_parse_columns(columns),
@@ -215,7 +222,8 @@ def evaluate(
     run_or_bundle: Annotated[Path, typer.Argument(help="A run, or a bundle together with DATA.")],
     data: Annotated[str | None, typer.Argument(help="Other data. Without it: the run's own.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val, test or all of the run's own data. [default: test]")
+        str | None,
+        typer.Option(help="train, val, test or all of the run's own data; oof of a run in folds. [default: test]"),
     ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -251,6 +259,13 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
     paths: Annotated[list[str], typer.Argument(help="Pictures, folders or patterns such as 'new/*.jpg'.")],
     out: Annotated[Path | None, typer.Option(help="Write FILE.csv or FILE.json instead of the screen.")] = None,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Re-weight probabilities to another population: the positive class's share, class=share,…, or auto.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -261,7 +276,7 @@ def predict(
     with told():
         from snellen import prediction
 
-        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json))
+        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json), prevalence)
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
         if failed == total:

@@ -30,7 +30,8 @@ RUN = Output(
     (
         *PLAN.owned,
         *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html"),
-        *("scores-val.csv", "scores-test.csv", "evaluation-val.json", "evaluation.json", "bundle"),
+        *("scores-val.csv", "scores-oof.csv", "scores-test.csv"),
+        *("evaluation-val.json", "evaluation-oof.json", "evaluation.json", "bundle"),
     ),
 )
 
@@ -52,8 +53,9 @@ def require_output(
             f"{folder} lies inside the data {data}: its files would be taken for data the next time.",
             "Choose an --out elsewhere.",
         )
-    if folder.is_file():
-        raise UsageError(f"--out {folder} is a file.", "Choose a folder.")
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise UsageError(f"--out {folder}: {above} is a file.", "Choose a folder.")
     _require_writable(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return
@@ -104,8 +106,8 @@ def _require_writable(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def hold_output(folder: Path) -> Iterator[None]:
-    """Let one process of this machine and user write into `folder`; raises UsageError for a second one.
+def hold_output(folder: Path, *, wait_s: float = 0) -> Iterator[None]:
+    """Let one process of this machine and user write into `folder`; raises UsageError for a second one after `wait_s`.
 
     The lock lies in the system's temporary folder: the output's own folder is made only once the data were read.
     """
@@ -115,7 +117,7 @@ def hold_output(folder: Path) -> Iterator[None]:
     digest = compute_digest([str(folder.resolve())])[:24]
     lock = FileLock(Path(tempfile.gettempdir()) / f"snellen-{owner}-{digest}.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout as error:
         raise UsageError(
             f"Another process is writing into {folder}.", "Wait until it has ended, or choose another --out."

@@ -16,6 +16,7 @@ from snellen.core.progress import follow, say
 from snellen.core.storage import write_atomic
 from snellen.imaging.readers import list_pictures, looks_like_picture
 from snellen.inference.load import load_bundle
+from snellen.inference.prevalence import choose_reweighting, read_prevalence
 from snellen.records.bundle import Prediction
 
 
@@ -28,12 +29,19 @@ class Target:
     as_json: bool
 
 
-def predict_paths(bundle: Path, patterns: Sequence[str], target: Target) -> tuple[int, int]:
-    """Write a row a picture; return how many could not be read, and of how many."""
+def predict_paths(
+    bundle: Path, patterns: Sequence[str], target: Target, prevalence: str | None = None
+) -> tuple[int, int]:
+    """Write a row a picture, re-weighted to `prevalence`; return how many could not be read, and of how many."""
     _require_target(target)
     files = find_pictures(patterns)
     predictor = load_bundle(bundle)
+    wanted = None if prevalence is None else read_prevalence(prevalence, predictor.manifest)
     predictions = list(follow(predictor.iterate(files), "Predicting", len(files)))
+    if prevalence is not None:
+        reweighting = choose_reweighting(wanted, predictions, predictor.manifest)
+        predictions = [reweighting.apply(prediction) for prediction in predictions]
+        say(reweighting.describe())
     is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
     text = to_json(predictions) if is_json else to_csv(predictions, predictor.classes)
     if target.file is None:

@@ -22,7 +22,7 @@ from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
 from snellen.ingest.patients import get_own_patient
-from snellen.outputs import EVALUATION, make_output
+from snellen.outputs import EVALUATION, hold_output, make_output
 from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals
@@ -31,6 +31,7 @@ from snellen.records.run import DataRequest, RunRecord
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000
+_LOCK_WAIT_S = 60.0
 _MAX_UNKNOWN = 0.5
 
 
@@ -41,11 +42,9 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
     _require_unchanged(run)
     cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
-    where = {row.sample: row.split for row in run.splits}
-    members = [
-        s for s in cohort.samples if where.get(s.name, "left_out") != "left_out" and split in ("all", where[s.name])
-    ]
-    expected = sum(part != "left_out" and split in ("all", part) for part in where.values())
+    wanted = _select(run, split)
+    members = [sample for sample in cohort.samples if sample.name in wanted]
+    expected = len(wanted)
     if len(members) != expected:
         raise DataError(
             f"{expected - len(members)} of the {expected} pictures of the split are no longer at {cohort.root}.",
@@ -58,9 +57,13 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             f"{len(changed)} pictures are not those that the run found, such as {changed[0]}.",
             "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
-    opened = _count_opening(run.folder) if split in ("test", "all") else record.test_opened
     predictor = run.load()
     pixels = pixels_of(predictor, cohort.samples)
+    if out is not None:
+        make_output(out, EVALUATION)
+    # counted last of all that may fail, and before anything is seen
+    has_test = split in ("test", "all") and any(row.split == "test" for row in run.splits)
+    opened = count_opening(run.folder) if has_test else record.test_opened
     question = Question(
         split=split,
         data=record.request.source.data,
@@ -71,8 +74,10 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         snellen_version=__version__,
         notes=note_split(split, opened),
     )
-    scored = score_samples(predictor, members, pixels)
-    evaluation = evaluate(predictor, scored, question)
+    folds = np.array([wanted[sample.name] for sample in members], np.intp) if split == "oof" else None
+    scored = score_samples(predictor, members, pixels, folds)
+    # the bundle's baselines have learned from every fold
+    evaluation = evaluate(predictor, scored, question, None if folds is None else {})
     if out is not None:
         title = f"{cohort.name}: {split}"
         _write(
@@ -90,6 +95,20 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             ),
         )
     return evaluation
+
+
+def _select(run: Run, split: str) -> dict[str, int | None]:
+    """Samples of a split of the run with their folds. Raises UsageError where the run has no such split."""
+    rows = [row for row in run.splits if row.split != "left_out"]
+    found = {
+        row.sample: row.fold for row in rows if split in ("all", row.split) or (split == "oof" and row.fold is not None)
+    }
+    if not found:
+        has = sorted({row.split for row in rows} | {"oof" for row in rows if row.fold is not None})
+        raise UsageError(
+            f"The run {run.folder} has no split {split}.", f"It has {', '.join(has)}: name one with --split."
+        )
+    return found
 
 
 def _require_unchanged(run: Run) -> None:
@@ -122,8 +141,10 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
     pixels = pixels_of(predictor, members)  # before the opening is counted: it may say that the data do not fit
+    if out is not None:
+        make_output(out, EVALUATION)
     n_own_test = len(find_own_test(predictor.manifest, members))
-    opened = _count_opening(predictor.folder.parent) if n_own_test else 0
+    opened = count_opening(predictor.folder.parent) if n_own_test else 0
     notes = _note_overlap(len(known), n_own_test, opened)
     question = Question(
         split="all",
@@ -163,13 +184,14 @@ def _note_overlap(n_known: int, n_own_test: int, opened: int) -> tuple[str, ...]
     return tuple(notes)
 
 
-def _count_opening(folder: Path) -> int:
+def count_opening(folder: Path) -> int:
     """Count one more opening of the test split of the run at `folder`; 0 where the bundle left its run."""
     if not (folder / "run.json").is_file():
         return 0
     run = Run(folder)
-    opened = run.record.test_opened + 1
-    run.save("run.json", run.record.model_copy(update={"test_opened": opened}))
+    with hold_output(folder, wait_s=_LOCK_WAIT_S):  # two evaluations at once are two openings
+        opened = run.record.test_opened + 1
+        run.save("run.json", run.record.model_copy(update={"test_opened": opened}))
     say(f"The test split of this run is now opened {opened} time{'s' * (opened > 1)}.")
     return opened
 
@@ -182,7 +204,7 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             title=Path(record.request.source.data).name,
             evaluation=evaluation,
             scores=scored.to_scores(),
-            validation=run.validation if evaluation.split != "val" else None,
+            validation=run.validation if evaluation.split not in ("val", "oof") else None,
             plan=run.plan,
             fingerprint=run.fingerprint,
             audit=run.audit,
@@ -215,6 +237,11 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
         notes.append(
             "Epoch, regularisation, calibration and operating points were chosen on the validation patients: "
             "their numbers are too good. The test split tells."
+        )
+    if split == "oof":
+        notes.append(
+            "Each picture was scored by the member that left out its fold; calibration and operating points were "
+            "chosen on these same scores."
         )
     if split in ("train", "all"):
         notes.append(
@@ -267,7 +294,6 @@ def _read(
 
 
 def _write(out: Path, evaluation: Evaluation, scored: Scored, inputs: ReportInputs) -> None:
-    make_output(out, EVALUATION)
     write_atomic(out / "evaluation.json", evaluation.to_json())
     save_scores(out / "scores.csv", scored.to_scores(), scored.classes)
     write_atomic(out / "report.html", render_report(inputs))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from snellen.core.progress import say
@@ -17,11 +18,19 @@ from snellen.modeling.weights import compute_state_sha256
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
 from snellen.run_preparation import Prepared
+from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData
 
 _GRAPH_VERSION = "graph-2"
+
+
+def build_frozen(plan: Plan) -> FrozenBackbone:
+    """The backbone as timm builds it; what stays random (`model.weights = none`) follows from the plan's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.training.seed)
+        return FrozenBackbone(plan.model)
 
 
 def measure_need(samples: Sequence[Sample], plan: Plan, width: int) -> dict[str, int]:
@@ -64,6 +73,14 @@ def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore
         val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=encode_labels(val, prepared.plan),
     )
+
+
+def collect_fold_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> FoldData:
+    """Features of all pictures in folds, with their views."""
+    samples, folds = prepared.held_out()
+    table = store.compute(pixels.select(samples), prepared.plan.augment.views)
+    held = FeatureTable.hold(table.load()) if table.is_small else table
+    return FoldData(held, encode_labels(samples, prepared.plan), folds)
 
 
 def encode_labels(samples: Sequence[Sample], plan: Plan) -> NDArray[np.int64]:

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
@@ -38,6 +41,17 @@ class Prepared:
         """Samples of a split, in the cohort's order."""
         wanted = {row.sample for row in self.splits if row.split == part}
         return [sample for sample in self.cohort.samples if sample.name in wanted]
+
+    def held_out(self) -> tuple[list[Sample], NDArray[np.intp]]:
+        """Samples of all folds in the cohort's order, and the fold of each."""
+        fold_of = {row.sample: row.fold for row in self.splits if row.fold is not None}
+        samples = [sample for sample in self.cohort.samples if sample.name in fold_of]
+        return samples, np.array([fold_of[sample.name] for sample in samples], np.intp)
+
+    @property
+    def has_test(self) -> bool:
+        """With folds the data may be split without a test part."""
+        return any(row.split == "test" for row in self.splits)
 
     def build_pixels(self, samples: Sequence[Sample]) -> PixelCache:
         """Pixels of `samples` as the plan wants them."""
@@ -72,7 +86,8 @@ def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple
 def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     """Read, split, measure, plan."""
     cohort, cache = read_data(request.source, loaded.recipe.data.merge)
-    splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed)
+    n_folds = loaded.recipe.evaluation.folds
+    splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed, n_folds=n_folds)
     train = {row.sample for row in splits if row.split == "train"}
     fingerprint = (
         compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))
@@ -88,8 +103,9 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
     left_out = Counter(row.reason for row in splits if row.split == "left_out")
     reasons = "; ".join(f"{count}: {reason}" for reason, count in left_out.most_common())
+    parts = f"{n_folds} folds of {counts['train']}" if n_folds else f"train {counts['train']}, val {counts['val']}"
     say(
-        f"Splits: train {counts['train']}, val {counts['val']}, test {counts['test']} pictures"
+        f"Splits: {parts}, test {counts['test']} pictures"
         + (f"; {left_out.total()} left out ({reasons})" if left_out else "")
     )
     for decision in plan.decisions:

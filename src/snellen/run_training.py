@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from snellen import __version__
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
+from snellen.core.errors import UsageError
 from snellen.core.progress import say, timed
 from snellen.core.runtime import count_threads, read_peak_memory_mb, read_platform, read_versions
 from snellen.core.storage import (
@@ -24,20 +26,22 @@ from snellen.imaging.cache import PixelCache
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
-from snellen.metrics.calibration import fit_temperature
+from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
-from snellen.records.run import RunRecord, TrainRequest, WeightsRecord
+from snellen.records.cohort import Sample
+from snellen.records.plan import Plan
+from snellen.records.run import ChosenHead, RunRecord, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
-from snellen.run_features import collect_features, export_backbone, measure_need
+from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
+from snellen.run_learning import Learned, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.runs import Run, log_to, save_epochs
 from snellen.training.features import FeatureStore
-from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
 
 _STEP = 256
@@ -49,7 +53,9 @@ class Progress:
 
     durations_s: dict[str, float] = field(default_factory=dict)
     weights: WeightsRecord | None = None
-    head: FittedHead | None = None
+    chosen: ChosenHead | None = None
+    members: tuple[ChosenHead, ...] = ()
+    baselines: Mapping[str, NDArray[np.float64]] | None = None
 
 
 def run_training(request: TrainRequest, run: Run, command: str) -> Run:
@@ -59,6 +65,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         progress = Progress()
         with timed(progress.durations_s, "read and plan"):
             prepared = prepare(request, loaded)
+            _require_test(request, prepared)
         if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
             find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
         opened_before = run.record.test_opened if is_resumed(run, request) else 0
@@ -71,7 +78,8 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         save_prepared(run, prepared, request.source)
         predictor, pixels = _train_bundle(run, prepared, progress)
         with timed(progress.durations_s, "evaluate"):
-            opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
+            tools = (predictor, pixels, progress.baselines)
+            opened, scored = _evaluate_splits(run, prepared, tools, record)
         record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
         write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
         # last of all: a run that is finished has its report
@@ -86,6 +94,14 @@ def is_resumed(run: Run, request: TrainRequest) -> bool:
         return False
     record = run.record
     return record.state == "running" and record.request == request
+
+
+def _require_test(request: TrainRequest, prepared: Prepared) -> None:
+    if request.opens_test and not prepared.has_test and not prepared.plan.evaluation.folds:
+        raise UsageError(
+            "data.fractions leaves no picture for the test, which the run would end with.",
+            "Add --no-test or --folds 5, or give test a share: --set data.fractions=[0.7,0.15,0.15]",
+        )
 
 
 def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) -> RunRecord:
@@ -105,9 +121,8 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
 
 def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
-    used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
     with timed(progress.durations_s, "load backbone"):
-        frozen = FrozenBackbone(plan.model)
+        frozen = build_frozen(plan)
         width = compute_map_shape(frozen, plan.preprocess)[0]
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(
@@ -116,47 +131,41 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
             else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random"
         )
         graph = export_backbone(frozen, plan, prepared.cache)
+    used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
     say(describe_need(prepared.cache, measure_need(used, plan, width)))
     with timed(progress.durations_s, "preprocess"):
         pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "features"):
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
-        data = collect_features(prepared, pixels, store)
+        collect = collect_fold_features if plan.evaluation.folds else collect_features
+        data = collect(prepared, pixels, store)
     with timed(progress.durations_s, "train head"):
-        progress.head = fit_head(data, plan)
-        save_epochs(run.folder, progress.head.epochs)
-        chosen = progress.head.chosen
-        auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
-        say(
-            f"Head: weight decay {chosen.weight_decay:g} ({chosen.n_candidates} tried), epoch {chosen.epoch}: "
-            f"validation loss {chosen.val_loss:.3f}{auc}"
-        )
+        learned = learn(data, prepared)
+        progress.chosen, progress.members, progress.baselines = learned.chosen, learned.members, learned.held_baselines
+        save_epochs(run.folder, learned.epochs)
+        say(learned.summary)
     with timed(progress.durations_s, "write bundle"):
-        predictor = _write_bundle(run, prepared, progress, data, (frozen, pixels))
+        predictor = _write_bundle(run, prepared, progress, learned, (frozen, pixels))
     return predictor, pixels
 
 
 def _write_bundle(
-    run: Run, prepared: Prepared, progress: Progress, data: HeadData, built: tuple[FrozenBackbone, PixelCache]
+    run: Run, prepared: Prepared, progress: Progress, learned: Learned, built: tuple[FrozenBackbone, PixelCache]
 ) -> Predictor:
-    """Calibrate on validation, export, prove parity, choose operating points on the graph's own validation scores."""
-    import torch
-
+    """Calibrate on held-out pictures, export, prove parity, choose operating points on the graph's scores of them."""
     frozen, pixels = built
     plan = prepared.plan
-    if progress.head is None or progress.weights is None:
-        raise ValueError("the head is trained before the bundle is written")
+    if progress.weights is None:
+        raise ValueError("the weights are loaded before the bundle is written")
     classifier = build_classifier(plan.model, frozen, plan.preprocess)
-    classifier.head = progress.head.head
-    with torch.no_grad():
-        logits = classifier.head(torch.from_numpy(data.val)).double().numpy()
-    fitted = fit_temperature(logits, data.val_labels)
-    classifier.temperature.fill_(fitted.temperature)
-    if not fitted.is_fitted:
+    classifier.head = learned.head
+    fitted = fit_calibration(learned.logits, learned.labels, [sample.patient for sample in learned.samples])
+    classifier.calibrate(fitted.calibrator.temperature, fitted.calibrator.bias.tolist())
+    if not fitted.is_sound:
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
-    train, val = prepared.members("train"), prepared.members("val")
-    rows = pixels.select([*val, *train])[:PARITY_SAMPLES]
-    baselines = fit_baselines(data.train, data.train_labels, plan.model.n_classes)
+    learned_from = [sample for part in ("val", "train") for sample in prepared.members(part)]
+    rows = pixels.select(learned_from)[:PARITY_SAMPLES]
+    baselines = fit_baselines(learned.table, learned.table_labels, plan.model.n_classes)
     model = TrainedModel(
         name=run.folder.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -164,64 +173,95 @@ def _write_bundle(
         plan=plan,
         classifier=classifier,
         weights=progress.weights,
-        calibration=Calibration(
-            method="temperature" if fitted.is_fitted else "none",
-            temperature=fitted.temperature,
-            fitted_on="val",
-            n=fitted.n,
-            reason=fitted.reason,
-        ),
+        calibration=_describe_calibration(fitted, learned, plan),
         pixels=np.asarray(pixels.pixels[rows]),
-        read_train_embedding=lambda: (block for _, block in data.train.iterate_blocks(views=1)),
-        val_embedding=data.val,
+        read_train_embedding=lambda: (block for _, block in learned.gate_table.iterate_blocks(views=1)),
+        val_embedding=learned.gate_val,
         baselines=dict(baselines.__dict__),
-        trained_on=tuple([*train, *val]),
+        trained_on=tuple(learned_from),
         held_out=tuple(prepared.members("test")),
         patients=prepared.cohort.patients,
+        prevalence=_count_shares(learned.table_labels, plan),
     )
     session = write_graph(model, run.bundle)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
-    probabilities = _score(session, pixels, pixels.select(val))
-    finish_bundle(model, session, choose_thresholds(data.val_labels, probabilities, plan), run.bundle)
+    probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
+    finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
 
 
-def _score(session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Probabilities `(N, C)` of rows of the cache, with few pictures in memory at a time."""
-    steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
-    return np.concatenate([session.run(pixels.take(step), ("probabilities",))["probabilities"] for step in steps])
+def _describe_calibration(fitted: CalibrationFit, learned: Learned, plan: Plan) -> Calibration:
+    """A fitted bias makes the probabilities assume the prevalence of what it was fitted on."""
+    has_bias = fitted.method == "bias_and_temperature"
+    return Calibration(
+        method=fitted.method,
+        temperature=fitted.calibrator.temperature,
+        bias=tuple(fitted.calibrator.bias.tolist()),
+        prevalence=_count_shares(learned.labels, plan) if has_bias else {},
+        fitted_on=learned.held_name,
+        n=fitted.n,
+        reason=fitted.reason,
+    )
+
+
+def _count_shares(labels: NDArray[np.int64], plan: Plan) -> dict[str, float]:
+    counts = np.bincount(labels, minlength=len(plan.data.classes))
+    return dict(zip(plan.data.classes, (counts / counts.sum()).tolist(), strict=True))
+
+
+def _score(
+    session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp], folds: NDArray[np.intp] | None
+) -> NDArray[np.float32]:
+    """Probabilities `(N, C)` of rows of the cache, with few pictures in memory at a time; with folds by one member."""
+    name = "probabilities" if folds is None else "member_probabilities"
+    parts = []
+    for start in range(0, len(rows), _STEP):
+        step = slice(start, start + _STEP)
+        found = session.run(pixels.take(rows[step]), (name,))[name]
+        parts.append(found if folds is None else found[np.arange(len(found)), folds[step]])
+    return np.concatenate(parts)
 
 
 def _evaluate_splits(
-    run: Run, prepared: Prepared, tools: tuple[Predictor, PixelCache], record: RunRecord
+    run: Run,
+    prepared: Prepared,
+    tools: tuple[Predictor, PixelCache, Mapping[str, NDArray[np.float64]] | None],
+    record: RunRecord,
 ) -> tuple[int, Scored]:
-    """Validation always, test once unless it stays shut. Returns how often test was opened, and the last scores."""
-    predictor, pixels = tools
+    """What was held out always, test once unless it stays shut: how often test was opened, and the last scores."""
+    predictor, pixels, baselines = tools
     opened = record.test_opened
-    if record.request.opens_test:
+    opens_test = record.request.opens_test and prepared.has_test
+    if opens_test:
         # counted before it is looked at, so that a killed run cannot look for nothing
         opened += 1
         digest = compute_split_sha256(prepared.splits, "test")
         run.save("run.json", record.model_copy(update={"test_opened": opened, "split_sha256": digest}))
-    for part in ["val", "test"] if record.request.opens_test else ["val"]:
-        scored = score_samples(predictor, prepared.members(part), pixels)
-        evaluation = evaluate(predictor, scored, _build_question(prepared, record.request, part, opened))
-        run.save("evaluation.json" if part == "test" else "evaluation-val.json", evaluation)
+    held = "oof" if prepared.plan.evaluation.folds else "val"
+    for part in [held, "test"] if opens_test else [held]:
+        samples, members = prepared.held_out() if part == "oof" else (prepared.members(part), None)
+        scored = score_samples(predictor, samples, pixels, members)
+        question = _build_question(prepared, record.request, (part, samples), opened)
+        evaluation = evaluate(predictor, scored, question, baselines if part == "oof" else None)
+        run.save("evaluation.json" if part == "test" else f"evaluation-{part}.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
         say(describe_evaluation(evaluation))
     return opened, scored
 
 
-def _build_question(prepared: Prepared, request: TrainRequest, part: str, opened: int) -> Question:
+def _build_question(
+    prepared: Prepared, request: TrainRequest, part: tuple[str, Sequence[Sample]], opened: int
+) -> Question:
+    split, samples = part
     return Question(
-        split=part,
+        split=split,
         data=request.source.data,
         patients=prepared.cohort.patients,
-        intervals=build_intervals(prepared.plan, prepared.members(part)),
+        intervals=build_intervals(prepared.plan, samples),
         test_opened=opened,
         n_failed=prepared.cohort.audit.n_set_aside,
         snellen_version=__version__,
-        notes=note_split(part, opened),
+        notes=note_split(split, opened),
     )
 
 
@@ -236,8 +276,10 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
         "audit.html",
         "metrics.jsonl",
         "scores-val.csv",
+        "scores-oof.csv",
         "scores-test.csv",
         "evaluation-val.json",
+        "evaluation-oof.json",
         "evaluation.json",
         "bundle/manifest.json",
     )
@@ -249,7 +291,8 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
             "durations_s": progress.durations_s,
             "peak_memory_mb": read_peak_memory_mb(),
             "weights": progress.weights,
-            "chosen": progress.head.chosen if progress.head else None,
+            "chosen": progress.chosen,
+            "members": progress.members,
             "split_sha256": compute_split_sha256(prepared.splits, "test"),
             "sha256": {"pictures": pictures, **hashes},
         }

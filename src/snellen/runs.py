@@ -31,7 +31,7 @@ _COHORT_COLUMNS = (
     "name", "location", "label", "patient", "split", "width_px", "height_px", "channels", "format", "n_bytes",
     "pixels_sha256", "bits", "laterality", "series",
 )  # fmt: skip
-_SPLIT_COLUMNS = ("sample", "patient", "group", "label", "split", "reason")
+_SPLIT_COLUMNS = ("sample", "patient", "group", "label", "split", "reason", "fold")
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ class Run:
 
     @property
     def evaluation(self) -> Evaluation:
-        """On the test split; on validation where the run was made with --no-test."""
+        """On the test split; on what was held out where the run was made with --no-test."""
         path = self.folder / "evaluation.json"
-        return load_record(path if path.exists() else self.folder / "evaluation-val.json", Evaluation)
+        return load_record(path, Evaluation) if path.exists() else self.validation
 
     @property
     def validation(self) -> Evaluation:
-        return load_record(self.folder / "evaluation-val.json", Evaluation)
+        """On the validation split, or out of fold."""
+        path = self.folder / "evaluation-oof.json"
+        return load_record(path if path.exists() else self.folder / "evaluation-val.json", Evaluation)
 
     @property
     def report(self) -> Path:

@@ -13,8 +13,9 @@ from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_digest, hold_lock, open_cache
-from snellen.inference.load import load_bundle
+from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
+from snellen.inference.prevalence import PrevalenceWish
 from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
@@ -39,11 +40,12 @@ class DataOptions(TypedDict, total=False):
 
 
 class TrainOptions(DataOptions, total=False):
-    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut."""
+    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates."""
 
     recipe: str
     settings: Iterable[str]
     seed: int
+    folds: int
     test: bool
     out: str | Path | None
     overwrite: bool
@@ -54,9 +56,11 @@ def load(path: str | Path) -> Predictor:
     return load_bundle(path)
 
 
-def predict(bundle: str | Path, pictures: Iterable[PictureSource]) -> list[Prediction]:
-    """Predictions of one bundle for paths, encoded bytes or uint8 arrays."""
-    return load_bundle(bundle).predict(pictures)
+def predict(
+    bundle: str | Path, pictures: Iterable[PictureSource], *, prevalence: PrevalenceWish | None = None
+) -> list[Prediction]:
+    """Predictions of one bundle for paths, encoded bytes or uint8 arrays, at another `prevalence` if one is given."""
+    return load_bundle(bundle).predict(pictures, prevalence=prevalence)
 
 
 def audit(
@@ -206,8 +210,11 @@ def evaluate(
     """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
-    if split not in (None, "train", "val", "test", "all"):
-        raise UsageError(f"--split {split}: there is no such split.", "Splits are train, val, test and all.")
+    if split not in (None, "train", "val", "test", "all", "oof"):
+        raise UsageError(
+            f"--split {split}: there is no such split.",
+            "Splits are train, val, test and all; of runs in folds also oof.",
+        )
     if split is not None and data is not None:
         raise UsageError(
             f"--split {split} is for a run's own data; DATA is scored whole.", "Leave out --split, or leave out DATA."
@@ -216,11 +223,18 @@ def evaluate(
     model = Path(run_or_bundle).expanduser()
     request = None if data is None else build_data_request(data, options)
     if folder is not None:
-        source = None if request is None else Path(request.data)
-        require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=source)
+        source = request or open_run(model).record.request.source
+        require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=Path(source.data))
+        _require_outside(folder, find_bundle(model))
     if request is not None:
         return evaluate_foreign(model, request, folder)
     return evaluate_own(open_run(model), split or "test", folder)
+
+
+def _require_outside(folder: Path, bundle: Path) -> None:
+    """A bundle travels whole: what names patients must not lie in it."""
+    if folder.resolve().is_relative_to(bundle.resolve()):
+        raise UsageError(f"--out {folder} lies inside the bundle {bundle}.", "Choose an --out elsewhere.")
 
 
 def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
@@ -249,10 +263,12 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
 
 def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest:
     """Everything that was asked, as a record."""
+    folds = options.get("folds", 0)
+    settings = (*(options.get("settings") or ()), *([f"evaluation.folds={folds}"] if folds else ()))
     return TrainRequest(
         source=build_data_request(data, options),
         recipe=options.get("recipe", "auto"),
-        settings=tuple(options.get("settings") or ()),
+        settings=settings,
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
     )

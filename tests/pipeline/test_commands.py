@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -108,6 +110,32 @@ def test_evaluate_counts_every_opening_of_the_test_split(run: Path, tmp_path: Pa
     assert found["test_opened"] == 2
     assert found["metrics"] == json.loads((run / "evaluation.json").read_text())["metrics"]
     assert any("opened 2 times" in note for note in found["notes"])
+
+
+def test_openings_counted_at_once_are_all_counted(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    words = "from snellen.run_evaluation import count_opening; from pathlib import Path; import sys\n"
+    words += "for _ in range(10): count_opening(Path(sys.argv[1]))"
+    processes = [subprocess.Popen([sys.executable, "-c", words, str(copy)]) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1 + 30
+
+
+@pytest.mark.parametrize("place", ["file/x", "copy/bundle/x", "data/x"])
+def test_evaluate_refuses_a_bad_place_before_it_counts(place: str, run: Path, cohort: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (tmp_path / "file").write_text("")
+    out = cohort / "x" if place == "data/x" else tmp_path / place
+    run_snellen("evaluate", copy, "--out", out, expect=2)
+    assert not out.exists()
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
+
+
+def test_evaluate_without_a_bundle_counts_nothing(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(copy / "bundle")
+    run_snellen("evaluate", copy, expect=2)
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
 
 
 def test_evaluate_names_classes_that_the_bundle_lacks(run: Path, cohort: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,8 @@ def test_making_removes_what_the_command_wrote_and_nothing_else(run: Path) -> No
 
 HOLDER = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from snellen.outputs import hold_output
 with hold_output(Path(sys.argv[1])):
@@ -78,3 +82,26 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
         other.kill()
     with hold_output(folder):  # the lock dies with its holder
         assert not folder.exists()
+
+
+def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file is a file"):
+        require_output(tmp_path / "file" / "x" / "y", EVALUATION, overwrite=False)
+
+
+def test_hold_output_waits_for_the_other(tmp_path: Path) -> None:
+    held, freed = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with hold_output(tmp_path):
+            held.set()
+            freed.wait(5)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(hold)
+        assert held.wait(5)
+        threading.Timer(0.2, freed.set).start()
+        with hold_output(tmp_path, wait_s=5):
+            assert freed.is_set()
+        first.result()

@@ -42,7 +42,7 @@ def test_out_that_cannot_be_made_is_told_before_the_data_are_read(command: str, 
     (tmp_path / "data").mkdir()  # without a picture: reading it would be another error
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
-    with pytest.raises(StorageError, match=rf"--out {out} cannot be written: {tmp_path / 'file'} is a file"):
+    with pytest.raises(UsageError, match=rf"--out {out}: {tmp_path / 'file'} is a file"):
         getattr(workflow, command)(tmp_path / "data", out=out)
 
 

@@ -40,7 +40,7 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 
 {manifest.task} classifier: {manifest.backbone} with a trained head, as one ONNX graph (uint8 pixels in, calibrated
 probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
-Calibration: {manifest.calibration.method}, T = {manifest.calibration.temperature:.3f}, fitted on \
+Calibration: {manifest.calibration.method.replace("_", " ")}, T = {manifest.calibration.temperature:.3f}, fitted on \
 {manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}
 
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from snellen.inference.load import MANIFEST_FILE, MODEL_FILE
 from snellen.inference.session import GraphSession
 from snellen.modeling.architectures import Classifier
 from snellen.modeling.graph import export_graph
-from snellen.records.bundle import OUTPUTS, Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
+from snellen.records.bundle import Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.plan import Plan
 from snellen.records.run import WeightsRecord
@@ -36,7 +36,8 @@ INTENDED_USE = "Research use only. Not a medical device."
 class TrainedModel:
     """What training hands over: `pixels` are preprocessed real samples `(N, S, S, C)`.
 
-    `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each.
+    `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each. `prevalence`
+    holds the shares of the classes in the training part.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TrainedModel:
     trained_on: tuple[Sample, ...]
     held_out: tuple[Sample, ...]
     patients: PatientRule
+    prevalence: dict[str, float] = field(default_factory=dict)
 
 
 def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
@@ -61,7 +63,7 @@ def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
 
     folder.mkdir(parents=True, exist_ok=True)
     shape = (model.plan.preprocess.size, model.plan.preprocess.size, model.plan.preprocess.channels)
-    export_graph(model.classifier, folder / MODEL_FILE, shape=shape, outputs=OUTPUTS)
+    export_graph(model.classifier, folder / MODEL_FILE, shape=shape, outputs=model.classifier.outputs)
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.classifier.state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(state))
     session = GraphSession(folder / MODEL_FILE, threads=model.plan.training.threads)
@@ -125,12 +127,15 @@ def finish_bundle(
         ordered=model.plan.data.ordered,
         merge=model.plan.data.merge,
         input=InputSpec(height_px=size, width_px=size, channels=channels),
+        outputs=model.classifier.outputs,
+        n_members=model.classifier.n_members,
         preprocess=model.plan.preprocess,
         calibration=model.calibration,
         thresholds=tuple(thresholds),
         backbone=model.plan.model.backbone,
         weights=model.weights,
         trained_on=_describe_training(model),
+        prevalence=model.prevalence,
         plan_sha256=compute_digest([model.plan.model_dump_json()]),
         intended_use=INTENDED_USE,
         files={},

@@ -2,6 +2,8 @@
 
 SnellenError                    the user can act on it: exit code 2
 ├── UsageError                  an option, a recipe key or a command that does not fit
+│   ├── InputError              what was given to ImageClassifier has the wrong shape, length or range
+│   └── InputTypeError          what was given to ImageClassifier is of the wrong kind
 ├── DataError                   the pictures, labels, patients or splits do not allow the step
 │   └── PictureError            one picture cannot be read; a cohort goes on without it
 ├── WeightsError                pretrained weights are missing, damaged or of another network
@@ -37,6 +39,18 @@ class UsageError(SnellenError):
     """An option, a recipe key or a command does not fit."""
 
     code = "usage"
+
+
+class InputError(UsageError, ValueError):
+    """What was given to ImageClassifier has the wrong shape, length or range. A ValueError, as scikit-learn expects."""
+
+    code = "input"
+
+
+class InputTypeError(UsageError, TypeError):
+    """What was given to ImageClassifier is of the wrong kind. A TypeError, as scikit-learn expects."""
+
+    code = "input_type"
 
 
 class DataError(SnellenError):

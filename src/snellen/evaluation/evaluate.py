@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,16 @@ class Question:
     notes: tuple[str, ...] = ()
 
 
-def score_samples(predictor: Predictor, samples: Sequence[Sample], pixels: PixelCache) -> Scored:
-    """Run the bundle on preprocessed pixels. Raises DataError for labels that the bundle does not know."""
+def score_samples(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    pixels: PixelCache,
+    members: NDArray[np.intp] | None = None,
+) -> Scored:
+    """Run the bundle on preprocessed pixels. Raises DataError for labels that the bundle does not know.
+
+    With `members` `(N,)` each sample is scored by that member of a fold ensemble alone.
+    """
     classes = predictor.classes
     unknown = sorted({sample.label for sample in samples} - set(classes))
     if unknown:
@@ -85,9 +93,9 @@ def score_samples(predictor: Predictor, samples: Sequence[Sample], pixels: Pixel
         raise DataError("There is no picture to score.", "Check the split: it holds no readable picture.")
     rows = pixels.select(samples)
     parts = []
-    steps = [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+    steps = [slice(start, start + _STEP) for start in range(0, len(rows), _STEP)]
     for step in follow(steps, "Scoring", len(steps), "steps"):
-        parts.append(predictor.score_pixels(pixels.take(step)))
+        parts.append(predictor.score_pixels(pixels.take(rows[step]), None if members is None else members[step]))
     embedding = np.concatenate([part.embedding for part in parts])
     return Scored(
         samples=tuple(samples),
@@ -116,15 +124,20 @@ def choose_thresholds(
             name=name,
             rule=rule,
             threshold=float(choose_threshold(is_positive, scores, rule)),
-            chosen_on="val",
+            chosen_on="oof" if plan.evaluation.folds else "val",
             is_default=is_default,
         )
         for name, rule, is_default in rules
     )
 
 
-def evaluate(predictor: Predictor, scored: Scored, question: Question) -> Evaluation:
-    """All numbers of `evaluation.json`."""
+def evaluate(
+    predictor: Predictor,
+    scored: Scored,
+    question: Question,
+    baselines: Mapping[str, NDArray[np.float64]] | None = None,
+) -> Evaluation:
+    """All numbers of `evaluation.json`. `baselines` hold probabilities `(N, C)`; None takes those of the bundle."""
     manifest = predictor.manifest
     positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
@@ -134,6 +147,7 @@ def evaluate(predictor: Predictor, scored: Scored, question: Question) -> Evalua
             labels, found, patients, settings=question.intervals, is_ordered=manifest.ordered, positive=positive
         )
 
+    found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
     predictions = probabilities.argmax(1)
     confusion = compute_confusion(labels, predictions, len(manifest.classes))
     return Evaluation(
@@ -147,7 +161,7 @@ def evaluate(predictor: Predictor, scored: Scored, question: Question) -> Evalua
         n_failed=question.n_failed,
         patient_rule=question.patients.rule,
         metrics=estimate(probabilities),
-        baselines={name: estimate(found) for name, found in _score_baselines(predictor, scored).items()},
+        baselines={name: estimate(found) for name, found in found_baselines.items()},
         per_class=compute_per_class_estimates(
             labels, probabilities, patients, classes=manifest.classes, settings=question.intervals
         ),

@@ -155,6 +155,14 @@ def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
             "They are optimistic. Numbers to report need the test split.",
             covers="chosen on the validation patients",
         )
+    if evaluation.split == "oof":
+        yield Notice(
+            "warning",
+            "Each picture was scored by the member that had not seen its patient. The model that was delivered is the "
+            "mean of all members, which no picture here can measure.",
+            "Calibration and thresholds were chosen on these scores; a test split or other data tell of them.",
+            covers="left out its fold",
+        )
     if evaluation.test_opened > 1:
         yield Notice(
             "warning",

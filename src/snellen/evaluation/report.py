@@ -199,11 +199,19 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     chosen = inputs.run.chosen if inputs.run is not None else None
     own = run_figures.select_candidate(inputs.epochs, chosen)
     others = "; thin lines are the other candidates" if len(own) < len(inputs.epochs) else ""
-    yield (
-        run_figures.draw_learning(inputs.epochs, chosen),
-        f"Learning curves of the chosen candidate. The vertical line is the epoch that was kept{others}.",
-        tables.build_learning(own),
-    )
+    if inputs.run is not None and inputs.run.members:
+        yield (
+            run_figures.draw_members(inputs.epochs),
+            "Learning curves of the members, each on the fold that it left out, which decided nothing. The last point "
+            "of a line is the epoch that the other folds chose.",
+            tables.build_members(inputs.run.members, inputs.splits),
+        )
+    else:
+        yield (
+            run_figures.draw_learning(inputs.epochs, chosen),
+            f"Learning curves of the chosen candidate. The vertical line is the epoch that was kept{others}.",
+            tables.build_learning(own),
+        )
     yield (
         run_figures.draw_class_counts(inputs.splits, inputs.evaluation.classes),
         "Pictures of each class in each split.",

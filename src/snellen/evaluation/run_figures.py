@@ -64,6 +64,39 @@ def draw_learning(epochs: Sequence[EpochRecord], chosen: ChosenHead | None) -> D
         return to_drawing(figure, "learning", "Learning curves", text)
 
 
+def draw_members(epochs: Sequence[EpochRecord]) -> Drawing | None:
+    """Left-out loss and AUC by epoch for each member of a fold ensemble; the last point is what was kept."""
+    members = sorted({each.fold for each in epochs if each.fold is not None})
+    if not members:
+        return None
+    with drawing_style():
+        figure = new_figure(WIDTH_IN, 4.4)
+        loss = add_axes(figure, 0.65, 2.35, WIDTH_IN - 0.8, 1.75)
+        auc = add_axes(figure, 0.65, 0.5, WIDTH_IN - 0.8, 1.6)
+        for member in members:
+            color, style, marker = series_style(member)
+            own = [each for each in epochs if each.fold == member]
+            for axes, field in ((loss, "val_loss"), (auc, "val_auc")):
+                points = [(each.epoch, value) for each in own if (value := getattr(each, field)) is not None]
+                if points:
+                    x, y = zip(*points, strict=True)
+                    axes.plot(x, y, color=color, linestyle=style, linewidth=1.1, label=f"{member}")
+                    axes.plot(x[-1:], y[-1:], color=color, marker=marker, markersize=4)
+        last = max(each.epoch for each in epochs)
+        for axes in (loss, auc):
+            axes.grid(True)
+            axes.set_xlim(0.5, last + 0.5)
+        loss.tick_params(labelbottom=False)
+        loss.set_ylabel("Left-out loss")
+        auc.set(ylabel="Left-out AUC", xlabel="Epoch")
+        handles = loss.get_legend_handles_labels()
+        figure.legend(
+            *handles, loc="upper left", bbox_to_anchor=(0.12, 1.01), ncols=min(len(members), 6), handlelength=2
+        )
+        text = f"{len(members)} members; the last point of each line is what was kept."
+        return to_drawing(figure, "learning", "Learning curves of the members", text)
+
+
 def draw_class_counts(splits: Sequence[Split], classes: Sequence[str]) -> Drawing | None:
     """Pictures of each class in each split, with the number at the end of each bar unless there are many."""
     counts = Counter[tuple[str, str]]((each.split, each.label) for each in splits)

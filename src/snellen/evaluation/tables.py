@@ -5,6 +5,7 @@ This room knows records and column heads. It must not know HTML, figures or pict
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from snellen.evaluation.wording import (
 from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
-from snellen.records.run import EpochRecord
+from snellen.records.run import ChosenHead, EpochRecord
 
 if TYPE_CHECKING:  # curves draw with matplotlib, which the audit's page does without
     from snellen.evaluation.curves import ClassCurve
@@ -61,7 +62,7 @@ def build_metrics(evaluation: Evaluation, validation: Evaluation | None = None) 
         beside = (validation.metrics.get(key, UNDEFINED),) if validation is not None else ()
         value = Estimate(value=each.value)
         rows.append((name_metric(key), value, format_interval(each) or MISSING, *beside, method))
-    on_validation = ("On validation",) if validation is not None else ()
+    on_validation = () if validation is None else ("Out of fold" if validation.split == "oof" else "On validation",)
     head = ("Metric", "Value", f"{format_level(evaluation)} interval", *on_validation, "Interval by")
     caption = f"All metrics on the {name_split(evaluation.split)} set"
     return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 2), "text"))
@@ -153,6 +154,28 @@ def build_learning(epochs: Sequence[EpochRecord]) -> Table:
     )
     head = ("Epoch", "Training loss", "Validation loss", "Validation AUC")
     return Table("Learning curves of the chosen candidate", head, rows, ("text", "num", "num", "num"))
+
+
+def build_members(members: Sequence[ChosenHead], splits: Sequence[Split]) -> Table:
+    """What the other folds chose for each member, and how it does on its own fold; last the mean over members."""
+    rows: list[tuple[Cell, ...]] = []
+    for fold, member in enumerate(members):
+        own = [each for each in splits if each.fold == fold]
+        patients = len({each.patient for each in own})
+        chosen = (f"{member.weight_decay:g}", str(member.epoch))
+        found = (format_number(member.val_loss), format_number(member.val_auc))
+        rows.append((str(fold), str(len(own)), str(patients), *chosen, *found))
+    means = (_format_mean([getattr(member, key) for member in members]) for key in ("val_loss", "val_auc"))
+    rows.append(("Mean (SD)", "", "", "", "", *means))
+    head = ("Fold", "Pictures", "Patients", "Weight decay", "Epoch", "Left-out loss", "Left-out AUC")
+    return Table("Members, each on the fold that it left out", head, tuple(rows), ("text", *["num"] * 6))
+
+
+def _format_mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return MISSING
+    return f"{format_number(statistics.mean(known))} ({format_number(statistics.stdev(known))})"
 
 
 def build_splits(splits: Sequence[Split], classes: Sequence[str]) -> Table:

@@ -73,7 +73,7 @@ BASELINES = {
 }
 COMPARED = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic", "f1")
 RULES = {"youden": "highest sensitivity + specificity", "argmax": "the more probable of the two classes"}
-SPLITS = {"train": "training", "val": "validation", "all": "whole", "left_out": "left out"}
+SPLITS = {"train": "training", "val": "validation", "all": "whole", "left_out": "left out", "oof": "out-of-fold"}
 
 
 def name_metric(key: str) -> str:

@@ -14,7 +14,7 @@ from snellen.core.storage import compute_sha256, read_json
 from snellen.inference.gate import GATE_FILE, load_gate
 from snellen.inference.predictor import OpenedBundle, Predictor
 from snellen.inference.session import GraphSession
-from snellen.records.bundle import INPUT, MANIFEST_SCHEMA, OUTPUTS, Manifest
+from snellen.records.bundle import INPUT, MANIFEST_SCHEMA, MEMBER_OUTPUTS, OUTPUTS, Manifest
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -26,7 +26,8 @@ def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     session = GraphSession(folder / MODEL_FILE, threads=threads or count_threads())
-    if session.input_name != INPUT or not set(OUTPUTS) <= set(session.outputs):
+    wanted = {*OUTPUTS, *(MEMBER_OUTPUTS if manifest.n_members > 1 else ())}
+    if session.input_name != INPUT or not wanted <= set(session.outputs):
         raise BundleError(f"{folder / MODEL_FILE} has other inputs or outputs than a bundle.", "Get the bundle again.")
     if session.n_classes not in (None, len(manifest.classes)):
         raise BundleError(

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError, UsageError
+from snellen.core.progress import say
 from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
 from snellen.imaging.readers import Levels
 from snellen.inference.gate import Gate
+from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
-from snellen.records.bundle import Manifest, Prediction, Threshold
+from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Threshold
 
 _BLANK_LEVELS = 8
 _BLANK = "the picture is blank"
@@ -61,8 +63,11 @@ class Predictor:
         """The default operating point of a binary model."""
         return next((point for point in self.manifest.thresholds if point.is_default), None)
 
-    def score_pixels(self, pixels: NDArray[np.uint8]) -> RawScores:
-        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them."""
+    def score_pixels(self, pixels: NDArray[np.uint8], members: NDArray[np.intp] | None = None) -> RawScores:
+        """Preprocessed pixels `(N, height, width, channels)` uint8 → what the graph says of them.
+
+        With `members` `(N,)`, what that member of a fold ensemble says of each, instead of all together.
+        """
         wanted = (self.manifest.input.height_px, self.manifest.input.width_px, self.manifest.input.channels)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
             raise UsageError(
@@ -70,8 +75,12 @@ class Predictor:
                 f"not {pixels.dtype} {pixels.shape}.",
                 "Use predict(), which preprocesses pictures of any size.",
             )
-        found = self._session.run(pixels, ("probabilities", "logits", "embedding"))
-        return RawScores(found["probabilities"], found["logits"], found["embedding"])
+        if members is None:
+            found = self._session.run(pixels, ("probabilities", "logits", "embedding"))
+            return RawScores(found["probabilities"], found["logits"], found["embedding"])
+        found = self._session.run(pixels, (*MEMBER_OUTPUTS, "embedding"))
+        probabilities, logits = (found[name][np.arange(len(pixels)), members] for name in MEMBER_OUTPUTS)
+        return RawScores(probabilities, logits, found["embedding"])
 
     def is_foreign(self, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
         """`(N, D)` → `(N,)`: whether the gate finds the picture unlike those trained on; never, without a gate."""
@@ -93,11 +102,23 @@ class Predictor:
             return preprocess_picture(source, plan)[0]
         return preprocess_location(Path(), str(source), plan)
 
-    def predict(self, sources: Iterable[PictureSource]) -> list[Prediction]:
-        """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on."""
+    def predict(
+        self, sources: Iterable[PictureSource], *, prevalence: PrevalenceWish | None = None
+    ) -> list[Prediction]:
+        """One Prediction a picture, in order. A picture that cannot be read gets its `error`; the rest goes on.
+
+        `prevalence` re-weights the probabilities to another population: the share of the positive class of two, shares
+        by class, or "auto", which estimates them from these pictures. Raises UsageError for what are no shares.
+        """
         if isinstance(sources, (str, Path, bytes)) or (isinstance(sources, np.ndarray) and sources.ndim < 4):
             sources = [sources]
-        return list(self.iterate(sources))
+        if prevalence is None:
+            return list(self.iterate(sources))
+        wanted = read_prevalence(prevalence, self.manifest)
+        found = list(self.iterate(sources))
+        reweighting = choose_reweighting(wanted, found, self.manifest)
+        say(reweighting.describe())
+        return [reweighting.apply(prediction) for prediction in found]
 
     def iterate(self, sources: Iterable[PictureSource]) -> Iterator[Prediction]:
         """As `predict`, one by one, with reading and scoring side by side and bounded memory."""

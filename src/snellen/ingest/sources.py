@@ -14,6 +14,7 @@ from snellen.ingest.arrays import read_npz
 from snellen.ingest.classes import normalise_labels, sort_classes
 from snellen.ingest.dicom_tree import describe_dicom
 from snellen.ingest.folders import check_others, find_split_folders, read_class_folders, read_split_folders
+from snellen.ingest.given import LIST_SUFFIX, read_given
 from snellen.ingest.label_columns import LABEL_NAMES, require_roles
 from snellen.ingest.samples import LAYOUTS, SPLIT_NAMES, Source, make_issue, show_names
 from snellen.ingest.tables import (
@@ -103,6 +104,10 @@ def _read_path(path: Path, wish: _Wish, cache: Path | None) -> Source:
     suffix = path.suffix.lower()
     if kind := describe_special(path.stat().st_mode):
         raise DataError(f"{path} is {kind}, no file or folder.", f"DATA is {LAYOUTS}.")
+    if path.name.endswith(LIST_SUFFIX):
+        if columns:
+            raise UsageError(f"--columns is for tables and array files; {path} is a list.", "Leave it out.")
+        return read_given(path)
     if suffix in (*TABLE_SUFFIXES, *SHEET_SUFFIXES, ".txt"):
         tree = read_tree(path.parent)
         return _from_table(tree, read_table(path, columns, tree))

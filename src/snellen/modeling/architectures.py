@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.modeling.blocks import LayerRow, build_head, describe_head
+from snellen.modeling.blocks import HeadEnsemble, LayerRow, build_head, describe_head
+from snellen.records.bundle import MEMBER_OUTPUTS, OUTPUTS
 from snellen.records.plan import ModelPlan, PreprocessPlan
 
 
@@ -100,20 +101,46 @@ class FrozenBackbone(nn.Module):
 class Classifier(nn.Module):
     """The whole of the bundle's graph: uint8 pixels → probabilities, logits, embedding, feature_map.
 
-    `probabilities = softmax(logits / temperature)`.
+    `probabilities = softmax(logits / temperature + bias)`, `bias` `(C,)`. The logits of an ensemble are the mean of its
+    members', whose own probabilities and logits `(N, K, C)` follow.
     """
 
-    def __init__(self, frozen: FrozenBackbone, head: nn.Sequential, temperature: float = 1.0) -> None:
+    def __init__(self, frozen: FrozenBackbone, head: nn.Sequential | HeadEnsemble, temperature: float = 1.0) -> None:
         super().__init__()
         self.frozen = frozen
         self.head = head
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.bias: torch.Tensor
+        last = (head.members[0] if isinstance(head, HeadEnsemble) else head)[-1]  # type: ignore[index]  # a Sequential
+        if not isinstance(last, nn.Linear):
+            raise TypeError("a head ends in a linear layer")
+        self.register_buffer("bias", torch.zeros(last.out_features))
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def calibrate(self, temperature: float, bias: Sequence[float]) -> None:
+        """Set what lies between logits and probabilities; `bias` has one entry a class."""
+        self.temperature.fill_(temperature)
+        self.bias.copy_(torch.tensor(list(bias)))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` gives."""
+        return (*OUTPUTS, *MEMBER_OUTPUTS) if isinstance(self.head, HeadEnsemble) else OUTPUTS
+
+    @property
+    def n_members(self) -> int:
+        return len(self.head.members) if isinstance(self.head, HeadEnsemble) else 1
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         embedding, feature_map = self.frozen(pixels)
-        logits = self.head(embedding)
-        return torch.softmax(logits / self.temperature, dim=1), logits, embedding, feature_map
+        found = self.head(embedding)
+        if not isinstance(self.head, HeadEnsemble):
+            return self._calibrate(found), found, embedding, feature_map
+        logits = found.mean(1)
+        return self._calibrate(logits), logits, embedding, feature_map, self._calibrate(found), found
+
+    def _calibrate(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(logits / self.temperature + self.bias, dim=-1)
 
 
 def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tuple[int, int, int]:
@@ -150,7 +177,7 @@ def describe_layers(plan: ModelPlan, preprocess: PreprocessPlan) -> list[LayerRo
         LayerRow("normalise", (3, preprocess.size, preprocess.size), 0, False),
         LayerRow(f"{plan.backbone} (frozen)", (depth, height, width), n_backbone, False),
         *describe_head(plan.head, depth, plan.n_classes),
-        LayerRow("softmax(logits / temperature)", (plan.n_classes,), 0, False),
+        LayerRow("softmax(logits / temperature + bias)", (plan.n_classes,), 0, False),
     ]
 
 

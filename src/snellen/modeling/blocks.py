@@ -48,6 +48,17 @@ def build_head(layers: Sequence[HeadLayer], n_features: int, n_classes: int) -> 
     return nn.Sequential(*modules)
 
 
+class HeadEnsemble(nn.Module):
+    """Heads of several folds on one backbone: features `(N, D)` → logits of each member `(N, K, C)`."""
+
+    def __init__(self, members: Sequence[nn.Sequential]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.stack([member(features) for member in self.members], dim=1)
+
+
 def describe_head(layers: Sequence[HeadLayer], n_features: int, n_classes: int) -> list[LayerRow]:
     """Rows of the layer table for the head."""
     head = build_head(layers, n_features, n_classes)

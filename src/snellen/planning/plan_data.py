@@ -44,10 +44,6 @@ def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
         wish.fractions,
         (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
     )
-    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
-        raise UsageError(
-            f"data.fractions = {list(fractions)} must be positive and add up to 1.", "Example: [0.7, 0.15, 0.15]"
-        )
     return DataPlan(
         task=task, classes=cohort.classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
     )

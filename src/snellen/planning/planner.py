@@ -10,6 +10,7 @@ from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
 from snellen.modeling.weights import PACKAGES
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_data import plan_data
+from snellen.planning.plan_imbalance import plan_imbalance
 from snellen.planning.plan_pixels import plan_pixels
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort
@@ -18,7 +19,6 @@ from snellen.records.plan import (
     EvaluationPlan,
     Fingerprint,
     How,
-    ImbalancePlan,
     ModelPlan,
     Plan,
     PreprocessPlan,
@@ -51,11 +51,10 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     preprocess = plan_pixels(loaded, cohort, fingerprint, ledger)
     model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
-    wish = loaded.recipe.imbalance.method
-    imbalance = ImbalancePlan(method=ledger.settle("imbalance.method", wish, _choose_imbalance(fingerprint)))
+    imbalance = plan_imbalance(loaded, fingerprint, ledger)
     training = _plan_training(loaded, fingerprint, ledger, machine, model.head)
     evaluation = loaded.recipe.evaluation
-    for key in ("resamples", "level", "sensitivity"):
+    for key in ("folds", "resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
         ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
     return Plan(
@@ -72,6 +71,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
 
 
 _EVALUATION_REASONS = {
+    "folds": "one validation split, unless --folds asks for cross-validation",
     "resamples": "1,000 resamples settle the ends of a 95 % interval to about a tenth of its width",
     "level": "95 % is what reporting guidelines ask for",
     "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",
@@ -160,19 +160,6 @@ def _plan_augment(
     }
     return AugmentPlan(
         **{key: ledger.settle(f"augment.{key}", getattr(wish, key), found) for key, found in rules.items()}
-    )
-
-
-def _choose_imbalance(fingerprint: Fingerprint) -> tuple[Any, How, str]:
-    counts = fingerprint.class_counts.values()
-    ratio = max(counts) / max(1, min(counts))
-    return (
-        "none",
-        "rule",
-        (
-            f"the largest class is {ratio:.1f} times the smallest; probabilities stay honest without weights, "
-            "and decisions are made at operating points"
-        ),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from snellen.core.errors import require_no_problems
+from snellen.core.errors import UsageError, require_no_problems
 from snellen.core.storage import compute_digest
+from snellen.planning.folds import assign_folds
 from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
 
 _WAY_OUT = (
@@ -17,21 +18,43 @@ _WAY_OUT = (
 )
 
 
-def choose_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
+def choose_splits(
+    cohort: Cohort, fractions: tuple[float, float, float], seed: int, *, n_folds: int = 0
+) -> tuple[Split, ...]:
     """A row a sample, in the cohort's order.
 
     The data's own splits are kept; what shares a patient or identical pixels across them leaves the
     training side. A part that the data lack is cut from train by group. Without own splits all is
-    drawn: groups stratified by class, the same for the same seed whatever the order of the files.
-    Raises DataError that lists every class which cannot fill the parts.
+    drawn: groups stratified by class, the same for the same seed whatever the order of the files. With
+    folds, train and val are one pool dealt to them. Where the fraction of test is 0 and the data bring no
+    test, there is none.
+    Raises DataError that lists every class which cannot fill the parts, UsageError for impossible fractions.
     """
+    _require_fractions(fractions)
     splits = draw_splits(cohort, fractions, seed)
+    has_test = fractions[2] > 0 or any(sample.split == "test" for sample in cohort.samples)
+    parts = [part for part in SPLITS if part != "test" or has_test]
+    if n_folds:
+        splits = assign_folds(splits, n_folds, seed)
+        parts.remove("val")
     require_no_problems(
-        list_lacking(cohort, splits),
-        f"{cohort.name} cannot be split by patient so that train, val and test see every class:",
+        list_lacking(cohort, splits, parts),
+        f"{cohort.name} cannot be split by patient so that {_list(parts)} see every class:",
         _find_way_out(cohort),
     )
     return splits
+
+
+def _list(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _require_fractions(fractions: tuple[float, float, float]) -> None:
+    if abs(sum(fractions) - 1) > 1e-6 or min(fractions[:2]) <= 0:
+        raise UsageError(
+            f"data.fractions = {list(fractions)} must be positive (that of test may be 0) and add up to 1.",
+            "Example: [0.7, 0.15, 0.15]",
+        )
 
 
 def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
@@ -44,10 +67,10 @@ def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int
         part, reason = _keep_own(cohort.samples, groups, own)
         has = set(part.values())
         shares = {"val": fractions[1], "test": fractions[2]}
-        lacking = {name: share for name, share in shares.items() if name not in has}
+        lacking = {name: share for name, share in shares.items() if name not in has and share > 0}
     else:
         part = dict.fromkeys((sample.name for sample in cohort.samples), "train")
-        lacking = {"val": fractions[1], "test": fractions[2]}
+        lacking = {name: share for name, share in zip(SPLITS[1:], fractions[1:], strict=True) if share > 0}
     if lacking:
         pool = [sample for sample in cohort.samples if part.get(sample.name) == "train"]
         part.update(_cut(pool, groups, lacking, seed))
@@ -62,8 +85,8 @@ def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int
     )  # fmt: skip
 
 
-def list_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[str]:
-    """A sentence for every class that some part does not hold; none where training is possible."""
+def list_lacking(cohort: Cohort, splits: Sequence[Split], parts: Sequence[str] = SPLITS) -> list[str]:
+    """A sentence for every class that one of `parts` does not hold; none where training is possible."""
     patients: dict[tuple[str, str], set[str]] = defaultdict(set)
     all_patients: dict[str, set[str]] = defaultdict(set)
     for row in splits:
@@ -74,7 +97,7 @@ def list_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[str]:
     if len(cohort.classes) < 2:
         problems.append(f"there is one class only: {', '.join(cohort.classes)}")
     for name in cohort.classes:
-        empty = [part for part in SPLITS if not patients[part, name]]
+        empty = [part for part in parts if not patients[part, name]]
         if empty:
             problems.append(
                 f"class {name}: {counts[name]} pictures of {len(all_patients[name])} patient(s) leave "

@@ -11,6 +11,7 @@ from snellen.records.run import WeightsRecord
 
 MANIFEST_SCHEMA = 1
 OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
+MEMBER_OUTPUTS = ("member_probabilities", "member_logits")
 INPUT = "pixels"
 
 
@@ -26,10 +27,16 @@ class InputSpec(Record):
 
 
 class Calibration(Record):
-    """`probabilities = softmax(logits / temperature)`, inside the graph."""
+    """`probabilities = softmax(logits / temperature + bias)`, inside the graph.
 
-    method: Literal["none", "temperature"]
+    `bias` has one entry a class; empty means 0. `prevalence` is filled where a bias was fitted: the shares of the
+    classes among the pictures it was fitted on, which the probabilities then assume.
+    """
+
+    method: Literal["none", "temperature", "bias_and_temperature"]
     temperature: float
+    bias: tuple[float, ...] = ()
+    prevalence: dict[str, float] = {}
     fitted_on: str
     n: int
     reason: str = ""
@@ -61,7 +68,10 @@ class TrainedOn(Record):
 
 
 class Manifest(Record):
-    """The content of `manifest.json`. `files` maps every other file of the bundle to its sha256."""
+    """The content of `manifest.json`. `files` maps every other file of the bundle to its sha256.
+
+    `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
+    """
 
     schema_version: int = MANIFEST_SCHEMA
     name: str
@@ -74,12 +84,14 @@ class Manifest(Record):
     merge: dict[str, tuple[str, ...]] = {}
     input: InputSpec
     outputs: tuple[str, ...] = OUTPUTS
+    n_members: int = 1
     preprocess: PreprocessPlan
     calibration: Calibration
     thresholds: tuple[Threshold, ...]
     backbone: str
     weights: WeightsRecord
     trained_on: TrainedOn
+    prevalence: dict[str, float] = {}
     plan_sha256: str
     intended_use: str
     files: dict[str, str]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from snellen.records.base import Record
 from snellen.records.plan import Fingerprint, PreprocessPlan
@@ -17,8 +17,8 @@ SPLITS = ("train", "val", "test")
 class Sample(Record):
     """One picture that gets one prediction.
 
-    `location` is relative to the cohort's root, with `/`; a picture inside an array file is
-    `file.npz::train_images[12]`, one of several in a DICOM `file.dcm::frame[3]`. `pixels_sha256` is
+    `location` is relative to the cohort's root, with `/` (absolute where Python gave paths); a picture inside an array
+    file is `file.npz::train_images[12]`, one of several in a DICOM `file.dcm::frame[3]`. `pixels_sha256` is
     taken over the decoded pixels, so that a copied or renamed file is recognised. `bits` a channel are
     8 where the pixels are uint8. `laterality` (L or R) and `series` come from DICOM tags.
     """
@@ -117,7 +117,10 @@ class Cohort(Record):
 
 
 class Split(Record):
-    """Which sample belongs where. `group` joins a patient with all exact copies of its pictures."""
+    """Which sample belongs where. `group` joins a patient with all exact copies of its pictures.
+
+    With folds, `fold` counts those of the pictures to learn from, all of split `train`, from 0.
+    """
 
     sample: str
     patient: str
@@ -125,3 +128,4 @@ class Split(Record):
     label: str
     split: Literal["train", "val", "test", "left_out"]
     reason: str = ""
+    fold: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = None

@@ -83,7 +83,12 @@ class AugmentPlan(Record):
 
 
 class ImbalancePlan(Record):
+    """A method and the parameters of all; plans of earlier versions have none."""
+
     method: Imbalance
+    focal_gamma: float = 2.0
+    logit_tau: float = 1.0
+    neighbors: int = 5
 
 
 class ModelPlan(Record):
@@ -116,6 +121,7 @@ class TrainingPlan(Record):
 
 
 class EvaluationPlan(Record):
+    folds: int = 0
     resamples: int
     level: float
     sensitivity: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from snellen.records.base import Record
 
@@ -15,12 +15,21 @@ Task = Literal["binary", "multiclass", "ordinal"]
 Fit = Literal["stretch", "pad", "crop"]
 Normalize = Literal["weights", "imagenet", "unit"]
 Background = Literal["white", "black"]
-Imbalance = Literal["none", "class_weights"]
+Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "oversample_features"]
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
+
+
+def _require_three(folds: int) -> int:
+    if folds in (1, 2):
+        raise ValueError("0 (one validation split) or at least 3: one fold measures, another chooses, the rest learns")
+    return folds
+
+
+Folds = Annotated[int, Field(ge=0, le=20), AfterValidator(_require_three)]
 
 
 class GlobalAvgPool(Record):
@@ -88,7 +97,12 @@ class AugmentWish(Record):
 
 
 class ImbalanceWish(Record):
+    """What is done where classes differ in size. Each parameter belongs to one method and means nothing to others."""
+
     method: Imbalance | Auto = "auto"
+    focal_gamma: Annotated[float, Field(ge=0, le=5)] | Auto = "auto"
+    logit_tau: Annotated[float, Field(ge=0, le=2)] | Auto = "auto"
+    neighbors: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
 
 
 class ModelWish(Record):
@@ -126,6 +140,9 @@ class TrainingWish(Record):
 
 
 class EvaluationWish(Record):
+    """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out."""
+
+    folds: Folds = 0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9

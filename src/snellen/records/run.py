@@ -40,10 +40,14 @@ class TrainRequest(Record):
 
 
 class EpochRecord(Record):
-    """One line of `metrics.jsonl`. Epochs count from 1, times are in seconds."""
+    """One line of `metrics.jsonl`. Epochs count from 1, times are in seconds.
+
+    With folds the losses of member `fold` are those on the fold that it leaves out, which decides nothing.
+    """
 
     stage: int
     candidate: int
+    fold: int | None = None
     weight_decay: float
     epoch: int
     lr: float
@@ -65,7 +69,7 @@ class WeightsRecord(Record):
 
 
 class ChosenHead(Record):
-    """Which of the candidates validation chose, and by what."""
+    """Which of the candidates validation chose, and by what; of a member of a fold ensemble, which the others chose."""
 
     weight_decay: float
     epoch: int
@@ -91,6 +95,7 @@ class RunRecord(Record):
     peak_memory_mb: float | None = None
     weights: WeightsRecord | None = None
     chosen: ChosenHead | None = None
+    members: tuple[ChosenHead, ...] = ()
     test_opened: int = 0
     split_sha256: str | None = None
     sha256: dict[str, str] = {}

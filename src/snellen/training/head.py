@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +19,32 @@ from snellen.modeling.blocks import build_head, fix_batch_norm
 from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, EpochRecord
 from snellen.training.feature_table import FeatureTable
+from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
 from snellen.training.optimizers import Objective, run_adamw, run_lbfgs
 
 
 @dataclass(frozen=True)
-class HeadData:
-    """Training features with labels `(N,)`; validation features `(M, D)` with labels `(M,)`."""
+class TrainData:
+    """Training features with labels `(N,)`."""
 
     train: FeatureTable
     train_labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class HeadData(TrainData):
+    """The same with validation features `(M, D)` and their labels `(M,)`."""
+
     val: NDArray[np.float32]
     val_labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Training data as the candidates take them, and `moments`: mean and variance `(D,)` for the leading batch norm."""
+
+    rebalanced: Rebalanced
+    moments: tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,14 +59,11 @@ class FittedHead:
 def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     """Train one candidate a weight decay, keep each at its best epoch, and the best of all by validation loss."""
     stage = plan.training.stages[0]
-    # the matrices are small: a second thread gains a third on a quiet machine and loses tenfold on a busy one
-    torch.set_num_threads(1)
-    mean, variance = data.train.compute_moments()
-    moments = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
+    ready = make_ready(data, plan)
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
-        candidate = _fit_candidate(data, plan, moments, decay, number)
+        candidate = _fit_candidate(data, ready, plan, decay, number)
         if candidate is None:
             continue
         records += candidate.epochs
@@ -58,38 +71,47 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
         if best is None or loss < best[0]:
             best = (loss, candidate.head, candidate.chosen)
     if best is None:
-        raise UsageError(
-            f"Training diverged: no loss is a number at lr {stage.lr:g}, weight_decay {list(stage.weight_decay)}.",
-            "Choose a smaller training.stages.0.lr or weight_decay.",
-        )
+        raise explain_divergence(plan)
     chosen = best[2].model_copy(update={"n_candidates": len(stage.weight_decay)})
     head = best[1]
-    _undo_class_weights(head, _prior_shift(data, plan))
+    undo_shift(head, ready.rebalanced.shift)
     return FittedHead(head, chosen, tuple(records))
 
 
-def _fit_candidate(
-    data: HeadData, plan: Plan, moments: tuple[torch.Tensor, torch.Tensor], decay: float, number: int
-) -> FittedHead | None:
-    """Same seed for every candidate, so that they differ in nothing but the decay."""
+def make_ready(data: TrainData, plan: Plan) -> Ready:
+    """What every candidate begins with: the moments of the pictures themselves, and classes made even."""
+    # the matrices are small: a second thread gains a third on a quiet machine and loses tenfold on a busy one
+    torch.set_num_threads(1)
+    mean, variance = data.train.compute_moments()
+    rebalanced = rebalance(
+        data.train,
+        data.train_labels,
+        plan.model.n_classes,
+        plan.imbalance,
+        in_batches=plan.training.stages[0].optimizer == "adamw",
+        seed=plan.training.seed,
+    )
+    return Ready(rebalanced, (torch.from_numpy(mean).float(), torch.from_numpy(variance).float()))
+
+
+def explain_divergence(plan: Plan) -> UsageError:
+    """What to say where no candidate gave a number."""
     stage = plan.training.stages[0]
-    torch.manual_seed(plan.training.seed)
-    head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
-    fix_batch_norm(head, *moments)
-    weights = torch.ones(plan.model.n_classes)
-    if plan.imbalance.method == "class_weights":
-        weights = _class_weights(data.train_labels, plan.model.n_classes)
-    objective = Objective(data.train, data.train_labels, weights, decay, plan.training.seed)
-    run = run_lbfgs if stage.optimizer == "lbfgs" else run_adamw
+    return UsageError(
+        f"Training diverged: no loss is a number at lr {stage.lr:g}, weight_decay {list(stage.weight_decay)}.",
+        "Choose a smaller training.stages.0.lr or weight_decay.",
+    )
+
+
+def _fit_candidate(data: HeadData, ready: Ready, plan: Plan, decay: float, number: int) -> FittedHead | None:
+    stage = plan.training.stages[0]
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
-    shift = _prior_shift(data, plan)
-    best_loss, best_state, best_epoch, best_auc = math.inf, copy.deepcopy(head.state_dict()), 1, None
+    best_loss, best_state, best_epoch, best_auc = math.inf, dict[str, torch.Tensor](), 1, None
+    head = nn.Sequential()
     records: list[EpochRecord] = []
     begin = time.monotonic()
-    for epoch, (rate, train_loss) in enumerate(run(head, objective, stage), start=1):
-        if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
-            break
-        val_loss, val_auc = _monitor(head, val, val_labels, shift)
+    for epoch, (head, rate, train_loss) in enumerate(iterate_epochs(ready, plan, decay), start=1):
+        val_loss, val_auc = monitor(head, val, val_labels, ready.rebalanced)
         records.append(
             EpochRecord(
                 stage=0,
@@ -116,34 +138,32 @@ def _fit_candidate(
     return FittedHead(head.eval(), chosen, tuple(records))
 
 
-def _monitor(
-    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, shift: torch.Tensor
+def iterate_epochs(ready: Ready, plan: Plan, decay: float) -> Iterator[tuple[nn.Sequential, float, float]]:
+    """The same head after each epoch, its learning rate and training loss; ends where a number is none.
+
+    Same seed for every candidate, so that they differ in nothing but the decay.
+    """
+    stage, made = plan.training.stages[0], ready.rebalanced
+    torch.manual_seed(plan.training.seed)
+    head = build_head(plan.model.head, made.table.shape[2], plan.model.n_classes)
+    fix_batch_norm(head, *ready.moments)
+    objective = Objective(made.table, made.labels, made.loss, decay, plan.training.seed, made.draw)
+    run = run_lbfgs if stage.optimizer == "lbfgs" else run_adamw
+    for rate, train_loss in run(head, objective, stage):
+        if not math.isfinite(train_loss) or not all(bool(tensor.isfinite().all()) for tensor in head.parameters()):
+            return
+        yield head, rate, train_loss
+
+
+def monitor(
+    head: nn.Sequential, features: torch.Tensor, labels: torch.Tensor, rebalanced: Rebalanced
 ) -> tuple[float, float | None]:
+    """Loss and AUC on held-out features `(M, D)` with labels `(M,)`, at the prior of training."""
     head.eval()
     with torch.no_grad():
-        logits = head(features) - shift
+        # what the method did is undone, so that candidates are judged by probabilities at that prior
+        logits = rebalanced.loss.recover(head(features)) - rebalanced.shift
         loss = float(nn.functional.cross_entropy(logits, labels))
         probabilities = torch.softmax(logits.double(), 1).numpy()
     auc = float(compute_scores(labels.numpy(), probabilities, positive=1 if logits.shape[1] == 2 else None)["auc"][0])
     return loss, None if math.isnan(auc) else auc
-
-
-def _class_weights(labels: NDArray[np.int64], n_classes: int) -> torch.Tensor:
-    """n / (classes × n of the class), mean one over samples."""
-    counts = np.bincount(labels, minlength=n_classes).clip(min=1)
-    return torch.tensor(len(labels) / (n_classes * counts), dtype=torch.float32)
-
-
-def _prior_shift(data: HeadData, plan: Plan) -> torch.Tensor:
-    """What class weights add to the logits: weights w act as a training prior proportional to w·p."""
-    if plan.imbalance.method != "class_weights":
-        return torch.zeros(plan.model.n_classes)
-    return _class_weights(data.train_labels, plan.model.n_classes).log()
-
-
-def _undo_class_weights(head: nn.Sequential, shift: torch.Tensor) -> None:
-    """Take the shift off the logits, and the prior is that of training again."""
-    last = head[-1]
-    if isinstance(last, nn.Linear):
-        with torch.no_grad():
-            last.bias.sub_(shift)

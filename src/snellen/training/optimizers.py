@@ -13,6 +13,7 @@ from torch import nn
 
 from snellen.records.plan import StagePlan
 from snellen.training.feature_table import FeatureTable
+from snellen.training.imbalance import ClassLoss
 
 _LBFGS_STEPS = 5
 _CONVERGED = 1e-4
@@ -20,25 +21,22 @@ _CONVERGED = 1e-4
 
 @dataclass(frozen=True)
 class Objective:
-    """Cross-entropy over `table` with `labels` `(N,)`, weighted by class, plus `decay` as the optimizer means it."""
+    """A loss over `table` with `labels` `(N,)`, plus `decay` as the optimizer means it.
+
+    `draw` `(N,)` holds the chance of each picture to be drawn, with replacement; None takes each once an epoch.
+    Only learning in batches draws.
+    """
 
     table: FeatureTable
     labels: NDArray[np.int64]
-    class_weights: torch.Tensor
+    loss: ClassLoss
     decay: float
     seed: int = 0
-
-    def compute_loss(self, logits: torch.Tensor, labels: torch.Tensor, total: float) -> torch.Tensor:
-        """Sum of the weighted losses of a block, as a share of the whole whose weights add up to `total`."""
-        return nn.functional.cross_entropy(logits, labels, weight=self.class_weights, reduction="sum") / total
-
-    def sum_weights(self, labels: torch.Tensor) -> float:
-        """What the losses of pictures with these labels are divided by."""
-        return float(self.class_weights[labels].sum())
+    draw: torch.Tensor | None = None
 
 
 def run_adamw(head: nn.Sequential, objective: Objective, stage: StagePlan) -> Iterator[tuple[float, float]]:
-    """Batches with decoupled decay (Loshchilov and Hutter 2019); an epoch sees every picture once, in any view."""
+    """Batches with decoupled decay (Loshchilov and Hutter 2019); a picture comes once an epoch, or as drawn."""
     generator = torch.Generator().manual_seed(objective.seed)
     table, labels = objective.table, torch.from_numpy(objective.labels)
     n_views, n_samples, _ = table.shape
@@ -48,13 +46,17 @@ def run_adamw(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
         for group in optimizer.param_groups:
             group["lr"] = rate
         set_training(head)
-        order = torch.randperm(n_samples, generator=generator)
+        order = (
+            torch.randperm(n_samples, generator=generator)
+            if objective.draw is None
+            else torch.multinomial(objective.draw, n_samples, replacement=True, generator=generator)
+        )
         views = torch.randint(n_views, (n_samples,), generator=generator)
         total = 0.0
         for batch in torch.split(order, stage.batch_size):
             features = _gather(table, views[batch].numpy(), batch.numpy())
             wanted = labels[batch]
-            loss = objective.compute_loss(head(features), wanted, objective.sum_weights(wanted))
+            loss = objective.loss.compute(head(features), wanted, objective.loss.sum_weights(wanted))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
@@ -80,7 +82,7 @@ def run_lbfgs(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
     # few features are standardised once, into one block: a step costs a call a block beside the arithmetic
     held = [_join(_prepare_blocks(head, objective))] if table.is_small else None
     trained = head[1:] if isinstance(head[0], nn.BatchNorm1d) else head
-    total = objective.sum_weights(torch.from_numpy(objective.labels)) * table.shape[0]
+    total = objective.loss.sum_weights(torch.from_numpy(objective.labels)) * table.shape[0]
     optimizer = torch.optim.LBFGS(
         head.parameters(), lr=stage.lr, max_iter=_LBFGS_STEPS, history_size=10, line_search_fn="strong_wolfe"
     )
@@ -92,7 +94,7 @@ def run_lbfgs(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
             optimizer.zero_grad()
             summed = torch.zeros(())
             for inputs, labels in held if held is not None else _prepare_blocks(head, objective):
-                part = objective.compute_loss(trained(inputs), labels, total)
+                part = objective.loss.compute(trained(inputs), labels, total)
                 part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 summed += part.detach()
             for matrix in matrices:

@@ -12,6 +12,7 @@ from torch import nn
 from snellen.modeling.blocks import fix_batch_norm
 from snellen.records.plan import StagePlan
 from snellen.training.feature_table import FeatureTable
+from snellen.training.imbalance import ClassLoss
 from snellen.training.optimizers import Objective, run_lbfgs
 
 Wide = NDArray[np.float64]
@@ -70,7 +71,7 @@ def _fit_by_blocks(
     nn.init.zeros_(head[1].bias)  # type: ignore[arg-type]  # as above
     # of two classes scikit-learn penalises the difference of the two rows, twice as much as both halves together
     decay = (2 if n_classes == 2 else 1) / len(labels)
-    for _ in run_lbfgs(head, Objective(table, labels, torch.ones(n_classes), decay), _STAGE):
+    for _ in run_lbfgs(head, Objective(table, labels, ClassLoss(torch.ones(n_classes)), decay), _STAGE):
         pass
     linear = head[1]
     if not isinstance(linear, nn.Linear):

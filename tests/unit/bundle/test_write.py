@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,7 +24,7 @@ from models import (
     write_plain_graph,
 )
 from pictures import make_sample
-from snellen.bundle.write import compute_parity, finish_bundle, require_parity
+from snellen.bundle.write import compute_parity, finish_bundle, require_parity, write_graph
 from snellen.core.errors import ParityError
 from snellen.core.storage import compute_sha256
 from snellen.inference.known import find_own_test, find_trained_on
@@ -56,11 +57,11 @@ def test_manifest_schema_is_frozen() -> None:
 
 
 def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
-    # others read them: a change here needs another MANIFEST_SCHEMA
+    # others read them: a change here needs another MANIFEST_SCHEMA, but for a new key that older manifests may lack
     assert list(json.loads((delivered.folder / "manifest.json").read_text())) == [
         "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered", "merge",
-        "input", "outputs", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
-        "plan_sha256", "intended_use", "files",
+        "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
+        "prevalence", "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
 
 
@@ -188,6 +189,23 @@ def test_temperature_is_inside_the_graph(delivered: Delivered) -> None:
     found = delivered.session.run(draw_pixels(3, 64), ("probabilities", "logits"))
     raised = np.exp(found["logits"].astype(np.float64) / 1.5)
     np.testing.assert_allclose(found["probabilities"], raised / raised.sum(1, keepdims=True), atol=1e-6)  # float32
+
+
+def test_bias_is_inside_the_graph(delivered: Delivered, tmp_path: Path) -> None:
+    classifier = copy.deepcopy(delivered.model.classifier)
+    classifier.calibrate(0.8, (0.7, -0.7))
+    session = write_graph(replace(delivered.model, classifier=classifier), tmp_path)
+    found = session.run(draw_pixels(3, 64), ("probabilities", "logits"))
+    raised = np.exp(found["logits"].astype(np.float64) / 0.8 + np.array([0.7, -0.7]))
+    np.testing.assert_allclose(found["probabilities"], raised / raised.sum(1, keepdims=True), atol=1e-6)  # float32
+    with safe_open(tmp_path / "weights.safetensors", "np") as stored:
+        np.testing.assert_allclose(stored.get_tensor("bias"), [0.7, -0.7])
+
+
+def test_manifest_carries_the_prevalence_of_training(tmp_path: Path) -> None:
+    shares = {"healthy": 0.9, "sick": 0.1}
+    assert deliver_plain_bundle(tmp_path, prevalence=shares).prevalence == shares
+    assert load_bundle(tmp_path).manifest.prevalence == shares
 
 
 def test_baselines_are_stored_as_fitted(delivered: Delivered) -> None:

@@ -149,6 +149,14 @@ def test_manifest_with_a_wrong_key_names_it(copy: Path, key: str, value: object)
         load_bundle(copy)
 
 
+def test_manifest_without_the_newer_keys_opens(copy: Path) -> None:
+    content = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    del content["prevalence"], content["calibration"]["bias"], content["calibration"]["prevalence"]
+    (copy / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+    opened = load_bundle(copy).manifest
+    assert (opened.prevalence, opened.calibration.bias, opened.calibration.prevalence) == ({}, (), {})
+
+
 def test_manifest_whose_classes_do_not_fit_the_graph_is_refused(copy: Path) -> None:
     edit_manifest(copy, classes=["healthy", "sick", "other"])
     with pytest.raises(BundleError, match="classes"):

@@ -173,6 +173,15 @@ def test_classifier_probabilities_are_softmax_of_cooled_logits(temperature: floa
     np.testing.assert_allclose(probabilities, raised / raised.sum(1, keepdims=True), atol=1e-6)
 
 
+def test_classifier_adds_the_bias_after_cooling() -> None:
+    classifier = build_small()
+    classifier.calibrate(2.0, (0.5, 0.0, -0.5))
+    with torch.no_grad():
+        probabilities, logits, _, _ = classifier(torch.from_numpy(draw_pixels(4, 64)))
+    raised = np.exp(logits.numpy().astype(np.float64) / 2 + np.array([0.5, 0.0, -0.5]))
+    np.testing.assert_allclose(probabilities, raised / raised.sum(1, keepdims=True), atol=1e-6)  # as above
+
+
 def test_classifier_logits_do_not_depend_on_temperature() -> None:
     pixels = torch.from_numpy(draw_pixels(2, 64))
     with torch.no_grad():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pictures import make_cohort, make_sample
-from snellen.core.errors import DataError
+from snellen.core.errors import DataError, UsageError
 from snellen.planning.splits import choose_splits, compute_split_sha256, join_groups
 from snellen.records.cohort import SPLITS, Cohort, Sample, Split
 
@@ -169,6 +169,27 @@ def test_choose_splits_of_too_few_patients_says_what_to_do() -> None:
     assert "--columns patient=NAME" in caught.value.hint
 
 
+def test_choose_splits_cuts_no_test_where_it_has_no_share() -> None:
+    cohort = simulate(0)
+    parts = to_parts(choose_splits(cohort, (0.75, 0.25, 0.0), 0))
+    assert set(parts.values()) == {"train", "val"}
+    assert list(parts.values()).count("val") / len(parts) == pytest.approx(0.25, abs=0.05)
+
+
+def test_choose_splits_without_test_wants_two_patients_a_class() -> None:
+    samples = [make_sample(f"{label}{n}", label, f"{label}{n % 2}") for label in "ab" for n in range(6)]
+    with pytest.raises(DataError, match="train, val and test see"):
+        choose_splits(make_cohort(samples), FRACTIONS, 0)
+    assert len(choose_splits(make_cohort(samples), (0.8, 0.2, 0.0), 0)) == 12
+    with pytest.raises(DataError, match="that train and val see"):
+        choose_splits(make_cohort(samples[:7]), (0.8, 0.2, 0.0), 0)
+
+
+def test_choose_splits_keeps_a_test_that_the_data_bring_whatever_its_share() -> None:
+    rows = choose_splits(make_cohort(make_own()), (0.8, 0.2, 0.0), 0)
+    assert {row.split for row in rows} == set(SPLITS)
+
+
 def test_choose_splits_of_one_class_is_refused() -> None:
     with pytest.raises(DataError, match="one class only: a"):
         split(make_cohort([make_sample(f"a{n}", "a") for n in range(20)]))
@@ -321,3 +342,9 @@ def test_the_way_out_of_own_splits_is_no_question_of_patients() -> None:
         split(make_cohort(samples))
     assert "bring their own splits (train, val, test)" in caught.value.hint
     assert "--patients" not in caught.value.hint
+
+
+@pytest.mark.parametrize("fractions", [(0.7, 0.2, 0.2), (0.8, 0.0, 0.2), (0.5, 0.1, 0.1), (1.2, -0.1, -0.1)])
+def test_fractions_that_do_not_fill_the_whole_are_refused(fractions: tuple[float, float, float]) -> None:
+    with pytest.raises(UsageError, match="add up to 1"):
+        choose_splits(simulate(0), fractions, 0)

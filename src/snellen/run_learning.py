@@ -1,0 +1,126 @@
+"""Stage 1 of a run: what was learned of one validation split or of folds, in one shape for what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from snellen.metrics.calibration import apply_temperature
+from snellen.modeling.blocks import HeadEnsemble
+from snellen.records.cohort import Sample
+from snellen.records.run import ChosenHead, EpochRecord
+from snellen.run_preparation import Prepared
+from snellen.training.crossval import FoldData, fit_folds
+from snellen.training.feature_table import FeatureTable
+from snellen.training.head import HeadData, fit_head
+from snellen.training.probe import fit_baselines
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A head and what was held out from it: `samples` with `labels` `(M,)` and `logits` `(M, C)`.
+
+    With folds, `folds` `(M,)` says which member did not see the sample, and `held_baselines` are the baselines'
+    probabilities `(M, C)` fitted without its fold. `table` with `table_labels` is all that was learned from; the gate
+    is fitted on `gate_table` and limited by the embeddings `gate_val`.
+    """
+
+    head: nn.Sequential | HeadEnsemble
+    chosen: ChosenHead | None
+    members: tuple[ChosenHead, ...]
+    epochs: tuple[EpochRecord, ...]
+    summary: str
+    held_name: str
+    samples: list[Sample]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    folds: NDArray[np.intp] | None
+    held_baselines: Mapping[str, NDArray[np.float64]] | None
+    table: FeatureTable
+    table_labels: NDArray[np.int64]
+    gate_table: FeatureTable
+    gate_val: NDArray[np.float32]
+
+
+def learn(data: HeadData | FoldData, prepared: Prepared) -> Learned:
+    """One head by a validation split, or one a fold."""
+    return learn_folds(data, prepared) if isinstance(data, FoldData) else learn_split(data, prepared)
+
+
+def learn_split(data: HeadData, prepared: Prepared) -> Learned:
+    """One head; the validation split chooses and calibrates."""
+    fitted = fit_head(data, prepared.plan)
+    chosen = fitted.chosen
+    with torch.no_grad():
+        logits = fitted.head(torch.from_numpy(data.val)).double().numpy()
+    return Learned(
+        head=fitted.head,
+        chosen=chosen,
+        members=(),
+        epochs=fitted.epochs,
+        summary=(
+            f"Head: weight decay {chosen.weight_decay:g} ({chosen.n_candidates} tried), epoch {chosen.epoch}: "
+            f"validation loss {chosen.val_loss:.3f}{_tell_auc(chosen)}"
+        ),
+        held_name="val",
+        samples=prepared.members("val"),
+        labels=data.val_labels,
+        logits=logits,
+        folds=None,
+        held_baselines=None,
+        table=data.train,
+        table_labels=data.train_labels,
+        gate_table=data.train,
+        gate_val=data.val,
+    )
+
+
+def learn_folds(data: FoldData, prepared: Prepared) -> Learned:
+    """A head a fold, joined on one backbone; each picture is held out from one of them."""
+    fitted = fit_folds(data, prepared.plan)
+    told = [
+        f"\n    fold {number}: weight decay {each.weight_decay:g}, epoch {each.epoch}: "
+        f"left-out loss {each.val_loss:.3f}{_tell_auc(each)}"
+        for number, each in enumerate(fitted.chosen)
+    ]
+    first = np.flatnonzero(data.folds == 0)
+    rest = np.flatnonzero(data.folds != 0)
+    return Learned(
+        head=HeadEnsemble(fitted.heads),
+        chosen=None,
+        members=fitted.chosen,
+        epochs=fitted.epochs,
+        summary=f"Members: {data.n_folds}, each without one fold{''.join(told)}",
+        held_name="oof",
+        samples=prepared.held_out()[0],
+        labels=data.labels,
+        logits=fitted.logits,
+        folds=data.folds,
+        held_baselines=_hold_out_baselines(data, prepared.plan.model.n_classes),
+        table=data.table,
+        table_labels=data.labels,
+        gate_table=FeatureTable(data.table.sources, data.table.rows[rest]),
+        gate_val=data.table.take(0, first),
+    )
+
+
+def _hold_out_baselines(data: FoldData, n_classes: int) -> dict[str, NDArray[np.float64]]:
+    """Probabilities `(N, C)` of each baseline by the one that did not see the picture."""
+    probe, prior = (np.zeros((len(data.labels), n_classes)) for _ in range(2))
+    for fold in range(data.n_folds):
+        seen = data.leave_out(fold)
+        fitted = fit_baselines(seen.train, seen.train_labels, n_classes)
+        members = np.flatnonzero(data.folds == fold)
+        embedding = data.table.take(0, members).astype(np.float64)
+        probe[members] = apply_temperature(embedding @ fitted.weight + fitted.bias, 1.0)
+        prior[members] = fitted.prior
+    return {"majority_class": prior, "linear_probe": probe}
+
+
+def _tell_auc(chosen: ChosenHead) -> str:
+    return "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
