@@ -284,7 +284,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "warning",
         "Nothing tells which pictures are of one patient. Each is taken for a patient of its own. If that is wrong, "
         "patients leak between the splits, and every number is too good.",
-        "Say how to tell: `--columns patient=NAME` or `--patients REGEX`.",
+        "Say how to tell: `--columns patient=NAME` (tables, arrays) or `--patients REGEX`. Fill in empty cells.",
     ),
     "patients_alike": (
         "warning",
@@ -304,7 +304,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     "patients_inferred": (
         "info",
         "Patients were told from file names by a rule. The message names the rule and gives examples.",
-        "Check the examples. If they are wrong: `--columns patient=NAME` or `--patients REGEX`.",
+        "Check the examples. If they are wrong: `--columns patient=NAME` (tables, arrays) or `--patients REGEX`.",
     ),
     "patients_in_several_splits": (
         "warning",

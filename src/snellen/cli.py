@@ -222,8 +222,9 @@ def evaluate(
     run_or_bundle: Annotated[Path, typer.Argument(help="A run, or a bundle together with DATA.")],
     data: Annotated[str | None, typer.Argument(help="Other data. Without it: the run's own.")] = None,
     split: Annotated[
-        str, typer.Option(help="train, val, test or all of the run's own data; oof of a run in folds.")
-    ] = "test",
+        str | None,
+        typer.Option(help="train, val, test or all of the run's own data; oof of a run in folds. [default: test]"),
+    ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
     columns: Columns = "",
@@ -367,10 +368,10 @@ def cache_info(cache: Cache = None, as_json: AsJson = False) -> None:
 
     Example: snellen cache info
     """
-    from snellen.core.storage import choose_cache_folder, format_bytes, measure_folder, measure_free_space
+    from snellen.core.storage import format_bytes, measure_folder, measure_free_space
 
     with told():
-        folder = choose_cache_folder(cache)
+        folder = _require_cache(cache)
         sizes, free = measure_folder(folder), measure_free_space(folder)
         if as_json:
             typer.echo(json.dumps({"folder": str(folder), "bytes": sizes, "free_bytes": free}))
@@ -388,10 +389,10 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
 
     Example: snellen cache clear
     """
-    from snellen.core.storage import choose_cache_folder, clear_cache, format_bytes, measure_folder
+    from snellen.core.storage import clear_cache, format_bytes, measure_folder
 
     with told():
-        folder = choose_cache_folder(cache)
+        folder = _require_cache(cache)
         sizes = measure_folder(folder)
         freed = clear_cache(folder)
         if as_json:
@@ -399,6 +400,16 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
             return
         parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in sizes.items() if size)
         typer.echo(f"{format_bytes(freed)} freed in {folder}" + (f": {parts}" if parts else ": nothing was there"))
+
+
+def _require_cache(cache: str | None) -> Path:
+    """The cache folder; one that was named must exist, the user's own may not have been needed yet."""
+    from snellen.core.storage import choose_cache_folder
+
+    folder = choose_cache_folder(cache)
+    if cache and not folder.is_dir():
+        raise UsageError(f"--cache {cache}: there is no such folder.", "Leave out --cache to see the user's own cache.")
+    return folder
 
 
 def main() -> None:

@@ -56,6 +56,7 @@ def require_output(
     above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not above.is_dir():
         raise UsageError(f"--out {folder}: {above} is a file.", "Choose a folder.")
+    _require_writable(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not overwrite:
@@ -78,12 +79,30 @@ def require_file(path: Path, data: Path, *, overwrite: bool, is_ours: Callable[[
         raise UsageError(f"{path} lies inside the data {data}.", "Choose an --out elsewhere.")
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder.", "Give a file, such as cohort.h5.")
+    _require_writable(path)
     if not path.exists():
         return
     if not overwrite:
         raise UsageError(f"{path} exists already.", "Choose another --out, or add --overwrite.")
     if not is_ours(path):
         raise UsageError(f"{path} was not made by this command and stays as it is.", "Choose another --out.")
+
+
+def _require_writable(target: Path) -> None:
+    """Raise StorageError where nothing can be made at `target`: said before the data are read, not after."""
+    place = target
+    try:
+        while not place.is_dir() and place != place.parent:
+            place = place.parent
+            if place.is_file():
+                raise StorageError(f"--out {target} cannot be written: {place} is a file.", "Choose another --out.")
+        with tempfile.TemporaryDirectory(dir=place, prefix=".snellen-"):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"--out {target} cannot be written: nothing can be made in {place} ({error.strerror}).",
+            "Choose another --out.",
+        ) from error
 
 
 @contextlib.contextmanager

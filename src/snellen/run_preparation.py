@@ -15,7 +15,7 @@ from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.ingest.cohort import read_cohort
-from snellen.modeling.weights import PACKAGES
+from snellen.modeling.weights import PACKAGES, foresee_weights
 from snellen.planning.fingerprint import compute_fingerprint
 from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import LoadedRecipe
@@ -97,6 +97,8 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     has_offline = any(has_package(package.module) for package in PACKAGES.values())
     machine = Machine(count_threads(), request.seed, has_offline)
     plan = choose_plan(loaded, cohort, fingerprint, machine)
+    if lacking := foresee_weights(plan.model.backbone, plan.model.weights):
+        say(f"Warning: {lacking}")
     prepared = Prepared(cohort, splits, fingerprint, plan, cache)
     counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
     left_out = Counter(row.reason for row in splits if row.split == "left_out")

@@ -29,7 +29,7 @@ from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
-from snellen.modeling.weights import load_weights
+from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256
@@ -67,6 +67,8 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         with timed(progress.durations_s, "read and plan"):
             prepared = prepare(request, loaded)
             _require_test(request, prepared)
+        if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
+            find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
         opened_before = run.record.test_opened if is_resumed(run, request) else 0
         make_output(run.folder, RUN)
         begin_log()

@@ -20,7 +20,7 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import StorageError, UsageError
 from snellen.core.progress import Plain
 from snellen.core.storage import read_json, write_atomic
-from snellen.inference.load import load_bundle
+from snellen.inference.load import MANIFEST_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.records.base import Record
 from snellen.records.cohort import Audit, Cohort, Split
@@ -115,6 +115,13 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """Raises UsageError where `path` is no run."""
     folder = to_path(path, "RUN")
+    if not folder.exists():
+        raise UsageError(f"The run {folder} does not exist.", "Give the folder that `snellen train` made.")
+    if (folder / MANIFEST_FILE).is_file():
+        raise UsageError(
+            f"{folder} is a bundle, not a run.",
+            f"Give the run that made it, or the bundle together with DATA: snellen evaluate {folder} DATA",
+        )
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} is no run: it holds no run.json.", "Give the folder that `snellen train` made.")
     return Run(folder)

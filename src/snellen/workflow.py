@@ -214,19 +214,26 @@ def evaluate(
     run_or_bundle: str | Path,
     data: str | Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     **options: Unpack[DataOptions],
 ) -> Evaluation:
-    """A run on a split of its own data, or a bundle on all of other data. Opening the test split is counted."""
+    """A run on a split of its own data (test, if none is named), or a bundle on all of other data.
+
+    Opening the test split is counted.
+    """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
     require_known(options, DataOptions, "data", "split", "out", "overwrite")
-    if split not in ("train", "val", "test", "all", "oof"):
+    if split not in (None, "train", "val", "test", "all", "oof"):
         raise UsageError(
             f"--split {split}: there is no such split.",
             "Splits are train, val, test and all; of runs in folds also oof.",
+        )
+    if split is not None and data is not None:
+        raise UsageError(
+            f"--split {split} is for a run's own data; DATA is scored whole.", "Leave out --split, or leave out DATA."
         )
     folder = to_path_or_none(out, "out")
     model = to_path(run_or_bundle, "RUN_OR_BUNDLE")
@@ -237,7 +244,7 @@ def evaluate(
         _require_outside(folder, find_bundle(model))
     if request is not None:
         return evaluate_foreign(model, request, folder)
-    return evaluate_own(open_run(model), split, folder)
+    return evaluate_own(open_run(model), split or "test", folder)
 
 
 def _require_outside(folder: Path, bundle: Path) -> None:

@@ -205,11 +205,11 @@ def test_class_that_cannot_fill_the_splits_is_named_with_counts(tmp_path: Path, 
         (["train"], "DATA or --resume"),
         (["train", "nowhere"], "does not exist"),
         (["train", "nowhere", "--recipe", "aut"], "Did you mean auto"),
-        (["train", "nowhere", "--set", "preprocess.sise=3"], "did you mean size"),
+        (["train", "nowhere", "--set", "preprocess.sise=3"], "did you mean preprocess.size"),
         (["train", "nowhere", "--set", "preprocess.size=3", "--set", "augment.views=-1"], "augment.views"),
         (["train", "nowhere", "--columns", "image"], "role=column"),
-        (["evaluate", "nowhere"], "no run"),
-        (["predict", "nowhere", "x.jpg"], "no bundle"),
+        (["evaluate", "nowhere"], "does not exist"),
+        (["predict", "nowhere", "x.jpg"], "does not exist"),
         (["recipes", "nothing"], "no recipe"),
         (["demo", "--kind", "mri", "--out", "new"], "mri"),
     ],
@@ -225,6 +225,26 @@ def test_recipe_printed_can_be_trained_with(tmp_path: Path, cohort: Path, cache:
     (tmp_path / "mine.toml").write_text(run_snellen("recipes", "auto").stdout)
     done = run_snellen("plan", cohort, "--recipe", tmp_path / "mine.toml", "--cache", cache, "--json")
     assert json.loads(done.stdout)["recipe"] == "mine"
+
+
+def test_absent_weights_are_told_by_plan_and_leave_no_run(cohort: Path, cache: Path, tmp_path: Path) -> None:
+    wish = ["--set", "model.weights=nope.safetensors", "--cache", cache]
+    assert "nope.safetensors does not exist" in run_snellen("plan", cohort, *wish, expect=2).stderr
+    told = run_snellen("train", cohort, *wish, "--out", tmp_path / "run", expect=2).stderr
+    assert "nope.safetensors does not exist" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_cannot_be_downloaded_leave_no_run(
+    cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    wish = ["--set", "model.backbone=test_resnet", "--cache", cache]
+    assert "not on this machine" in run_snellen("plan", cohort, *wish).stderr
+    told = run_snellen("train", cohort, *wish, "--out", tmp_path / "run", expect=2).stderr
+    assert "cannot be reached" in told
+    assert not (tmp_path / "run").exists()
 
 
 def test_cache_is_measured_and_cleared(cohort: Path, tmp_path: Path) -> None:

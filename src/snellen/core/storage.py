@@ -59,6 +59,8 @@ def explain_os_error(error: OSError, path: Path) -> StorageError:
         28: "The disk is full: free some space, or put the cache elsewhere with --cache DIR.",
         13: "Choose a folder that you may write with --out or --cache.",
         122: "Your quota is used up: free some space, or put the cache elsewhere with --cache DIR.",
+        2: "There is no such folder, and none can be made there: check --out and --cache.",
+        20: "A file stands where a folder is needed: check --out and --cache.",
         30: "The file system is read-only: choose another folder with --out or --cache.",
     }
     reason = error.strerror or str(error)
@@ -137,9 +139,16 @@ def open_cache(asked: str | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CACHE_TAG).exists():
             write_atomic(folder / CACHE_TAG, _TAG)
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
+    except (OSError, StorageError) as error:
+        raise _tell_closed_cache(folder, asked, error) from error
     return folder
+
+
+def _tell_closed_cache(folder: Path, asked: str | None, error: OSError | StorageError) -> StorageError:
+    """Which option or setting named the folder."""
+    named = f"--cache {folder}" if asked else f"The cache {folder}"
+    reason = error.message if isinstance(error, StorageError) else error.strerror
+    return StorageError(f"{named} cannot be written: {reason}", "Name a folder that you may write with --cache.")
 
 
 def _holds_others(folder: Path) -> bool:

@@ -6,6 +6,7 @@ The manifest knows the hashes of the other files; the finished run in which a bu
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,26 @@ def find_bundle(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST_FILE).is_file():
             return folder
+    for run in (path, path.parent):
+        if is_running(run):
+            raise BundleError(
+                f"The run {run} is not finished: it holds no bundle yet.",
+                f"Go on with it: snellen train --resume {shlex.quote(str(run))}",
+            )
+    if not path.exists():
+        raise BundleError(f"The bundle {path} does not exist.", "Give the bundle folder, or the run that contains it.")
     raise BundleError(
         f"{path} is no bundle: it holds no {MANIFEST_FILE}.", "Give the bundle folder, or the run that contains it."
     )
+
+
+def is_running(path: Path) -> bool:
+    """Whether `path` is a run that was interrupted, or that still goes on."""
+    try:
+        content = read_json(path / "run.json")
+    except StorageError:
+        return False
+    return isinstance(content, dict) and content.get("state") == "running"
 
 
 def read_manifest(folder: Path) -> Manifest:

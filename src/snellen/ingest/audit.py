@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from snellen.ingest.patients import HOW_TO_TELL
 from snellen.records.cohort import SPLITS, Audit, Issue, PatientRule, Sample, SetAside
 
 _SMALL_CLASS = 30
@@ -91,7 +92,7 @@ def check_patients(rule: PatientRule) -> list[Issue]:
                 if rule.examples
                 else "No patient has several pictures. If that is wrong"
             )
-            + ", use --columns patient=NAME or --patients REGEX.",
+            + f", use {HOW_TO_TELL}.",
         )
     ]
 

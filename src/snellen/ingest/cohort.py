@@ -13,7 +13,7 @@ from snellen.ingest.classes import check_alike, sort_classes
 from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
 from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
-from snellen.ingest.patients import RawSample, group_patients
+from snellen.ingest.patients import HOW_TO_TELL, RawSample, group_patients
 from snellen.ingest.picture_kinds import check_kinds
 from snellen.ingest.samples import SET_ASIDE
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
@@ -67,6 +67,7 @@ def read_cohort(
     ]
     issues += [*_tell_lost_classes({raw.label for raw in grouped} - present), *check_kinds(samples, notes)]
     audit = build_audit(samples, classes, rule, issues, [*_list_dropped(source), *unreadable])
+    audit = audit.model_copy(update={"issues": tuple(_fit_advice(issue, source, request) for issue in audit.issues)})
     return Cohort(
         root=str(source.root),
         layout=source.layout,
@@ -110,6 +111,18 @@ def _name_candidates(issues: list[Issue], rule: PatientRule, candidates: Sequenc
         issue.model_copy(update={"advice": issue.advice + advice}) if issue.code == "patients_unknown" else issue
         for issue in issues
     ]
+
+
+def _fit_advice(issue: Issue, source: Source, request: DataRequest) -> Issue:
+    """The ways to tell patients that these data have: a column needs a table, and one that was named is empty."""
+    column = request.columns.get("patient") or (request.patients if request.patients in source.columns else "")
+    if column:
+        way = f"fill in the column {column}, whose cells are empty, or give --patients REGEX"
+    elif not source.columns:
+        way = "--patients REGEX, or a table with a column patient as DATA"
+    else:
+        return issue
+    return issue.model_copy(update={"advice": issue.advice.replace(HOW_TO_TELL, way)})
 
 
 def _require_no_wishes(request: DataRequest, classes: Sequence[str], merge: Merge) -> None:

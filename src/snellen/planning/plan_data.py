@@ -31,13 +31,10 @@ def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
             f"data.task = {task}, but the data have {n_classes} classes: {', '.join(cohort.classes)}.",
             "Leave data.task at auto, or merge the classes.",
         )
+    _require_class(wish.positive, cohort.classes)
     positive: str | None = None
     if task == "binary":
         positive = ledger.settle("data.positive", wish.positive, choose_positive(cohort.classes))
-        if positive not in cohort.classes:
-            raise UsageError(
-                f"data.positive = {positive!r} is none of the classes {', '.join(cohort.classes)}.", "Name one of them."
-            )
     value = {name: list(labels) for name, labels in wish.merge.items()}
     merged: tuple[How, str] = ("asked", "set in the recipe or with --set: these labels of the data mean one class")
     how, reason = merged if value else ("fixed", "every label of the data is a class of its own")
@@ -50,6 +47,22 @@ def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
     return DataPlan(
         task=task, classes=cohort.classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
     )
+
+
+def _require_class(positive: str, classes: Sequence[str]) -> None:
+    """Raise UsageError where a positive class was asked for that is none, or where no class is looked for."""
+    if positive == "auto":
+        return
+    if positive not in classes:
+        raise UsageError(
+            f"data.positive = {positive!r} is none of the classes {', '.join(classes)}.",
+            "Name one of them." if len(classes) == 2 else "Leave it out: it is for two classes only.",
+        )
+    if len(classes) != 2:
+        raise UsageError(
+            f"data.positive = {positive!r} is for two classes only, not for {len(classes)}: {', '.join(classes)}.",
+            "Leave it out, or make two classes of them with data.merge.",
+        )
 
 
 def _choose_ordered(cohort: Cohort, task: Task | str) -> tuple[bool, How, str]:

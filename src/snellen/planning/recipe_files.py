@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from snellen.core.errors import UsageError
+from snellen.planning.recipe_mistakes import explain_mistakes
 from snellen.records.recipe import Recipe
 
 _TEXT_KEYS = ("name", "description", "data.positive", "model.backbone", "model.weights")
@@ -73,9 +74,8 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
     try:
         recipe = Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        raise UsageError(
-            f"The recipe {name} has mistakes:\n" + "\n".join(f"  • {line}" for line in _explain(error, content)), _HINT
-        ) from error
+        listed = "\n".join(f"  • {line}" for line in explain_mistakes(error, content))
+        raise UsageError(f"The recipe {name} has mistakes:\n{listed}", _HINT) from error
     return LoadedRecipe(recipe, _find_asked(content), _to_toml(content))
 
 
@@ -126,51 +126,6 @@ def _parse(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
-
-
-def _explain(error: ValidationError, content: dict[str, Any]) -> list[str]:
-    lines: dict[str, list[str]] = {}
-    for item in error.errors():
-        key = _locate(item["loc"], content)
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key.rsplit(".", 1)[-1], _list_keys(), n=1)
-            message = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
-        else:
-            message = f"{item['msg']} (given: {json.dumps(item['input'], default=str)[:60]})"
-        lines.setdefault(key, []).append(message)
-    # a list whose items have mistakes counts for pydantic as too short as well
-    inner = [key for key in lines if not any(other.startswith(f"{key}.") for other in lines)]
-    return [f"{key}: {' or '.join(dict.fromkeys(lines[key]))}" for key in inner]
-
-
-def _locate(location: Sequence[str | int], content: Any) -> str:
-    """The key as the user wrote it, without the names of union branches that pydantic adds."""
-    parts = []
-    place = content
-    for part in location:
-        is_inside = (isinstance(place, dict) and part in place) or (isinstance(place, list) and isinstance(part, int))
-        if not is_inside:
-            continue
-        place = place[part]
-        parts.append(str(part))
-    return ".".join(parts) or ".".join(str(part) for part in location)
-
-
-def _list_keys() -> list[str]:
-    def walk(model: type[BaseModel]) -> Iterator[str]:
-        for name, info in model.model_fields.items():
-            yield name
-            for inner in _models(info.annotation):
-                yield from walk(inner)
-
-    return sorted(set(walk(Recipe)))
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models(argument)
 
 
 def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

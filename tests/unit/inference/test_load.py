@@ -209,8 +209,16 @@ def test_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         load_bundle(tmp_path)
 
 
-def test_absent_folder_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="absent is no bundle"):
+@pytest.mark.parametrize("place", [".", "bundle"])
+def test_unfinished_run_says_how_to_go_on(place: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"state": "running"}')
+    with pytest.raises(BundleError, match="is not finished") as caught:
+        load_bundle(tmp_path / place)
+    assert f"snellen train --resume {tmp_path}" in caught.value.hint
+
+
+def test_absent_folder_is_told_to_be_absent(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="absent does not exist"):
         load_bundle(tmp_path / "absent")
 
 

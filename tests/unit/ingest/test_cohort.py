@@ -56,6 +56,37 @@ def test_read_cohort_keeps_every_readable_picture(folder: Path, cache: Path) -> 
     assert sorted(sample.name for sample in read(folder, cache).samples) == sorted(NAMES)
 
 
+def get_advice(cohort: Cohort, code: str) -> str:
+    return next(issue.advice for issue in cohort.audit.issues if issue.code == code)
+
+
+def write_labels(folder: Path, patients: list[str]) -> Path:
+    rows = [f"{name},{name.split('/')[0]},{patient}\n" for name, patient in zip(NAMES, patients, strict=True)]
+    (folder / "labels.csv").write_text("image,label,who\n" + "".join(rows))
+    return folder / "labels.csv"
+
+
+@pytest.mark.parametrize(("wish", "code"), [("none", "patients_unknown"), ("auto", "patients_inferred")])
+def test_advice_for_class_folders_names_no_column(wish: str, code: str, tmp_path: Path, cache: Path) -> None:
+    folder = write_pictures(tmp_path / "eyes", NAMES)
+    advice = get_advice(read(folder, cache, patients=wish), code)
+    assert "--patients REGEX" in advice
+    assert "--columns" not in advice
+
+
+@pytest.mark.parametrize(
+    ("is_told", "said"),
+    [(False, "column who, whose cells are empty"), (True, "Nothing stands there as patient column")],
+)
+def test_advice_says_that_cells_of_the_patient_column_are_empty(
+    is_told: bool, said: str, folder: Path, cache: Path
+) -> None:
+    patients = ["", *(["P1" if is_told else ""] * (len(NAMES) - 1))]
+    cohort = read(write_labels(folder, patients), cache, columns={"patient": "who"})
+    code = "patients_unknown" if is_told else "patients_inferred"
+    assert said in get_advice(cohort, code)
+
+
 def test_read_cohort_tells_facts_of_a_picture(folder: Path, cache: Path) -> None:
     path = write_picture(folder / "well" / "9_left.png", 9, height=20, width=30, channels=1)
     sample = find(read(folder, cache), "well/9_left.png")

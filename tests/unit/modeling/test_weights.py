@@ -22,7 +22,7 @@ from snellen.core.errors import WeightsError
 from snellen.core.runtime import has_package
 from snellen.core.storage import compute_sha256
 from snellen.modeling.architectures import FrozenBackbone, build_backbone, read_backbone_facts
-from snellen.modeling.weights import compute_state_sha256, load_weights
+from snellen.modeling.weights import compute_state_sha256, foresee_weights, load_weights
 from snellen.records.run import WeightsRecord
 
 LITE0 = "tf_efficientnet_lite0"
@@ -201,6 +201,28 @@ def test_truncated_file_is_named_as_damaged(good: Path, kept: int) -> None:
     good.write_bytes(good.read_bytes()[:kept])
     with pytest.raises(WeightsError, match=r"(?s)good\.safetensors cannot be read.*damaged"):
         load_weights(build(), "test_resnet", str(good))
+
+
+def test_absent_file_is_foreseen() -> None:
+    with pytest.raises(WeightsError, match=r"absent\.safetensors does not exist"):
+        foresee_weights("test_resnet", "absent.safetensors")
+
+
+def test_truncated_file_is_foreseen(good: Path) -> None:
+    good.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="cannot be read"):
+        foresee_weights("test_resnet", str(good))
+
+
+def test_download_is_foreseen_and_not_made(hub: Path) -> None:
+    assert "training downloads them" in foresee_weights("test_resnet", "timm")
+    fill_hub(hub, "test_resnet")
+    assert foresee_weights("test_resnet", "timm") == ""
+
+
+@pytest.mark.parametrize("source", ["none", "auto"])
+def test_nothing_is_foreseen_where_nothing_can_be_known(source: str) -> None:
+    assert foresee_weights("test_resnet", source) == ""
 
 
 def test_package_for_backbone_without_one_names_those_with() -> None:

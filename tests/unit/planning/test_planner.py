@@ -115,6 +115,16 @@ def test_task_that_does_not_fit_the_classes_is_refused(task: str, classes: str) 
     assert caught.value.hint
 
 
+def test_positive_among_three_classes_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match="for two classes only, not for 3: a, b, c"):
+        plan("data.positive=b", cohort=make_classes("a", "b", "c"))
+
+
+def test_positive_that_is_none_of_three_classes_is_refused() -> None:
+    with pytest.raises(UsageError, match="'gesund' is none of the classes a, b, c"):
+        plan("data.positive=gesund", cohort=make_classes("a", "b", "c"))
+
+
 def test_positive_that_is_no_class_is_refused_with_the_classes() -> None:
     with pytest.raises(UsageError, match=r"'Pneumonia' is none of the classes normal, pneumonia"):
         plan("data.positive=Pneumonia")
