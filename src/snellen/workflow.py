@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from pydantic import ValidationError
 
-from snellen.core.arguments import require_known, require_text, require_whole, to_path, to_path_or_none, to_texts
+from snellen.core.arguments import require_known, require_whole, to_path, to_path_or_none, to_text, to_texts
 from snellen.core.errors import DataError, UsageError
 from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
@@ -149,10 +148,8 @@ def fetch(name: str, *, size: int | None = None, out: str | Path | None = None, 
     """
     from snellen.ingest.medmnist import fetch_set
 
-    require_text(name, "name")
-    if mirror is not None:
-        require_text(mirror, "mirror")
-    return fetch_set(name, size=size, out=to_path_or_none(out, "out"), mirror=mirror)
+    mirror = None if mirror is None else to_text(mirror, "mirror")
+    return fetch_set(to_text(name, "name"), size=size, out=to_path_or_none(out, "out"), mirror=mirror)
 
 
 def _is_packed(path: Path) -> bool:
@@ -169,8 +166,10 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     from snellen.planning.recipe_files import load_recipe
 
     require_known(options, TrainOptions)
-    request = build_train_request(data, options)
-    name = load_recipe(request.recipe, request.settings).recipe.name
+    # the recipe comes first: its mistakes are told at once, before the data are looked for
+    settings = to_texts(options.get("settings") or (), "settings")
+    name = load_recipe(to_text(options.get("recipe", "auto"), "recipe"), settings).recipe.name
+    request = build_train_request(data, {**options, "settings": settings})
     folder = choose_run_folder(to_path_or_none(options.get("out"), "out"), Path(request.source.data).stem, name)
     with hold_output(folder):
         if not options.get("overwrite", False):
@@ -274,7 +273,7 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
         data=str(path.resolve()),
         columns=options.get("columns") or {},
         patients=options.get("patients", "auto"),
-        cache=_to_text(options.get("cache")),
+        cache=None if options.get("cache") is None else to_text(options["cache"], "cache"),
     )
 
 
@@ -285,15 +284,16 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
     return _ask(
         TrainRequest,
         source=build_data_request(data, options),
+<<<<<<< HEAD
         recipe=_to_text(options.get("recipe", "auto")),
         settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
+=======
+        recipe=to_text(options.get("recipe", "auto"), "recipe"),
+        settings=to_texts(options.get("settings") or (), "settings"),
+>>>>>>> wt-mendapi
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
     )
-
-
-def _to_text(path: object) -> object:
-    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def _ask(kind: type[R], **values: object) -> R:

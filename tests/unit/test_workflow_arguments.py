@@ -105,7 +105,7 @@ def test_what_is_no_path_is_refused(step: Callable[..., Any], given: object) -> 
         step(given)
 
 
-@pytest.mark.parametrize("given", [None, 5, Path("octmnist")])
+@pytest.mark.parametrize("given", [None, 5, ["octmnist"]])
 def test_fetch_takes_a_name(given: Any) -> None:
     with pytest.raises(UsageError, match="name"):
         snellen.fetch(given)
@@ -127,3 +127,8 @@ def test_home_of_an_unknown_user_is_told_by_its_path() -> None:
 def test_views_of_another_kind_are_refused(views: Any, cohort: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^views"):
         snellen.pack(cohort, views=views, out=tmp_path / "cohort.h5")
+
+
+def test_mistakes_of_the_recipe_are_told_before_the_data_are_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"preprocess\.size"):
+        snellen.train(tmp_path / "nowhere", settings=iter(["preprocess.size=3"]))

@@ -46,10 +46,12 @@ def to_path_or_none(given: object, name: str) -> Path | None:
     return None if given is None else to_path(given, name)
 
 
-def require_text(given: object, name: str) -> None:
-    """Raise UsageError where what was given as `name` is no text."""
-    if not isinstance(given, str):
+def to_text(given: object, name: str) -> str:
+    """What was given as `name`, a path as text. Raises UsageError where it is neither text nor path."""
+    text = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(text, str):
         raise UsageError(f"{name}: {given!r} is no text.", "Put it in quotes.")
+    return text
 
 
 def require_whole(given: object, name: str, least: int, most: int) -> None:
@@ -60,8 +62,8 @@ def require_whole(given: object, name: str, least: int, most: int) -> None:
         )
 
 
-def to_texts(given: object, name: str) -> tuple[object, ...]:
-    """A list of texts as a tuple; what it holds is not checked. Raises UsageError for one text and for no list."""
+def to_texts(given: object, name: str) -> tuple[str, ...]:
+    """A list of texts as a tuple. Raises UsageError for one text, for no list, and for what is no text in it."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(f"{name}: {given!r} is no list.", f"Write {name}=[…].")
-    return tuple(given)
+    return tuple(to_text(item, name) for item in given)
