@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class FileServer:
     """`files` maps path to content. `trouble` is used up from the front, one a request: a status to answer with,
     `cut` (half of what was asked for, then the connection closes) or `stall` (half, then silence).
+    Where `moved_to` is set, every request is sent on to there.
     """
 
     files: dict[str, bytes]
@@ -21,6 +22,7 @@ class FileServer:
     extra_length: int = 0
     url: str = ""
     asked: list[str | None] = field(default_factory=list)
+    moved_to: str = ""
     released: threading.Event = field(default_factory=threading.Event)
 
 
@@ -47,6 +49,11 @@ def _build_handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
             server.asked.append(asked)
+            if server.moved_to:
+                self.send_response(302)
+                self.send_header("Location", server.moved_to)
+                self.end_headers()
+                return
             trouble = server.trouble.pop(0) if server.trouble else None
             content = server.files.get(self.path.partition("?")[0].lstrip("/"))
             if isinstance(trouble, int) or content is None:

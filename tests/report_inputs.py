@@ -187,7 +187,7 @@ def _operating_points(labels: NDArray[np.int64], probabilities: NDArray[np.float
             OperatingPoint(
                 name=name,
                 rule=rule,
-                chosen_on="val",
+                chosen_on="fixed" if rule == "argmax" else "val",
                 threshold=threshold,
                 is_default=name == "balanced",
                 sensitivity=_estimate(float(called[is_positive].mean()), 0.05),

@@ -337,7 +337,9 @@ def pack(
 @app.command()
 def fetch(
     name: Annotated[str | None, typer.Argument(help="A MedMNIST set. Without it: list them.")] = None,
-    size: Annotated[int, typer.Option(help="Side of the pictures in px: 28, 64, 128 or 224.")] = 28,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the pictures in px: 28, 64, 128 or 224. [default: 28]")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder. [default: $SNELLEN_DATA, else the user's data folder]")
     ] = None,

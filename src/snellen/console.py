@@ -43,6 +43,22 @@ def close_streams() -> None:
         raise SystemExit(2)
 
 
+def _lost_stream() -> bool:
+    """Whether a stream of ours cannot be written: what it did not take still waits in it, or nothing can wait."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            return True
+        with contextlib.suppress(OSError, ValueError):  # a stream that is no file of the system's
+            number = stream.fileno()
+            try:
+                os.write(number, b"")
+            except OSError:
+                return True
+    return False
+
+
 def _turn_away(number: int) -> None:
     """From now on what is written to this stream goes nowhere, so that Python's last flush of it succeeds."""
     with contextlib.suppress(OSError):
@@ -77,6 +93,8 @@ def told(*, quiet: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         raise typer.Exit(0) from None
     except OSError as error:
+        if error.filename is None and _lost_stream():
+            raise  # `main` tells it: neither the disk nor the cache is full, but what the output goes to
         from snellen.core.storage import explain_os_error
 
         typer.echo(f"Error: {explain_os_error(error, Path(error.filename or 'output'))}", err=True)
@@ -85,7 +103,9 @@ def told(*, quiet: bool = False) -> Iterator[None]:
         if "home directory" not in str(error):  # what pathlib says of `~nobody/x`, and where there is no home
             raise
         typer.echo(
-            "Error: there is no home folder to put ~ or the cache in.\n  → Name full paths, also --cache.", err=True
+            "Error: there is no home folder for a path that begins with ~ (of that user, if ~NAME), or for the cache.\n"
+            "  → Name full paths, also --cache; a file whose own name begins with ~ is ./~NAME.",
+            err=True,
         )
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:

@@ -37,19 +37,20 @@ def predict_paths(
     files = find_pictures(patterns)
     predictor = load_bundle(bundle)
     wanted = None if prevalence is None else read_prevalence(prevalence, predictor.manifest)
+    say(f"Bundle: sha256 {predictor.sha256}")
     predictions = list(follow(predictor.iterate(files), "Predicting", len(files)))
     if prevalence is not None:
         reweighting = choose_reweighting(wanted, predictions, predictor.manifest)
         predictions = [reweighting.apply(prediction) for prediction in predictions]
         say(reweighting.describe())
     is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
-    text = to_json(predictions) if is_json else to_csv(predictions, predictor.classes)
+    text = to_json(predictions, predictor.classes) if is_json else to_csv(predictions, predictor.classes)
     if target.file is None:
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.write(text)
     else:
         write_atomic(target.file, text)
-        n_abstained = sum(prediction.abstain for prediction in predictions)
+        n_abstained = sum(prediction.abstain and not prediction.error for prediction in predictions)
         say(f"{len(predictions)} rows written to {target.file}, {n_abstained} with abstain")
     return sum(bool(prediction.error) for prediction in predictions), len(predictions)
 
@@ -97,25 +98,25 @@ def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
     rows: list[list[str]] = [head]
     for row in predictions:
         numbers = [f"{row.probabilities[name]:.6f}" if row.probabilities else "" for name in classes]
-        abstain = "" if row.error else str(row.abstain).lower()
+        abstain = str(row.abstain).lower()
         rows.append([row.path, row.prediction or "", *numbers, row.decision or "", abstain, row.reason, row.error])
     return format_csv(rows)
 
 
-def to_json(predictions: Sequence[Prediction]) -> str:
-    """The names of the CSV, a list of objects."""
-    return json.dumps(list(_flatten(predictions)), indent=2, ensure_ascii=False) + "\n"
+def to_json(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
+    """The names of the CSV in every row, a list of objects; null where a cell of the CSV is empty and holds no text."""
+    return json.dumps(list(_flatten(predictions, classes)), indent=2, ensure_ascii=False) + "\n"
 
 
-def _flatten(predictions: Sequence[Prediction]) -> Iterator[dict[str, object]]:
+def _flatten(predictions: Sequence[Prediction], classes: Sequence[str]) -> Iterator[dict[str, object]]:
     for row in predictions:
-        numbers = {f"probability_{name}": value for name, value in row.probabilities.items()}
+        numbers = {f"probability_{name}": row.probabilities.get(name) for name in classes}
         yield {
             "path": row.path,
             "prediction": row.prediction,
             **numbers,
             "decision": row.decision,
-            "abstain": None if row.error else row.abstain,
+            "abstain": row.abstain,
             "reason": row.reason,
             "error": row.error,
         }

@@ -15,6 +15,7 @@ from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, open_cache, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
+from snellen.evaluation.findings import add_notices
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.known import find_own_test, find_trained_on
@@ -41,6 +42,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     if record.state != "finished":
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
     _require_unchanged(run)
+    predictor = run.load()  # before the opening is counted: an altered bundle is refused
     cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
     wanted = _select(run, split)
     members = [sample for sample in cohort.samples if sample.name in wanted]
@@ -57,7 +59,6 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             f"{len(changed)} pictures are not those that the run found, such as {changed[0]}.",
             "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
-    predictor = run.load()
     pixels = pixels_of(predictor, cohort.samples)
     if out is not None:
         make_output(out, EVALUATION)
@@ -78,6 +79,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     scored = score_samples(predictor, members, pixels, folds)
     # the bundle's baselines have learned from every fold
     evaluation = evaluate(predictor, scored, question, None if folds is None else {})
+    evaluation = add_notices(evaluation, cohort.audit, run.plan)
     if out is not None:
         title = f"{cohort.name}: {split}"
         _write(
@@ -158,6 +160,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
+    evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
         inputs = ReportInputs(
             title=f"{predictor.manifest.name} on {cohort.name}",

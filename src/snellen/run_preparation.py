@@ -21,7 +21,7 @@ from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.planning.splits import choose_splits
 from snellen.records.cohort import Cohort, Sample, Split
-from snellen.records.plan import Fingerprint, Plan
+from snellen.records.plan import UNDECIDED, Fingerprint, Plan
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_audit import save_audit
 from snellen.runs import Run, save_splits
@@ -109,7 +109,7 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
         + (f"; {left_out.total()} left out ({reasons})" if left_out else "")
     )
     for decision in plan.decisions:
-        if decision.reason.startswith("UNDECIDED"):
+        if decision.reason.startswith(UNDECIDED):
             say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
     if plan.data.positive:
         say(f"Positive class (the one that is looked for): {plan.data.positive}")

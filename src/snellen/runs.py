@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from snellen.core.arguments import to_path
 from snellen.core.csv_text import format_csv
 from snellen.core.errors import StorageError, UsageError
 from snellen.core.progress import Plain
@@ -27,6 +29,7 @@ from snellen.records.plan import Fingerprint, Plan
 from snellen.records.run import EpochRecord, RunRecord
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 _COHORT_COLUMNS = (
     "name", "location", "label", "patient", "split", "width_px", "height_px", "channels", "format", "n_bytes",
     "pixels_sha256", "bits", "laterality", "series",
@@ -84,17 +87,22 @@ class Run:
 
     @property
     def splits(self) -> list[Split]:
-        try:
-            with (self.folder / "splits.csv").open(newline="", encoding="utf-8") as stream:
-                return [Split.model_validate(row) for row in csv.DictReader(stream)]
-        except OSError as error:
-            raise StorageError(f"{self.folder / 'splits.csv'} cannot be read.", "Is this a finished run?") from error
+        return self._read_rows("splits.csv", Split.model_validate)
 
     @property
     def pixel_hashes(self) -> dict[str, str]:
         """Sample → hash of its pixels, as the run found them."""
-        with (self.folder / "cohort.csv").open(newline="", encoding="utf-8") as stream:
-            return {row["name"]: row["pixels_sha256"] for row in csv.DictReader(stream)}
+        return dict(self._read_rows("cohort.csv", lambda row: (row["name"], row["pixels_sha256"])))
+
+    def _read_rows(self, name: str, make: Callable[[dict[str, str]], T]) -> list[T]:
+        path = self.folder / name
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                return [make(row) for row in csv.DictReader(stream)]
+        except FileNotFoundError as error:
+            raise _tell_incomplete(path) from error
+        except (OSError, ValueError, KeyError, csv.Error) as error:
+            raise StorageError(f"{path} cannot be read: {error}", "The file is damaged: repeat the step.") from error
 
     def load(self) -> Predictor:
         """The run's model, as it is served."""
@@ -106,7 +114,7 @@ class Run:
 
 def open_run(path: str | Path) -> Run:
     """Raises UsageError where `path` is no run."""
-    folder = Path(path).expanduser()
+    folder = to_path(path, "RUN")
     if not folder.exists():
         raise UsageError(f"The run {folder} does not exist.", "Give the folder that `snellen train` made.")
     if (folder / MANIFEST_FILE).is_file():
@@ -121,6 +129,8 @@ def open_run(path: str | Path) -> Run:
 
 def load_record(path: Path, kind: type[R]) -> R:
     """Read and validate one of Snellen's JSON files. Raises StorageError where it is absent or damaged."""
+    if (path.parent / "run.json").is_file() and not path.exists():
+        raise _tell_incomplete(path)
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
@@ -129,6 +139,13 @@ def load_record(path: Path, kind: type[R]) -> R:
         raise StorageError(
             f"{path}: {place}: {first['msg']}", "It was written by another version, or altered."
         ) from error
+
+
+def _tell_incomplete(path: Path) -> StorageError:
+    return StorageError(
+        f"{path.parent} is no complete run: it holds no {path.name}.",
+        f"Copy the whole folder again; where it was stopped: snellen train --resume {shlex.quote(str(path.parent))}",
+    )
 
 
 def choose_run_folder(out: str | Path | None, name: str, recipe: str) -> Path:

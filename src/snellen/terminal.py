@@ -12,6 +12,7 @@ from rich.table import Table
 
 from snellen.core.letters import reveal, show_name
 from snellen.core.storage import choose_data_folder
+from snellen.records.bundle import FIXED
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Plan
@@ -90,12 +91,13 @@ def show_evaluation(evaluation: Evaluation) -> None:
     for point in evaluation.operating_points:
         console.print(
             f"{point.name}{' (default)' if point.is_default else ''}: threshold {point.threshold:.3f} "
-            f"({point.rule} on {point.chosen_on}): "
+            f"({point.rule}, {'fixed' if point.chosen_on == FIXED else f'on {point.chosen_on}'}): "
             f"sensitivity {_value(point.sensitivity)} {_interval(point.sensitivity)}, "
             f"specificity {_value(point.specificity)} {_interval(point.specificity)}",
             markup=False,
             highlight=False,
         )
+    console.print(f"Bundle: sha256 {evaluation.bundle_sha256}")
     for note in evaluation.notes:
         console.print(reveal(f"Note: {note}"), markup=False, highlight=False)
 

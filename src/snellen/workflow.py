@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
+from pydantic import ValidationError
+
+from snellen.core.arguments import require_known, require_text, require_whole, to_path, to_path_or_none, to_texts
 from snellen.core.errors import DataError, UsageError
 from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
@@ -17,6 +21,7 @@ from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
 from snellen.inference.prevalence import PrevalenceWish
 from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
+from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.evaluation import Evaluation
@@ -25,6 +30,8 @@ from snellen.runs import Run, choose_run_folder, open_run
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched
+
+R = TypeVar("R", bound=Record)
 
 
 class DataOptions(TypedDict, total=False):
@@ -36,13 +43,13 @@ class DataOptions(TypedDict, total=False):
 
     columns: dict[str, str]
     patients: str
-    cache: str | None
+    cache: str | Path | None
 
 
 class TrainOptions(DataOptions, total=False):
     """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates."""
 
-    recipe: str
+    recipe: str | Path
     settings: Iterable[str]
     seed: int
     folds: int
@@ -70,7 +77,8 @@ def audit(
     from snellen.ingest.cohort import read_cohort
     from snellen.run_audit import foresee_splits, save_audit
 
-    folder = None if out is None else Path(out).expanduser()
+    require_known(options, DataOptions, "out", "overwrite")
+    folder = to_path_or_none(out, "out")
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
@@ -87,9 +95,9 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     from snellen.planning.recipe_files import load_recipe
     from snellen.run_preparation import prepare, save_prepared
 
+    require_known(options, TrainOptions)
     request = build_train_request(data, options)
-    out = options.get("out")
-    folder = None if out is None else Path(out).expanduser()
+    folder = to_path_or_none(options.get("out"), "out")
     if folder is not None:
         require_output(folder, PLAN, overwrite=options.get("overwrite", False), data=Path(request.source.data))
     prepared = prepare(request, load_recipe(request.recipe, request.settings))
@@ -108,8 +116,10 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     from snellen.planning.recipe_files import load_recipe
     from snellen.run_preparation import prepare
 
+    require_known(options, TrainOptions, "views")
+    require_whole(views, "views", 0, 64)
     request = build_train_request(data, options)
-    path = Path(options.get("out") or "").expanduser()
+    path = to_path(options.get("out") or Path(), "out")
     if path.suffix.lower() not in (".h5", ".hdf5"):
         raise UsageError(f"--out {path} is no HDF5 file's name.", "Give a name that ends in .h5, such as cohort.h5.")
     overwrite = options.get("overwrite", False)
@@ -131,14 +141,18 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     return path
 
 
-def fetch(name: str, *, size: int = 28, out: str | Path | None = None, mirror: str | None = None) -> Fetched:
+def fetch(name: str, *, size: int | None = None, out: str | Path | None = None, mirror: str | None = None) -> Fetched:
     """Download a MedMNIST set; afterwards `train(name)` knows it.
 
-    `mirror` is the address of a folder with the published files. Raises FetchError.
+    `size` is 28 px unless the name says another (`octmnist_64`); `mirror` is the address of a folder with the
+    published files. Raises FetchError.
     """
     from snellen.ingest.medmnist import fetch_set
 
-    return fetch_set(name, size=size, out=None if out is None else Path(out).expanduser(), mirror=mirror)
+    require_text(name, "name")
+    if mirror is not None:
+        require_text(mirror, "mirror")
+    return fetch_set(name, size=size, out=to_path_or_none(out, "out"), mirror=mirror)
 
 
 def _is_packed(path: Path) -> bool:
@@ -154,9 +168,10 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do."""
     from snellen.planning.recipe_files import load_recipe
 
-    name = load_recipe(options.get("recipe", "auto"), tuple(options.get("settings") or ())).recipe.name
+    require_known(options, TrainOptions)
     request = build_train_request(data, options)
-    folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
+    name = load_recipe(request.recipe, request.settings).recipe.name
+    folder = choose_run_folder(to_path_or_none(options.get("out"), "out"), Path(request.source.data).stem, name)
     with hold_output(folder):
         if not options.get("overwrite", False):
             _require_not_interrupted(folder)
@@ -210,6 +225,7 @@ def evaluate(
     """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
+    require_known(options, DataOptions, "data", "split", "out", "overwrite")
     if split not in (None, "train", "val", "test", "all", "oof"):
         raise UsageError(
             f"--split {split}: there is no such split.",
@@ -219,8 +235,8 @@ def evaluate(
         raise UsageError(
             f"--split {split} is for a run's own data; DATA is scored whole.", "Leave out --split, or leave out DATA."
         )
-    folder = None if out is None else Path(out).expanduser()
-    model = Path(run_or_bundle).expanduser()
+    folder = to_path_or_none(out, "out")
+    model = to_path(run_or_bundle, "RUN_OR_BUNDLE")
     request = None if data is None else build_data_request(data, options)
     if folder is not None:
         source = request or open_run(model).record.request.source
@@ -247,31 +263,50 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
             f"{data} is a web address.",
             "Download it first and give the file; `snellen fetch` downloads the sets of MedMNIST.",
         )
-    path = Path(data).expanduser()
+    path = to_path(data, "DATA")
     if not path.exists():
         from snellen.ingest.medmnist import find_fetched
         from snellen.ingest.sources import require_path
 
         path = find_fetched(str(data)) or require_path(str(data))
-    return DataRequest(
+    return _ask(
+        DataRequest,
         data=str(path.resolve()),
         columns=options.get("columns") or {},
         patients=options.get("patients", "auto"),
-        cache=options.get("cache"),
+        cache=_to_text(options.get("cache")),
     )
 
 
 def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest:
     """Everything that was asked, as a record."""
     folds = options.get("folds", 0)
-    settings = (*(options.get("settings") or ()), *([f"evaluation.folds={folds}"] if folds else ()))
-    return TrainRequest(
+    settings = to_texts(options.get("settings") or (), "settings")
+    return _ask(
+        TrainRequest,
         source=build_data_request(data, options),
-        recipe=options.get("recipe", "auto"),
-        settings=settings,
+        recipe=_to_text(options.get("recipe", "auto")),
+        settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
     )
+
+
+def _to_text(path: object) -> object:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
+def _ask(kind: type[R], **values: object) -> R:
+    """The record of what was asked. Raises UsageError for an option of another kind."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]).replace("opens_test", "test")
+        raise UsageError(
+            f"{name}: {first['msg']} (given: {str(first['input'])[:60]!r})",
+            "help(snellen.workflow.TrainOptions) lists the options and their kinds.",
+        ) from error
 
 
 def describe_command(request: TrainRequest, folder: Path) -> str:

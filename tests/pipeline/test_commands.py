@@ -16,6 +16,7 @@ import pytest
 import snellen
 from pipeline_tools import run_snellen
 from snellen.ingest.phantom import draw_picture
+from snellen.runs import open_run
 
 
 @pytest.fixture(scope="session")
@@ -99,43 +100,60 @@ def test_altered_bundle_is_refused(run: Path, pictures: list[Path], tmp_path: Pa
     assert "model.onnx was altered" in run_snellen("predict", copy, pictures[0], expect=2).stderr
 
 
+def test_altered_manifest_is_refused_before_the_test_split_is_opened(
+    run: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    text = (copy / "bundle" / "manifest.json").read_text()
+    (copy / "bundle" / "manifest.json").write_text(text.replace('"cysts"', '"?"').replace('"normal"', '"cysts"'))
+    for command in (["predict", copy, pictures[0]], ["evaluate", copy]):
+        assert "manifest.json was altered" in run_snellen(*command, expect=2).stderr
+    assert (copy / "run.json").read_bytes() == (run / "run.json").read_bytes()
+
+
 def test_evaluate_counts_every_opening_of_the_test_split(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    run_snellen("evaluate", copy, "--split", "val")
-    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
+    before = open_run(copy).record.test_opened  # other tests may have evaluated the shared run
+    done = run_snellen("evaluate", copy, "--split", "val")
+    assert "Note: These numbers are measured on validation pictures" in done.stdout
+    assert open_run(copy).record.test_opened == before
     done = run_snellen("evaluate", copy, "--json")
-    assert json.loads((copy / "run.json").read_text())["test_opened"] == 2
+    assert open_run(copy).record.test_opened == before + 1
     found = json.loads(done.stdout)
-    assert found["test_opened"] == 2
+    assert found["test_opened"] == before + 1
     assert found["metrics"] == json.loads((run / "evaluation.json").read_text())["metrics"]
-    assert any("opened 2 times" in note for note in found["notes"])
+    assert any(f"opened {before + 1} times" in note for note in found["notes"])
 
 
 def test_openings_counted_at_once_are_all_counted(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
+    before = open_run(copy).record.test_opened
     words = "from snellen.run_evaluation import count_opening; from pathlib import Path; import sys\n"
     words += "for _ in range(10): count_opening(Path(sys.argv[1]))"
     processes = [subprocess.Popen([sys.executable, "-c", words, str(copy)]) for _ in range(3)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1 + 30
+    assert json.loads((copy / "run.json").read_text())["test_opened"] == before + 30
 
 
 @pytest.mark.parametrize("place", ["file/x", "copy/bundle/x", "data/x"])
 def test_evaluate_refuses_a_bad_place_before_it_counts(place: str, run: Path, cohort: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
+    before = open_run(copy).record.test_opened
     (tmp_path / "file").write_text("")
     out = cohort / "x" if place == "data/x" else tmp_path / place
     run_snellen("evaluate", copy, "--out", out, expect=2)
     assert not out.exists()
-    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
+    assert open_run(copy).record.test_opened == before
 
 
 def test_evaluate_without_a_bundle_counts_nothing(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     shutil.rmtree(copy / "bundle")
+    before = open_run(copy).record.test_opened
     run_snellen("evaluate", copy, expect=2)
-    assert json.loads((copy / "run.json").read_text())["test_opened"] == 1
+    assert open_run(copy).record.test_opened == before
 
 
 def test_evaluate_names_classes_that_the_bundle_lacks(run: Path, cohort: Path, tmp_path: Path) -> None:

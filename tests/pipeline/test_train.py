@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -53,6 +55,13 @@ def test_evaluation_has_every_metric_with_an_interval(run: Path) -> None:
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
     assert set(found["baselines"]) == {"majority_class", "linear_probe"}
     assert found["test_opened"] == 1
+
+
+def test_notes_say_what_the_report_says_before_the_numbers(run: Path) -> None:
+    notes = json.loads((run / "evaluation.json").read_text())["notes"]
+    page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
+    few = next(note for note in notes if re.match(r"Only \d+ patients in the test set", note))
+    assert page.count(few.partition(".")[0]) == 1
 
 
 def test_model_learns_what_the_phantom_shows(run: Path) -> None:

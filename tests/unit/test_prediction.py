@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ from pydicom.data import get_testdata_file
 
 from pictures import draw_noise, encode, write_picture
 from snellen.core.errors import UsageError
-from snellen.prediction import find_pictures
+from snellen.prediction import find_pictures, to_csv, to_json
+from snellen.records.bundle import Prediction
 
 
 def packaged(name: str) -> bytes:
@@ -50,3 +54,17 @@ def test_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(UsageError, match="holds no picture"):
         find_pictures([str(tmp_path)])
+
+
+def test_unreadable_picture_says_the_same_in_csv_and_json() -> None:
+    good = Prediction(path="a.png", prediction="ill", probabilities={"ill": 0.75, "well": 0.25}, decision="ill")
+    bad = Prediction(path="b.png", abstain=True, reason="the picture cannot be read", error="it is empty")
+    rows = json.loads(to_json([good, bad], ["ill", "well"]))
+    table = list(csv.DictReader(io.StringIO(to_csv([good, bad], ["ill", "well"]))))
+    assert [list(row) for row in rows] == [list(row) for row in table]
+    assert rows[1] == {
+        "path": "b.png", "prediction": None, "probability_ill": None, "probability_well": None, "decision": None,
+        "abstain": True, "reason": "the picture cannot be read", "error": "it is empty",
+    }  # fmt: skip
+    assert [row["abstain"] for row in table] == ["false", "true"]
+    assert {table[1][name] for name in ("prediction", "probability_ill", "probability_well", "decision")} == {""}

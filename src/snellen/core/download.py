@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -125,6 +126,11 @@ def _transfer(url: str, part: Path, path: Path, progress: Progress, patience: Pa
                 f"{url}: the server answers {error.code} {error.reason}.",
                 f"Check the address, or {_by_hand(url, path)}.",
             ) from error
+        except ValueError as error:
+            raise FetchError(
+                f"{url} cannot be downloaded: it leads to no web address ({error}).",
+                f"Check the address, or {_by_hand(url, path)}.",
+            ) from error
 
 
 def _attempt(url: str, part: Path, progress: Progress, patience: Patience) -> None:
@@ -227,9 +233,22 @@ def _waiting(kind: type[http.client.HTTPConnection], stall_s: float) -> Callable
 
 def require_http(url: str) -> None:
     """Raises UsageError where `url` is no address of a web server: a `file:` would read what nobody meant."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise UsageError(
+            f"--url {url} holds letters or blanks that an address cannot hold.",
+            "Copy it from the browser's address line, which writes them as %20 and the like.",
+        )
+    if not _is_web_address(url):
         raise UsageError(f"--url {url} is no http or https address.", "Example: https://mirror.example.org/medmnist")
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # as the connection will: no empty or endless part of the name
+        return parts.scheme in ("http", "https") and bool(host) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _explain(error: BaseException) -> str:

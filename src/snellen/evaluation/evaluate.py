@@ -19,7 +19,7 @@ from snellen.metrics.calibration import apply_temperature, compute_ece, compute_
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
 from snellen.metrics.operating_point import choose_threshold, compute_operating_point
 from snellen.metrics.scores import compute_confusion, compute_scores
-from snellen.records.bundle import Threshold
+from snellen.records.bundle import FIXED, Threshold
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.evaluation import CalibrationSummary, Estimate, Evaluation, Intervals, OperatingPoint, Score
 from snellen.records.plan import Plan
@@ -119,12 +119,13 @@ def choose_thresholds(
     scores = probabilities[:, at].astype(np.float64)
     screening = f"sensitivity>={plan.evaluation.sensitivity:.2f}"
     rules = (("balanced", "youden", True), ("screening", screening, False), ("most-likely", "argmax", False))
+    chosen_on = "oof" if plan.evaluation.folds else "val"
     return tuple(
         Threshold(
             name=name,
             rule=rule,
             threshold=float(choose_threshold(is_positive, scores, rule)),
-            chosen_on="oof" if plan.evaluation.folds else "val",
+            chosen_on=FIXED if rule == "argmax" else chosen_on,
             is_default=is_default,
         )
         for name, rule, is_default in rules
@@ -216,6 +217,7 @@ def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationS
         ece_after=compute_ece(scored.labels, scored.probabilities),
         log_loss_before=losses[0],
         log_loss_after=losses[1],
+        reason=calibration.reason,
         bins=compute_reliability_bins(scored.labels, scored.probabilities),
     )
 

@@ -22,6 +22,7 @@ from snellen.evaluation.wording import (
 )
 from snellen.records.cohort import Audit
 from snellen.records.evaluation import Estimate, Evaluation
+from snellen.records.plan import UNDECIDED, Plan
 
 FEW_PATIENTS = 100
 FEW_PATIENTS_OF_A_CLASS = 10
@@ -32,13 +33,19 @@ _PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each 
 class Notice:
     """Something that a reader must know before the numbers.
 
-    A note of the evaluation that matches the expression `covers` says the same and is not repeated.
+    A note of the evaluation that begins with `text` or matches the expression `covers` says the same and is not
+    repeated.
     """
 
     severity: Literal["warning", "severe"]
     text: str
     advice: str = ""
     covers: str = ""
+
+    def is_said_by(self, note: str) -> bool:
+        """Whether a note of the evaluation says the same."""
+        is_covered = bool(self.covers) and re.search(self.covers, note, re.IGNORECASE) is not None
+        return is_covered or note.startswith(self.text)
 
 
 def describe_result(evaluation: Evaluation) -> list[str]:
@@ -52,7 +59,7 @@ def describe_result(evaluation: Evaluation) -> list[str]:
     return [sentence for sentence in told if sentence]
 
 
-def collect_notices(evaluation: Evaluation, audit: Audit | None) -> list[Notice]:
+def collect_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | None = None) -> list[Notice]:
     """What weakens the numbers, gravest first."""
     own = [
         *_notices_of_patients(evaluation, audit),
@@ -60,11 +67,19 @@ def collect_notices(evaluation: Evaluation, audit: Audit | None) -> list[Notice]
         *_notices_of_audit(audit),
         *_notices_of_size(evaluation),
         *_notices_of_baselines(evaluation),
+        *_notices_of_positive(plan),
+        *_notices_of_calibration(evaluation),
     ]
-    covered = [re.compile(notice.covers, re.IGNORECASE) for notice in own if notice.covers]
-    notes = [note for note in evaluation.notes if not any(each.search(note) for each in covered)]
+    notes = [note for note in evaluation.notes if not any(notice.is_said_by(note) for notice in own)]
     notices = own + [Notice("warning", note) for note in notes]
     return sorted(notices, key=lambda notice: notice.severity != "severe")
+
+
+def add_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | None = None) -> Evaluation:
+    """The evaluation with every notice among its notes, so that file, screen and report say the same."""
+    notices = collect_notices(evaluation, audit, plan)
+    notes = tuple(f"{notice.text} {notice.advice}".strip() for notice in notices)
+    return evaluation.model_copy(update={"notes": notes})
 
 
 def _say_auc(evaluation: Evaluation) -> str:
@@ -215,6 +230,28 @@ def _notices_of_baselines(evaluation: Evaluation) -> Iterator[Notice]:
                 f"A baseline does better than the model: {name_baseline(key).lower()}, {name_metric(metric)} "
                 f"{format_number(other)} against {format_number(own)}.",
             )
+
+
+def _notices_of_positive(plan: Plan | None) -> Iterator[Notice]:
+    for decision in plan.decisions if plan is not None else ():
+        if decision.key == "data.positive" and decision.reason.startswith(UNDECIDED):
+            yield Notice(
+                "warning",
+                f"“{decision.value}” was taken for the class that is looked for, because neither class is named like "
+                "the absence of disease.",
+                "If it is the other one, sensitivity and specificity, PPV and NPV are exchanged and the thresholds are "
+                "wrong: name it with --set data.positive=CLASS and train again.",
+            )
+
+
+def _notices_of_calibration(evaluation: Evaluation) -> Iterator[Notice]:
+    if evaluation.calibration.method == "none":
+        reason = evaluation.calibration.reason
+        yield Notice(
+            "warning",
+            f"The probabilities are not calibrated{f': {reason}' if reason else ''}.",
+            "A probability of 0.8 need not mean 80 of 100. More validation pictures of every class may mend it.",
+        )
 
 
 def _value(estimates: dict[str, Estimate], key: str) -> float | None:

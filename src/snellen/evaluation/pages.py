@@ -32,7 +32,11 @@ def open_environment() -> Environment:
         "split_name": wording.name_split,
         "as_name": show_name,
     }
-    environment.globals |= {"build": tables, "count": wording.format_count}
+    environment.globals |= {
+        "build": tables,
+        "count": wording.format_count,
+        "explain_patients": wording.explain_patients,
+    }
     return environment
 
 

@@ -82,7 +82,7 @@ def render_report(inputs: ReportInputs) -> str:
         "level": wording.format_level(evaluation),
         "tiles": _build_tiles(evaluation),
         "sentences": findings.describe_result(evaluation),
-        "notices": findings.collect_notices(evaluation, inputs.audit),
+        "notices": findings.collect_notices(evaluation, inputs.audit, inputs.plan),
         "baselines": _illustrate_baselines(evaluation),
         "illustrations": _illustrate(inputs),
         "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes)),

@@ -23,6 +23,7 @@ from snellen.evaluation.wording import (
     list_compared,
     name_baseline,
     name_metric,
+    name_origin,
     name_rule,
     name_split,
     order_metrics,
@@ -238,7 +239,7 @@ def build_operating_points(evaluation: Evaluation) -> Table:
             each.specificity or UNDEFINED,
             each.ppv or UNDEFINED,
             each.npv or UNDEFINED,
-            f"{name_rule(each.rule)}; chosen on {name_split(each.chosen_on)}",
+            f"{name_rule(each.rule)}; {name_origin(each.chosen_on)}",
         )
         for each in evaluation.operating_points
     )
@@ -251,13 +252,19 @@ def build_operating_points(evaluation: Evaluation) -> Table:
 
 
 def build_calibration(evaluation: Evaluation) -> Table:
-    """Calibration error and log loss on this split, before and after."""
+    """Calibration error and log loss on this split, before and after; once where nothing was calibrated."""
     own = evaluation.calibration
+    caption = f"Calibration on the {name_split(evaluation.split)} set; lower is better"
+    if own.method == "none":
+        bare = (
+            ("Calibration error (ECE)", format_number(own.ece_after)),
+            ("Log loss", format_number(own.log_loss_after)),
+        )
+        return Table(caption, ("", "Not calibrated"), bare, ("text", "num"))
     rows = (
         ("Calibration error (ECE)", format_number(own.ece_before), format_number(own.ece_after)),
         ("Log loss", format_number(own.log_loss_before), format_number(own.log_loss_after)),
     )
-    caption = f"Calibration on the {name_split(evaluation.split)} set; lower is better"
     return Table(caption, ("", "Before", "After"), rows, ("text", "num", "num"))
 
 

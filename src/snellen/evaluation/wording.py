@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from snellen.records.bundle import FIXED
+from snellen.records.cohort import PatientRule
 from snellen.records.evaluation import Estimate, Evaluation, OperatingPoint
 
 MISSING = "–"
@@ -145,6 +147,24 @@ def list_some(names: Sequence[str], at_most: int, joint: str = ", ") -> str:
 def name_rule(rule: str) -> str:
     """How a threshold was chosen: `sensitivity>=0.90` → sensitivity of at least 0.90."""
     return RULES.get(rule, re.sub(r"\s*>=\s*", " of at least ", rule))
+
+
+def name_origin(chosen_on: str) -> str:
+    """Who chose a threshold: `val` → chosen on validation, `fixed` → the same in every run."""
+    return "the same in every run" if chosen_on == FIXED else f"chosen on {name_split(chosen_on)}"
+
+
+def explain_patients(rule: PatientRule) -> str:
+    """What an inferred id such as `1034@N_side.jpg` means, by the rule's first example; empty for other ids."""
+    shown = rule.examples[0].partition(": ")[0] if rule.examples else ""
+    patient, at, source = shown.rpartition("@")
+    if rule.origin != "inferred" or not at:
+        return ""
+    kind = f"folders called like {source}" if source.endswith("/") else f"files called like {source}"
+    return (
+        f"“{shown}” is patient {patient} of the {kind}, where N stands for a number. The same number in names of "
+        "another form counts as another patient."
+    )
 
 
 def format_value(value: object) -> str:

@@ -1,13 +1,18 @@
-"""From a bundle's folder to a Predictor: every file's hash is checked before anything is used."""
+"""From a bundle's folder to a Predictor: every file's hash is checked before anything is used.
+
+The manifest knows the hashes of the other files; the finished run in which a bundle lies knows the manifest's.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
+from snellen.core.arguments import to_path
 from snellen.core.errors import BundleError, StorageError
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, read_json
@@ -22,7 +27,8 @@ MANIFEST_FILE = "manifest.json"
 
 def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
     """Open a bundle, or the bundle of a run. Raises BundleError for a missing or altered file, or another version."""
-    folder = find_bundle(Path(path).expanduser())
+    folder = find_bundle(to_path(path, "BUNDLE"))
+    check_manifest(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     session = GraphSession(folder / MODEL_FILE, threads=threads or count_threads())
@@ -36,6 +42,28 @@ def load_bundle(path: str | Path, *, threads: int | None = None) -> Predictor:
         )
     gate = load_gate(folder) if GATE_FILE in manifest.files else None
     return Predictor(OpenedBundle(manifest, folder, compute_sha256(folder / MANIFEST_FILE)), session, gate)
+
+
+def check_manifest(folder: Path) -> None:
+    """Raise BundleError where the finished run around the bundle wrote another manifest.
+
+    A bundle that has left its run, or whose run cannot be read, is opened by its own word.
+    """
+    expected = _find_manifest_hash(folder.resolve())
+    if expected is not None and compute_sha256(folder / MANIFEST_FILE) != expected:
+        raise BundleError(
+            f"{folder / MANIFEST_FILE} was altered: its sha256 is not the one in run.json of the run around it.",
+            "Do not use this bundle: take it from a backup, or train again.",
+        )
+
+
+def _find_manifest_hash(folder: Path) -> str | None:
+    with contextlib.suppress(StorageError):
+        record = read_json(folder.parent / "run.json")
+        if isinstance(record, dict) and record.get("state") == "finished" and isinstance(record.get("sha256"), dict):
+            found = record["sha256"].get(f"{folder.name}/{MANIFEST_FILE}")
+            return found if isinstance(found, str) else None
+    return None
 
 
 def find_bundle(path: Path) -> Path:

@@ -22,6 +22,7 @@ from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Thresho
 
 _BLANK_LEVELS = 8
 _BLANK = "the picture is blank"
+_UNREADABLE = "the picture cannot be read"
 _FOREIGN = "the picture is unlike those the model was trained on"
 PictureSource = str | Path | bytes | Levels
 
@@ -141,7 +142,7 @@ class Predictor:
         for source, item in zip(sources, prepared, strict=True):
             name = str(source) if isinstance(source, (str, Path)) else ""
             if isinstance(item, PictureError):
-                yield Prediction(path=name, error=item.message)
+                yield Prediction(path=name, abstain=True, reason=_UNREADABLE, error=item.message)
             else:
                 yield next(described).model_copy(update={"path": name})
 

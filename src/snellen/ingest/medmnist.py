@@ -57,10 +57,16 @@ def list_sets() -> dict[str, PublishedSet]:
 
 
 def fetch_set(
-    name: str, *, size: int = 28, out: Path | None = None, mirror: str | None = None, patience: Patience | None = None
+    name: str,
+    *,
+    size: int | None = None,
+    out: Path | None = None,
+    mirror: str | None = None,
+    patience: Patience | None = None,
 ) -> Fetched:
     """Download one set into `out`, else the data folder, resuming where an earlier call broke off.
 
+    `size` is the side in px; without it the one in the name (`octmnist_64`), else 28.
     `mirror` is the address of a folder with the published files. Raises UsageError for a name, size or mirror that is
     none, FetchError where the download fails.
     """
@@ -114,12 +120,12 @@ def find_fetched(data: str) -> Path | None:
     return path
 
 
-def _split_name(name: str, size: int) -> tuple[str, int]:
+def _split_name(name: str, size: int | None) -> tuple[str, int]:
     match = _NAME.fullmatch(name)
     if match is None or match["size"] is None:
-        return name.lower(), size
+        return name.lower(), SIZES[0] if size is None else size
     told = int(match["size"])
-    if size not in (SIZES[0], told):
+    if size not in (None, told):
         raise UsageError(f"{name} and --size {size} contradict each other.", f"Write {match['name']} --size {size}.")
     return match["name"].lower(), told
 
@@ -131,8 +137,7 @@ def _choose(sets: Mapping[str, PublishedSet], name: str) -> PublishedSet:
         near = difflib.get_close_matches(
             name, [*known, *(item.removesuffix("mnist") for item in known)], n=1, cutoff=0.5
         )
-        meant = near[0] if not near or near[0].endswith("mnist") else f"{near[0]}mnist"
-        hint = f"Did you mean {meant}? " if near else ""
+        hint = f"Did you mean {near[0].removesuffix('mnist')}mnist? " if near else ""
         raise UsageError(f"There is no MedMNIST set {name!r}.", f"{hint}Sets: {', '.join(known)}.")
     if chosen.out_of_scope:
         raise UsageError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from snellen.core.errors import UsageError
+from snellen.ingest.patterns import find_patients
 from snellen.records.cohort import Issue, PatientRule
 
 _SIDE = r"(?:left|right|od|os|ou|oi|l|r)"
@@ -77,8 +78,8 @@ def group_patients(
     `wish` is `auto`, `none` (each picture its own patient) or a regular expression whose group 1
     (or group `patient`) is the patient within the sample's name. Patients that the source tells win over inference;
     `title` says by what it tells them, `is_whole` whether it could have told all (a column) or only files of one kind
-    (tags of DICOM files among photographs). Raises UsageError for an expression that is none, fits no name or leaves
-    open which group is the patient.
+    (tags of DICOM files among photographs). Raises UsageError for an expression that is none, fits no name, takes too
+    long or leaves open which group is the patient.
     """
     if wish == "none":
         done = [replace(sample, patient=get_own_patient(sample.name)) for sample in samples]
@@ -154,27 +155,12 @@ def get_own_patient(name: str) -> str:
 
 
 def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
-    try:
-        pattern = re.compile(wish)
-    except re.error as error:
-        raise UsageError(f"--patients {wish!r} is no regular expression: {error}", "Example: '^(.+)_left'.") from error
-    if pattern.groups < 1:
-        raise UsageError(
-            f"--patients {wish!r} has no group, and no column is called so.",
-            "Put the patient in parentheses: '^(\\d+)_'.",
-        )
-    if pattern.groups > 1 and "patient" not in pattern.groupindex:
-        raise UsageError(
-            f"--patients {wish!r} has {pattern.groups} groups: which is the patient?",
-            "Name it: '(?P<patient>…)', or write the others as '(?:…)'.",
-        )
-    done, unmatched = [], []
-    for sample in samples:
-        match = pattern.search(sample.name)
-        patient = "" if match is None else match.groupdict().get("patient") or match.group(1) or ""
-        if not patient:
-            unmatched.append(sample.name)
-        done.append(replace(sample, patient=patient or get_own_patient(sample.name)))
+    found = find_patients(wish, [sample.name for sample in samples])
+    unmatched = [sample.name for sample, patient in zip(samples, found, strict=True) if not patient]
+    done = [
+        replace(sample, patient=patient or get_own_patient(sample.name))
+        for sample, patient in zip(samples, found, strict=True)
+    ]
     if len(unmatched) == len(samples):
         raise UsageError(
             f"--patients {wish!r} fits none of the {len(samples)} names, such as {samples[0].name!r}.",

@@ -9,7 +9,7 @@ from snellen.core.errors import UsageError
 from snellen.planning.ledger import Ledger
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort
-from snellen.records.plan import DataPlan, Decision, How
+from snellen.records.plan import UNDECIDED, DataPlan, Decision, How
 from snellen.records.recipe import Task
 
 _NEGATIVE = re.compile(
@@ -96,5 +96,5 @@ def choose_positive(classes: Sequence[str]) -> tuple[str, How, str]:
     return (
         classes[-1],
         "rule",
-        (f"UNDECIDED: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"),
+        (f"{UNDECIDED}: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"),
     )

@@ -65,7 +65,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
     """Recipe `name` (shipped or file) with `KEY=VALUE` settings on top. Raises UsageError listing every mistake."""
     try:
         content = tomllib.loads(read_recipe_text(name))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number too long to read is another ValueError than wrong TOML
         raise UsageError(f"The recipe {name} is no valid TOML: {error}", _HINT) from error
     for setting in settings:
         _apply(content, setting)
@@ -124,7 +124,7 @@ def _put(place: Any, part: str, value: Any, setting: str) -> None:
 def _parse(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -13,6 +13,7 @@ MANIFEST_SCHEMA = 1
 OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
 MEMBER_OUTPUTS = ("member_probabilities", "member_logits")
 INPUT = "pixels"
+FIXED = "fixed"
 
 
 class InputSpec(Record):
@@ -43,7 +44,10 @@ class Calibration(Record):
 
 
 class Threshold(Record):
-    """A named operating point: positive when the probability of `positive` is at least `threshold`."""
+    """A named operating point: positive when the probability of `positive` is at least `threshold`.
+
+    `chosen_on` is a split, or `fixed` where no data chose it.
+    """
 
     name: str
     rule: str
@@ -112,7 +116,11 @@ class Parity(Record):
 
 
 class Prediction(Record):
-    """What the predictor says of one picture. On failure `error` is set and the rest is empty."""
+    """What the predictor says of one picture.
+
+    Where it cannot be read `error` says why, `abstain` is true with a `reason`, and the rest is empty: whoever heeds
+    `abstain` alone takes no unreadable picture for an answer.
+    """
 
     path: str
     prediction: str | None = None

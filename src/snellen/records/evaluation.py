@@ -38,7 +38,7 @@ class PerClass(Record):
 
 
 class OperatingPoint(Record):
-    """A threshold on the positive class's probability, chosen on validation, measured on this split."""
+    """A threshold on the positive class's probability, `chosen_on` validation or `fixed`, measured on this split."""
 
     name: str
     rule: str
@@ -76,6 +76,7 @@ class CalibrationSummary(Record):
     ece_after: float
     log_loss_before: float
     log_loss_after: float
+    reason: str = ""
     bins: tuple[ReliabilityBin, ...]
 
 

@@ -10,6 +10,7 @@ from snellen.records.base import Record
 from snellen.records.recipe import Background, Fit, HeadLayer, Imbalance, Normalize, Optimizer, Schedule, Task
 
 How = Literal["fixed", "asked", "rule", "measured"]
+UNDECIDED = "UNDECIDED"
 
 
 class Fingerprint(Record):
@@ -38,7 +39,10 @@ class Fingerprint(Record):
 
 
 class Decision(Record):
-    """How one value of the plan came about, the reason in one sentence."""
+    """How one value of the plan came about, the reason in one sentence.
+
+    A reason that begins with `UNDECIDED` is a guess that a person must confirm.
+    """
 
     key: str
     value: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from snellen.records.base import Record
 
@@ -19,6 +20,15 @@ Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logi
 Schedule = Literal["constant", "cosine"]
 Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
+
+
+def _require_name(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("no_name", "a class needs a name")
+    return text
+
+
+ClassName = Annotated[str, AfterValidator(_require_name)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
 
@@ -69,8 +79,8 @@ class DataWish(Record):
 
     task: Task | Auto = "auto"
     ordered: bool | Auto = "auto"
-    positive: str | Auto = "auto"
-    merge: dict[str, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
+    positive: ClassName | Auto = "auto"
+    merge: dict[ClassName, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
 
 

@@ -178,3 +178,20 @@ def test_full_disk_is_told_before_anything_is_written(server: FileServer, tmp_pa
 def test_mirror_must_be_a_web_address(url: str) -> None:
     with pytest.raises(UsageError, match="no http"):
         require_http(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[bad", "http://ünï.example:1/é", "http://a b/x", "http://a/x y", "http://a..b/x", "http://a:99999/x"],
+)
+def test_mirror_that_is_no_possible_address_is_refused_before_any_attempt(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        require_http(url)
+    assert url in caught.value.message
+    assert caught.value.hint
+
+
+def test_server_that_leads_to_no_address_is_told(server: FileServer, tmp_path: Path) -> None:
+    server.moved_to = "http://[bad"
+    with pytest.raises(FetchError, match="leads to no web address"):
+        fetch(server, tmp_path)

@@ -138,7 +138,7 @@ def test_write_json_refuses_numbers_that_json_lacks(tmp_path: Path, number: floa
         write_json(tmp_path / "x.json", {"auc": number})
 
 
-@pytest.mark.parametrize("content", [b"", b'{"n": 1', b"\xff\xfe\x00", b"not json"])
+@pytest.mark.parametrize("content", [b"", b'{"n": 1', b"\xff\xfe\x00", b"not json", b"[" * 100_000])
 def test_read_json_of_damaged_file_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(StorageError, match=r"plan\.json"):

@@ -417,9 +417,10 @@ def test_one_threshold_is_the_default() -> None:
     assert [point.name for point in points if point.is_default] == ["balanced"]
 
 
-def test_thresholds_say_that_validation_chose_them() -> None:
+def test_thresholds_say_what_chose_them() -> None:
     points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
-    assert {point.chosen_on for point in points} == {"val"}
+    chosen_on = {point.name: point.chosen_on for point in points}
+    assert chosen_on == {"balanced": "val", "screening": "val", "most-likely": "fixed"}
 
 
 def test_no_positive_class_gives_no_thresholds() -> None:

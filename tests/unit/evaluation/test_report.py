@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import report_inputs
-from snellen.evaluation import findings, gallery
+from snellen.evaluation import findings, gallery, tables
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.wording import format_interval, format_number
 from snellen.records.evaluation import Estimate
+from snellen.records.plan import Decision
 
 HOSTILE = "<script>alert(1)</script>"
 HEADINGS = [
@@ -322,6 +323,78 @@ def test_note_that_nothing_else_says_is_kept() -> None:
     notices = findings.collect_notices(evaluation.model_copy(update={"split": "all", "notes": (note,)}), None)
 
     assert [notice.text for notice in notices] == [note]
+
+
+def test_notes_hold_every_notice_and_the_report_says_each_once(binary: ReportInputs) -> None:
+    weak = {"linear_probe": {"auc": Estimate(value=0.999)}}
+    update = {"n_patients": 12, "test_opened": 2, "baselines": weak, "notes": ("The split has been opened.", "A lamp.")}
+    evaluation = binary.evaluation.model_copy(update=update)
+
+    noted = findings.add_notices(evaluation, binary.audit)
+    page = _Page(render_report(replace(binary, evaluation=noted)))
+
+    assert [note.split(".")[0] for note in noted.notes] == [
+        "One picture is stored twice with different labels",
+        "The test split has been opened 2 times",
+        "Only 12 patients in the test set",
+        "A baseline does better than the model: linear probe, AUC 0",
+        "A lamp",
+    ]
+    for notice in findings.collect_notices(evaluation, None):
+        assert sum(notice.text in note for note in noted.notes) == 1
+        assert page.text.count(notice.text) == 1
+    assert findings.add_notices(noted, binary.audit) == noted
+
+
+def test_guessed_positive_class_is_told(binary: ReportInputs) -> None:
+    assert binary.plan is not None
+    guess = Decision(key="data.positive", value="referable DR", how="rule", reason="UNDECIDED: neither name says it")
+    plan = binary.plan.model_copy(update={"decisions": (guess,)})
+
+    notices = findings.collect_notices(binary.evaluation, None, plan)
+    page = _Page(render_report(replace(binary, plan=plan)))
+
+    assert [notice.text.partition(" was")[0] for notice in notices] == ["“referable DR”"]
+    assert notices[0].text in page.text
+
+
+def test_probabilities_without_calibration_are_told_with_the_reason(binary: ReportInputs) -> None:
+    bare = binary.evaluation.calibration.model_copy(update={"method": "none", "reason": "12 samples are few"})
+    evaluation = binary.evaluation.model_copy(update={"calibration": bare})
+
+    notices = findings.collect_notices(evaluation, None)
+
+    assert [notice.text for notice in notices] == ["The probabilities are not calibrated: 12 samples are few."]
+
+
+def test_fixed_threshold_is_not_said_to_be_chosen(page: _Page) -> None:
+    assert "the more probable of the two classes; the same in every run" in page.text
+    assert "highest sensitivity + specificity; chosen on validation" in page.text
+
+
+def test_nothing_stands_before_and_after_a_calibration_that_was_not_made(binary: ReportInputs) -> None:
+    assert tables.build_calibration(binary.evaluation).head == ("", "Before", "After")
+    bare = binary.evaluation.calibration.model_copy(update={"method": "none", "ece_after": 0.081})
+    table = tables.build_calibration(binary.evaluation.model_copy(update={"calibration": bare}))
+    assert table.head == ("", "Not calibrated")
+    assert table.rows[0] == ("Calibration error (ECE)", "0.081")
+
+
+@pytest.mark.parametrize(
+    ("origin", "example", "said"),
+    [
+        ("inferred", "1229@N_side.jpg: 1229_left.jpg", "“1229@N_side.jpg” is patient 1229 of the files called like"),
+        ("inferred", "p7@pN/: a/p7/1.png", "“p7@pN/” is patient p7 of the folders called like pN/"),
+        ("column", "a@b: 1.png, 2.png", ""),
+        ("inferred", "", ""),
+    ],
+)
+def test_inferred_patient_ids_are_explained_once(binary: ReportInputs, origin: str, example: str, said: str) -> None:
+    assert binary.audit is not None
+    rule = binary.audit.patients.model_copy(update={"origin": origin, "examples": (example,) if example else ()})
+    page = _Page(render_report(replace(binary, audit=binary.audit.model_copy(update={"patients": rule}))))
+    assert page.text.count("counts as another patient") == bool(said)
+    assert said in page.text
 
 
 def test_report_prints_command_decisions_and_reasons(binary: ReportInputs, page: _Page) -> None:

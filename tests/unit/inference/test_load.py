@@ -58,6 +58,47 @@ def test_bundle_opens_where_it_was_copied(delivered: Delivered, copy: Path) -> N
     assert np.array_equal(one.probabilities, other.probabilities)
 
 
+def write_run(folder: Path, **content: object) -> None:
+    """A run's record around a bundle."""
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("given", [".", "bundle"])
+def test_manifest_altered_within_its_finished_run_is_refused(copy: Path, given: str) -> None:
+    hashes = {"bundle/manifest.json": compute_sha256(copy / "manifest.json")}
+    write_run(copy.parent, state="finished", sha256=hashes)
+    assert load_bundle(copy.parent / given).classes == ("healthy", "sick")
+    edit_manifest(copy, classes=["sick", "healthy"])
+    with pytest.raises(BundleError, match=r"manifest\.json was altered.*run\.json"):
+        load_bundle(copy.parent / given)
+
+
+def test_manifest_is_known_to_its_run_from_within_the_bundle(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(copy.parent, state="finished", sha256={"bundle/manifest.json": "0" * 64})
+    monkeypatch.chdir(copy)
+    with pytest.raises(BundleError, match="was altered"):
+        load_bundle(".")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state": "running", "sha256": {"bundle/manifest.json": "0" * 64}},
+        {"state": "finished", "sha256": {}},
+        {"state": "finished", "sha256": ["odd"]},
+        {"other": "program"},
+    ],
+)
+def test_record_that_does_not_know_the_manifest_hinders_nothing(copy: Path, content: dict[str, object]) -> None:
+    write_run(copy.parent, **content)
+    assert load_bundle(copy).classes == ("healthy", "sick")
+
+
+def test_damaged_record_hinders_nothing(copy: Path) -> None:
+    (copy.parent / "run.json").write_text("{")
+    assert load_bundle(copy).classes == ("healthy", "sick")
+
+
 def test_predictor_knows_the_hash_of_its_manifest(delivered: Delivered) -> None:
     assert load_bundle(delivered.folder).sha256 == compute_sha256(delivered.folder / "manifest.json")
 

@@ -140,7 +140,13 @@ def test_bad_pictures_get_errors_and_the_rest_goes_on(predictor: Predictor, tmp_
 
 def test_picture_with_error_has_no_answer(predictor: Predictor) -> None:
     found = answer(predictor, b"no picture")
-    assert (found.prediction, found.decision, found.probabilities, found.abstain) == (None, None, {}, False)
+    assert (found.prediction, found.decision, found.probabilities, found.abstain) == (None, None, {}, True)
+
+
+def test_who_heeds_abstain_alone_takes_no_unreadable_picture_for_an_answer(predictor: Predictor) -> None:
+    found = answer(predictor, b"no picture")
+    assert (found.abstain, found.reason) == (True, "the picture cannot be read")
+    assert found.error
 
 
 def test_only_bad_pictures_get_only_errors(predictor: Predictor) -> None:

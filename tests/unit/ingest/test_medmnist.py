@@ -99,8 +99,8 @@ def test_fetched_set_is_audited_by_its_name(server: FileServer) -> None:
     assert set(found["classes"]) == set(MEDMNIST_CLASSES["octmnist"])
 
 
-@pytest.mark.parametrize(("name", "size"), [("octmnist", 64), ("octmnist_64", 28), ("OCTMNIST_64", 64)])
-def test_size_is_an_option_or_part_of_the_name(server: FileServer, name: str, size: int) -> None:
+@pytest.mark.parametrize(("name", "size"), [("octmnist", 64), ("octmnist_64", None), ("OCTMNIST_64", 64)])
+def test_size_is_an_option_or_part_of_the_name(server: FileServer, name: str, size: int | None) -> None:
     assert fetch_set(name, size=size, patience=PATIENCE).path.name == "octmnist_64.npz"
     assert find_fetched("octmnist_64") is not None
 
@@ -217,3 +217,17 @@ def test_every_set_is_recognised_by_its_file_name(name: str, tmp_path: Path) -> 
     assert source.samples[0].label == MEDMNIST_CLASSES[name][0]
     assert name in source.class_origin
     assert source.is_ordered == (name == "retinamnist")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "", "foo/bar", "../../etc/passwd", "a\0b"])
+def test_name_that_is_like_no_set_is_refused_with_the_list(server: FileServer, name: str) -> None:
+    with pytest.raises(UsageError, match="There is no MedMNIST set") as caught:
+        fetch_set(name, patience=PATIENCE)
+    assert caught.value.hint == "Sets: octmnist."
+
+
+def test_name_and_size_that_contradict_each_other_are_refused_also_at_the_usual_size(server: FileServer) -> None:
+    run_snellen("fetch", "octmnist_64", "--size", "28", expect=2)
+    with pytest.raises(UsageError, match="--size 28 contradict"):
+        fetch_set("octmnist_64", size=28, patience=PATIENCE)
+    assert server.asked == []

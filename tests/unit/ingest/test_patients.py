@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from snellen.core.errors import UsageError
+from snellen.ingest import patterns
 from snellen.ingest.patients import RawSample, group_patients
 from snellen.records.cohort import PatientRule
 
@@ -219,3 +220,31 @@ def test_extensions_in_capitals_are_no_source_of_their_own() -> None:
 def test_rules_are_not_tried_on_names_that_are_too_long() -> None:
     names = [f"{'1-' * 20_000}{k}_left.jpg" for k in range(40)]
     assert group_patients([RawSample(name, name, "a") for name in names], "auto")[1].origin == "none"
+
+
+@pytest.mark.parametrize("wish", [r"(left|right)_(?P<patient>[3-9])?", r"(?P<side>left|right)_(?P<patient>[3-9]?)"])
+def test_named_group_that_is_empty_leaves_the_patient_unknown(wish: str) -> None:
+    names = ["left_3.png", "right_3.png", "left_1.png", "left_2.png"]
+    assert group(names, wish) == ["3", "3", "left_1.png", "left_2.png"]
+    (issue,) = group_patients(to_samples(names), wish)[2]
+    assert (issue.code, issue.samples) == ("patients_unknown", ("left_1.png", "left_2.png"))
+
+
+@pytest.mark.parametrize("wish", [r"(P\d{1,99999999999})", "(" * 3000 + "a" + ")" * 3000], ids=["number", "nested"])
+def test_pattern_beyond_the_limits_of_regular_expressions_is_refused(wish: str) -> None:
+    with pytest.raises(UsageError, match="no regular expression") as caught:
+        group(["P1.png"], wish)
+    assert len(caught.value.message) < 300
+
+
+def test_pattern_that_does_not_end_is_given_up_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "_LIMIT_S", 2.0)
+    wish = r"^((?:[a-z_/]+)+)+\$$"
+    with pytest.raises(UsageError, match="takes too long") as caught:
+        group([f"normal/patient_{'abcdefgh' * 4}_{k}.png" for k in range(20)], wish)
+    assert repr(wish) in caught.value.message
+    assert "repeat" in caught.value.hint
+
+
+def test_pattern_reads_names_that_are_no_utf8() -> None:
+    assert group(["é-1-\udcff.png", "é-2-\udcff.png"], r"é-(\d+-\udcff)") == ["1-\udcff", "2-\udcff"]

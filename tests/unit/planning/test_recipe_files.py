@@ -224,6 +224,22 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
     assert "at line 2" in get_mistakes(tmp_path, "[preprocess]\nsize 64\n")
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, f"a = {'[' * 5000}", f"a = {'9' * 5000}"], ids=["table", "list", "number"]
+)
+def test_recipe_beyond_what_can_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="no valid TOML"):
+        load_recipe(write(tmp_path, text))
+    with pytest.raises(UsageError, match="has mistakes"):
+        load_recipe("auto", [f"preprocess.size={text.removeprefix('a = ')}"])
+
+
+@pytest.mark.parametrize("name", ['""', '" "', '"\\t "'])
+def test_class_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="a class needs a name"):
+        load_recipe("auto", [f'data.merge={{{name}=["cysts"]}}'])
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe[\0d\0", b"\x80"])
 def test_recipe_that_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
