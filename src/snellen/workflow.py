@@ -284,13 +284,8 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
     return _ask(
         TrainRequest,
         source=build_data_request(data, options),
-<<<<<<< HEAD
-        recipe=_to_text(options.get("recipe", "auto")),
-        settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
-=======
         recipe=to_text(options.get("recipe", "auto"), "recipe"),
-        settings=to_texts(options.get("settings") or (), "settings"),
->>>>>>> wt-mendapi
+        settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
     )
