@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     )
     from snellen.inference.predictor import Predictor
     from snellen.runs import Run, open_run
-    from snellen.workflow import audit, evaluate, fetch, load, pack, plan, predict, resume, train
+    from snellen.workflow import audit, doctor, evaluate, fetch, load, pack, plan, predict, resume, train
 
 _HOMES = {
     **dict.fromkeys(
-        ("audit", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"), "snellen.workflow"
+        ("audit", "doctor", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"),
+        "snellen.workflow",
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
     "Predictor": "snellen.inference.predictor",
@@ -58,6 +59,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "audit",
+    "doctor",
     "evaluate",
     "fetch",
     "load",

@@ -31,6 +31,7 @@ RUN = Output(
         *PLAN.owned,
         *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html"),
         *("scores-val.csv", "scores-test.csv", "evaluation-val.json", "evaluation.json", "bundle"),
+        "tensorboard",
     ),
 )
 

@@ -35,7 +35,8 @@ from snellen.records.run import RunRecord, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import collect_features, export_backbone, measure_need
 from snellen.run_preparation import Prepared, prepare, save_prepared
-from snellen.runs import Run, log_to, save_epochs
+from snellen.run_watch import Watch, watch_run
+from snellen.runs import Run, log_to
 from snellen.training.features import FeatureStore
 from snellen.training.head import FittedHead, HeadData, fit_head
 from snellen.training.probe import fit_baselines
@@ -67,14 +68,17 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         record = _begin_record(request, run, command, opened_before)
         run.save("run.json", record)
         save_prepared(run, prepared, request.source)
-        predictor, pixels = _train_bundle(run, prepared, progress)
-        with timed(progress.durations_s, "evaluate"):
-            opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
-        record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
-        write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
-        # last of all: a run that is finished has its report
-        hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
-        run.save("run.json", record.model_copy(update={"sha256": hashes}))
+        split_sha256 = compute_split_sha256(prepared.splits, "test")
+        with watch_run(run, request.track, prepared.plan, split_sha256) as watch:
+            predictor, pixels = _train_bundle(run, prepared, progress, watch)
+            with timed(progress.durations_s, "evaluate"):
+                opened, scored = _evaluate_splits(run, prepared, (predictor, pixels), record)
+            record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
+            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
+            # last of all: a run that is finished has its report
+            hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
+            run.save("run.json", record.model_copy(update={"sha256": hashes}))
+            watch.finish()
     return run
 
 
@@ -101,7 +105,7 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
     )
 
 
-def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
+def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
     with timed(progress.durations_s, "load backbone"):
@@ -121,8 +125,8 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
         data = collect_features(prepared, pixels, store)
     with timed(progress.durations_s, "train head"):
-        progress.head = fit_head(data, plan)
-        save_epochs(run.folder, progress.head.epochs)
+        with watch.follow_epochs(plan) as note:
+            progress.head = fit_head(data, plan, note)
         chosen = progress.head.chosen
         auc = "" if chosen.val_auc is None else f", AUC {chosen.val_auc:.3f}"
         say(

@@ -18,9 +18,11 @@ from snellen.inference.predictor import PictureSource, Predictor
 from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
+from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.runs import Run, choose_run_folder, open_run
+from snellen.tracking.trackers import require_trackers
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched
@@ -39,12 +41,13 @@ class DataOptions(TypedDict, total=False):
 
 
 class TrainOptions(DataOptions, total=False):
-    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut."""
+    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `track` names trackers."""
 
     recipe: str
     settings: Iterable[str]
     seed: int
     test: bool
+    track: Iterable[str]
     out: str | Path | None
     overwrite: bool
 
@@ -127,6 +130,15 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     return path
 
 
+def doctor(data: str | Path | None = None, **options: Unpack[TrainOptions]) -> Diagnosis:
+    """Measure what bounds a run on this machine: on a sample of DATA, or on drawn pictures. Takes up to a minute."""
+    from snellen.run_doctor import diagnose
+
+    cache = options.get("cache")
+    request = None if data is None else build_data_request(data, options)
+    return diagnose(request, options.get("recipe", "auto"), tuple(options.get("settings") or ()), cache)
+
+
 def fetch(name: str, *, size: int = 28, out: str | Path | None = None, mirror: str | None = None) -> Fetched:
     """Download a MedMNIST set; afterwards `train(name)` knows it.
 
@@ -152,6 +164,7 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
 
     name = load_recipe(options.get("recipe", "auto"), tuple(options.get("settings") or ())).recipe.name
     request = build_train_request(data, options)
+    require_trackers(request.track)
     folder = choose_run_folder(options.get("out"), Path(request.source.data).stem, name)
     with hold_output(folder):
         if not options.get("overwrite", False):
@@ -188,6 +201,7 @@ def resume(run: str | Path) -> Run:
         record = opened.record
         if record.state == "finished":
             raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
+        require_trackers(record.request.track)
         return _run(record.request, opened, record.command)
 
 
@@ -248,6 +262,7 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
         settings=tuple(options.get("settings") or ()),
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
+        track=tuple(dict.fromkeys(options.get("track") or ())),
     )
 
 
@@ -258,5 +273,7 @@ def describe_command(request: TrainRequest, folder: Path) -> str:
         words += ["--recipe", request.recipe]
     for setting in request.settings:
         words += ["--set", setting]
+    for name in request.track:
+        words += ["--track", name]
     words += ["--seed", str(request.seed), "--out", str(folder)]
     return shlex.join(words if request.opens_test else [*words, "--no-test"])

@@ -195,7 +195,7 @@ def hold_lock(path: Path) -> Iterator[None]:
         raise explain_os_error(error, path) from error
 
 
-CACHE_PARTS = ("pixels", "features", "graphs", "facts", "unpacked", "locks")
+CACHE_PARTS = ("pixels", "features", "graphs", "facts", "unpacked", "doctor", "locks")
 
 
 def measure_folder(folder: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,11 @@ class FittedHead:
     epochs: tuple[EpochRecord, ...]
 
 
-def fit_head(data: HeadData, plan: Plan) -> FittedHead:
-    """Train one candidate a weight decay, keep each at its best epoch, and the best of all by validation loss."""
+def fit_head(data: HeadData, plan: Plan, note: Callable[[EpochRecord], None] | None = None) -> FittedHead:
+    """Train one candidate a weight decay, keep each at its best epoch, and the best of all by validation loss.
+
+    `note` is told every epoch as soon as it is over.
+    """
     stage = plan.training.stages[0]
     # the matrices are small: a second thread gains a third on a quiet machine and loses tenfold on a busy one
     torch.set_num_threads(1)
@@ -50,7 +54,7 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
-        candidate = _fit_candidate(data, plan, moments, decay, number)
+        candidate = _fit_candidate(data, plan, moments, (number, decay), note)
         if candidate is None:
             continue
         records += candidate.epochs
@@ -69,10 +73,14 @@ def fit_head(data: HeadData, plan: Plan) -> FittedHead:
 
 
 def _fit_candidate(
-    data: HeadData, plan: Plan, moments: tuple[torch.Tensor, torch.Tensor], decay: float, number: int
+    data: HeadData,
+    plan: Plan,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    candidate: tuple[int, float],
+    note: Callable[[EpochRecord], None] | None,
 ) -> FittedHead | None:
     """Same seed for every candidate, so that they differ in nothing but the decay."""
-    stage = plan.training.stages[0]
+    stage, (number, decay) = plan.training.stages[0], candidate
     torch.manual_seed(plan.training.seed)
     head = build_head(plan.model.head, data.train.shape[2], plan.model.n_classes)
     fix_batch_norm(head, *moments)
@@ -103,6 +111,8 @@ def _fit_candidate(
                 seconds=round(time.monotonic() - begin, 4),
             )
         )
+        if note is not None:
+            note(records[-1])
         begin = time.monotonic()
         if val_loss < best_loss:
             best_loss, best_epoch, best_auc = val_loss, epoch, val_auc
