@@ -11,6 +11,8 @@ from snellen.records.doctor import Hazard, MachineFacts, Speed, StepTime, Work
 from snellen.run_doctor_speeds import TrainingTimes, find_speed
 
 _MUCH = 0.05
+_SLOWER = 1.15
+_SCALES = 0.6
 _FREE_MEMORY = 1.5
 _BUSY = 0.5
 _VERBS = {
@@ -69,50 +71,48 @@ def describe_bound(steps: Sequence[StepTime]) -> str:
 
 def advise(work: Work, speeds: Sequence[Speed], times: TrainingTimes, steps: Sequence[StepTime]) -> list[str]:
     """What would save at least a twentieth of the time, by figures measured here."""
-    total = sum(step.seconds for step in steps)
-    forward = find_speed(speeds, "forward pass")
-    found: list[tuple[float, str]] = []
-    if forward is not None:
-        forward_s = sum(step.seconds for step in steps if step.resource == "forward pass")
-        size, share = times.smaller
-        found.append((
-            forward_s * (1 - share),
+    seconds: Counter[str] = Counter()
+    for step in steps:
+        seconds[step.resource] += step.seconds  # type: ignore[assignment]  # as above
+    total = sum(seconds.values())
+    size, share = times.smaller
+    found = [
+        (
+            seconds["forward pass"] * (1 - share),
             f"A smaller size: at {size} px the network takes {share:.0%} of its time at {work.size} px "
-            f"(--set preprocess.size={size})",
-        ))  # fmt: skip
-        if work.views > 1:
-            fewer = work.views // 2
-            saved = work.n_train * (work.views - fewer) / forward.per_second
-            found.append((saved, f"Fewer views: {fewer} instead of {work.views} (--set augment.views={fewer})"))
-    found += [
-        (saved, text)
-        for name, resource in (("forward pass", "forward pass"), ("read and decode", "decoding"))
-        if (told := _judge_threads(speeds, name, sum(s.seconds for s in steps if s.resource == resource))) is not None
-        for saved, text in [told]
+            f"(--set preprocess.size={size}; accuracy may change)",
+        ),
+        (seconds["disk"] / 2, "A cache on a disk of twice the speed (--cache DIR)"),
+        *_judge_threads(speeds, "forward pass", seconds["forward pass"]),
+        *_judge_threads(speeds, "read and decode", seconds["decoding"]),
     ]
-    disk_s = sum(step.seconds for step in steps if step.resource == "disk")
-    found.append((disk_s / 2, "A faster disk for the cache, such as a local one (--cache DIR)"))
+    forward = find_speed(speeds, "forward pass")
+    if forward is not None and work.views > 1:
+        fewer = work.views // 2
+        saved = work.n_train * (work.views - fewer) / forward.per_second
+        text = f"Fewer views: {fewer} instead of {work.views} (--set augment.views={fewer}; accuracy may change)"
+        found.append((saved, text))
     return [
-        f"{text}: saves about {format_seconds(saved)} of {format_seconds(total)}; accuracy may change."
-        if "--set" in text
-        else f"{text}: saves about {format_seconds(saved)} of {format_seconds(total)}."
-        for saved, text in sorted(found, reverse=True)
+        f"{text}: saves about {format_seconds(saved)} of {format_seconds(total)}."
+        for saved, text in sorted(found, key=lambda row: -row[0])
         if saved > _MUCH * total
     ]
 
 
-def _judge_threads(speeds: Sequence[Speed], name: str, seconds: float) -> tuple[float, str] | None:
-    """Where all threads together are much faster than one, twice as many are worth having."""
+def _judge_threads(speeds: Sequence[Speed], name: str, seconds: float) -> list[tuple[float, str]]:
+    """More processors where all threads together are much faster than one, fewer threads where they are slower."""
     most, one = find_speed(speeds, name), find_speed(speeds, name, 1)
     if most is None or one is None or most.threads == 1:
-        return None
+        return []
     gain = most.per_second / one.per_second
-    if gain / most.threads < 0.6:
-        return None
     what = "the forward pass" if name == "forward pass" else "decoding"
-    return seconds / 2 * gain / most.threads, (
-        f"A machine with twice the processors: {most.threads} threads are {gain:.1f} times as fast as one in {what}"
-    )
+    if gain < 1 / _SLOWER:
+        text = f"One thread (--set training.threads=1): in {what} it is {1 / gain:.1f} times as fast as {most.threads}"
+        return [(seconds * (1 - gain), text)]
+    if gain < _SCALES * most.threads:
+        return []
+    text = f"Twice the processors: {most.threads} threads are {gain:.1f} times as fast as one in {what}"
+    return [(seconds / 2 * gain / most.threads, text)]
 
 
 def find_hazards(machine: MachineFacts, work: Work | None, peak_bytes: float | None) -> list[Hazard]:

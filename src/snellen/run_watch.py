@@ -30,7 +30,7 @@ class Watch:
         """A function to be told every epoch of a stage as soon as it is over."""
         wanted = plan.training.stages[stage]
         n_candidates = len(wanted.weight_decay)
-        with write_epochs(self.run.folder / EPOCHS) as write, show_line("Training") as show:
+        with write_epochs(self.run.folder / EPOCHS) as write, show_line() as show:
 
             def note(epoch: EpochRecord) -> None:
                 write(epoch)
@@ -70,13 +70,11 @@ def watch_run(run: Run, names: tuple[str, ...], plan: Plan, split_sha256: str) -
 
 
 def describe_epoch(epoch: EpochRecord, n_candidates: int) -> str:
-    """One line for a person: `candidate 2 of 7 (weight decay 3), epoch 12: loss 0.413, validation 0.520, AUC 0.871`."""
+    """A line of 80 letters: `candidate 2 of 7, epoch 12: loss 0.413, validation 0.520, AUC 0.871`."""
     auc = "" if epoch.val_auc is None else f", AUC {epoch.val_auc:.3f}"
     loss = "" if epoch.val_loss is None else f", validation {epoch.val_loss:.3f}"
-    return (
-        f"candidate {epoch.candidate + 1} of {n_candidates} (weight decay {epoch.weight_decay:g}), "
-        f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}{loss}{auc}"
-    )
+    number = f"candidate {epoch.candidate + 1} of {n_candidates}, epoch {epoch.epoch}"
+    return f"{number}: loss {epoch.train_loss:.3f}{loss}{auc}"
 
 
 def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -130,7 +130,7 @@ def test_mlflow_database_that_vanishes_later_is_a_warning(place: Path, tmp_path:
     while process.poll() is None and not (log.exists() and "MLflow: run" in log.read_text()):
         tick.wait(0.01)
     (tmp_path / "runs" / "mlflow.db").write_bytes(b"no database" * 1000)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert "Warning: mlflow no longer follows this run" in told
     assert (out / "scores-test.csv").read_bytes() == (place / "run" / "scores-test.csv").read_bytes()

@@ -61,15 +61,24 @@ def test_advice_comes_from_figures_the_largest_saving_first() -> None:
     told = advise(WORK, figures(), TIMES, steps)
     assert "--set preprocess.size=160" in told[0]
     assert "saves about 41 s" in told[0]  # half of 73 s + 9 s
-    assert sum("twice the processors" in text for text in told) == 2  # compute and decoding
+    assert sum("Twice the processors" in text for text in told) == 2  # compute and decoding
     assert any("--set augment.views=2" in text and "saves about 28 s" in text for text in told)  # 700 * 2 / 50
+
+
+def test_threads_that_hinder_each_other_are_told() -> None:
+    slow = [each for each in figures() if each.name != "forward pass"]
+    slow += [speed("forward pass", 50.0, 1), speed("forward pass", 25.0)]
+    steps = project_steps(WORK, slow, TIMES, start_s=4.0)
+    told = [text for text in advise(WORK, slow, TIMES, steps) if "--set training.threads=1" in text]
+    assert len(told) == 1
+    assert "2.0 times as fast as 2: saves about 82 s" in told[0]  # half of 2 * (73 s + 9 s)
 
 
 def test_threads_that_do_not_help_are_not_advised() -> None:
     slow = [each for each in figures() if each.name not in ("forward pass", "read and decode")]
     slow += [speed("forward pass", 50.0, 1), speed("forward pass", 52.0)]
     steps = project_steps(WORK, slow, TIMES, start_s=4.0)
-    assert not any("processors" in text for text in advise(WORK, slow, TIMES, steps))
+    assert not any("processors" in text or "thread" in text for text in advise(WORK, slow, TIMES, steps))
 
 
 @pytest.mark.parametrize(

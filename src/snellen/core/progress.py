@@ -60,7 +60,7 @@ def show_bar(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def show_line(what: str) -> Iterator[Callable[[str, int, int], None]]:
+def show_line() -> Iterator[Callable[[str, int, int], None]]:
     """A line to be told `(text, done, total)`, with the time left; nothing where standard error is no terminal."""
     if not sys.stderr.isatty():
         yield lambda *_: None
@@ -70,10 +70,10 @@ def show_line(what: str) -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (TextColumn("{task.description}", markup=False), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as line:
-        task = line.add_task(what, total=None)
+        task = line.add_task("", total=None)
 
         def tell(text: str, done: int, total: int) -> None:
-            line.update(task, description=f"{what}: {text}", completed=done, total=total)
+            line.update(task, description=text, completed=done, total=total)
 
         yield tell
 
