@@ -39,6 +39,7 @@ _PLACEHOLDERS = {
     "--recipe": "NAME or FILE",
     "--resume": "RUN",
     "--seed": "N",
+    "--track": "NAME",
 }
 
 _CLI_HEAD = """# Commands

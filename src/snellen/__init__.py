@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from snellen.estimator import ImageClassifier
     from snellen.inference.predictor import Predictor
     from snellen.runs import Run, open_run
-    from snellen.workflow import audit, evaluate, fetch, load, pack, plan, predict, resume, train
+    from snellen.workflow import audit, doctor, evaluate, fetch, load, pack, plan, predict, resume, train
 
 _HOMES = {
     **dict.fromkeys(
-        ("audit", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"), "snellen.workflow"
+        ("audit", "doctor", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"),
+        "snellen.workflow",
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
     "ImageClassifier": "snellen.estimator",
@@ -65,6 +66,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "audit",
+    "doctor",
     "evaluate",
     "fetch",
     "load",

@@ -181,6 +181,9 @@ def train(
     folds: Folds = 0,
     seed: Seed = 0,
     no_test: Annotated[bool, typer.Option("--no-test", help="Keep the test split shut.")] = False,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also follow the run in tensorboard or mlflow; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train on DATA, export the model, score the exported model and write a report.
@@ -190,6 +193,8 @@ def train(
     Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
 
     Example: snellen train few-patients/ --folds 5 --set data.fractions=[0.8,0.2,0]
+
+    Example: snellen train data/ --track tensorboard --track mlflow
     """
     with told():
         from snellen import workflow
@@ -208,6 +213,7 @@ def train(
                 folds=folds,
                 seed=seed,
                 test=not no_test,
+                track=track or [],
                 columns=_parse_columns(columns),
                 patients=patients,
                 cache=cache,
@@ -332,6 +338,39 @@ def pack(
             cache=cache,
         )
         typer.echo(f"Next:\n  snellen train {path}")
+
+
+@app.command()
+def doctor(
+    data: Annotated[str | None, typer.Argument(help=_DATA_HELP + " Without it: drawn pictures.")] = None,
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what bounds a run on this machine, and say what would help. Takes up to a minute.
+
+    Example: snellen doctor
+
+    Example: snellen doctor data/ --set preprocess.size=320
+    """
+    with told(quiet=as_json):
+        from snellen import terminal, workflow
+
+        found = workflow.doctor(
+            data,
+            recipe=recipe,
+            settings=settings or [],
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
+        )
+        if as_json:
+            typer.echo(found.to_json(), nl=False)
+        else:
+            terminal.show_diagnosis(found)
 
 
 @app.command()

@@ -32,6 +32,7 @@ RUN = Output(
         *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html"),
         *("scores-val.csv", "scores-oof.csv", "scores-test.csv"),
         *("evaluation-val.json", "evaluation-oof.json", "evaluation.json", "bundle"),
+        "tensorboard",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,14 +47,17 @@ class Learned:
     gate_val: NDArray[np.float32]
 
 
-def learn(data: HeadData | FoldData, prepared: Prepared) -> Learned:
-    """One head by a validation split, or one a fold."""
-    return learn_folds(data, prepared) if isinstance(data, FoldData) else learn_split(data, prepared)
+Note = Callable[[EpochRecord], None]
 
 
-def learn_split(data: HeadData, prepared: Prepared) -> Learned:
+def learn(data: HeadData | FoldData, prepared: Prepared, note: Note | None = None) -> Learned:
+    """One head by a validation split, or one a fold. `note` is told every epoch as soon as it is over."""
+    return learn_folds(data, prepared, note) if isinstance(data, FoldData) else learn_split(data, prepared, note)
+
+
+def learn_split(data: HeadData, prepared: Prepared, note: Note | None = None) -> Learned:
     """One head; the validation split chooses and calibrates."""
-    fitted = fit_head(data, prepared.plan)
+    fitted = fit_head(data, prepared.plan, note)
     chosen = fitted.chosen
     with torch.no_grad():
         logits = fitted.head(torch.from_numpy(data.val)).double().numpy()
@@ -80,9 +83,9 @@ def learn_split(data: HeadData, prepared: Prepared) -> Learned:
     )
 
 
-def learn_folds(data: FoldData, prepared: Prepared) -> Learned:
+def learn_folds(data: FoldData, prepared: Prepared, note: Note | None = None) -> Learned:
     """A head a fold, joined on one backbone; each picture is held out from one of them."""
-    fitted = fit_folds(data, prepared.plan)
+    fitted = fit_folds(data, prepared.plan, note)
     told = [
         f"\n    fold {number}: weight decay {each.weight_decay:g}, epoch {each.epoch}: "
         f"left-out loss {each.val_loss:.3f}{_tell_auc(each)}"

@@ -41,7 +41,8 @@ from snellen.run_evaluation import build_intervals, describe_evaluation, note_sp
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_learning import Learned, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
-from snellen.runs import Run, log_to, save_epochs
+from snellen.run_watch import Watch, watch_run
+from snellen.runs import Run, log_to
 from snellen.training.features import FeatureStore
 from snellen.training.probe import fit_baselines
 
@@ -77,15 +78,18 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         record = _begin_record(request, run, command, opened_before)
         run.save("run.json", record)
         save_prepared(run, prepared, request.source)
-        predictor, pixels = _train_bundle(run, prepared, progress)
-        with timed(progress.durations_s, "evaluate"):
-            tools = (predictor, pixels, progress.baselines)
-            opened, scored = _evaluate_splits(run, prepared, tools, record)
-        record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
-        write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
-        # last of all: a run that is finished has its report
-        hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
-        run.save("run.json", record.model_copy(update={"sha256": hashes}))
+        split_sha256 = compute_split_sha256(prepared.splits, "test")
+        with watch_run(run, request.track, prepared.plan, split_sha256) as watch:
+            predictor, pixels = _train_bundle(run, prepared, progress, watch)
+            with timed(progress.durations_s, "evaluate"):
+                tools = (predictor, pixels, progress.baselines)
+                opened, scored = _evaluate_splits(run, prepared, tools, record)
+            record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
+            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
+            # last of all: a run that is finished has its report
+            hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
+            run.save("run.json", record.model_copy(update={"sha256": hashes}))
+            watch.finish()
     return run
 
 
@@ -120,7 +124,7 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
     )
 
 
-def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Predictor, PixelCache]:
+def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch) -> tuple[Predictor, PixelCache]:
     plan = prepared.plan
     with timed(progress.durations_s, "load backbone"):
         frozen = build_frozen(plan)
@@ -141,9 +145,9 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress) -> tuple[Pre
         collect = collect_fold_features if plan.evaluation.folds else collect_features
         data = collect(prepared, pixels, store)
     with timed(progress.durations_s, "train head"):
-        learned = learn(data, prepared)
+        with watch.follow_epochs(plan) as note:
+            learned = learn(data, prepared, note)
         progress.chosen, progress.members, progress.baselines = learned.chosen, learned.members, learned.held_baselines
-        save_epochs(run.folder, learned.epochs)
         say(learned.summary)
     with timed(progress.durations_s, "write bundle"):
         predictor = _write_bundle(run, prepared, progress, learned, (frozen, pixels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import StorageError, UsageError
 from snellen.core.progress import Plain
 from snellen.core.storage import read_json, write_atomic
+from snellen.epoch_log import EPOCHS, read_epochs
 from snellen.inference.load import MANIFEST_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.records.base import Record
@@ -81,9 +81,7 @@ class Run:
 
     @property
     def epochs(self) -> list[EpochRecord]:
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [EpochRecord.model_validate_json(line) for line in lines]
+        return read_epochs(self.folder / EPOCHS)
 
     @property
     def splits(self) -> list[Split]:
@@ -169,11 +167,6 @@ def save_cohort(folder: Path, cohort: Cohort) -> None:
 def save_splits(folder: Path, splits: Sequence[Split]) -> None:
     """`splits.csv`, a row a sample."""
     write_atomic(folder / "splits.csv", _to_csv(splits, _SPLIT_COLUMNS))
-
-
-def save_epochs(folder: Path, epochs: Sequence[EpochRecord]) -> None:
-    """`metrics.jsonl`, a line an epoch."""
-    write_atomic(folder / "metrics.jsonl", "".join(json.dumps(epoch.to_dict()) + "\n" for epoch in epochs))
 
 
 class _Kept(logging.Handler):

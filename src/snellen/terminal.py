@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from snellen.core.letters import reveal, show_name
-from snellen.core.storage import choose_data_folder
+from snellen.core.storage import choose_data_folder, format_bytes
 from snellen.records.bundle import FIXED
 from snellen.records.cohort import Cohort
+from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Plan
 
@@ -115,6 +116,47 @@ def _interval(estimate: Estimate | None) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def show_diagnosis(found: Diagnosis) -> None:
+    """The machine, the figures measured on it, the projected time step by step, what bounds it, what is dangerous."""
+    console, machine = _console(), found.machine
+    table = Table("machine", "", box=None, pad_edge=False)
+    limit = "" if machine.processor_limit is None else f", limited to {machine.processor_limit:g}"
+    table.add_row("system", machine.platform)
+    table.add_row("processors", f"{machine.processors}{limit}")
+    table.add_row("memory free", format_bytes(machine.free_memory_bytes))
+    kind = f" ({machine.cache_file_system})" if machine.cache_file_system else ""
+    table.add_row("cache", reveal(f"{machine.cache}{kind}, {format_bytes(machine.cache_free_bytes)} free"))
+    table.add_row("GPU", f"{machine.gpu}; this version trains on the processor" if machine.gpu else "none visible")
+    table.add_row("weights offline", reveal(found.offline_weights or "none found"))
+    table.add_row("versions", ", ".join(f"{name} {version}" for name, version in found.versions.items()))
+    for extra in found.extras:
+        state = "installed" if extra.is_installed else f"lacks {', '.join(extra.missing)}: {extra.command}"
+        table.add_row(f"extra {extra.name}", state)
+    console.print(table)
+    of = f"{found.n_listed} pictures of {found.data}" if found.data else "drawn pictures"
+    console.print(reveal(f"\nMeasured on {found.n_sampled} of {of}:" if found.data else f"\nMeasured on {of}:"))
+    table = Table("step", "a second", "threads", box=None, pad_edge=False)
+    for speed in found.speeds:
+        table.add_row(speed.name, f"{speed.per_second:,.1f} {speed.unit}", str(speed.threads))
+    console.print(table)
+    if found.work is not None and found.total_s is not None:
+        work = found.work
+        console.print(
+            f"\nProjected: snellen train on {work.n_pictures} such pictures, {work.backbone} at {work.size} px, "
+            f"{work.views} views, nothing cached:"
+        )
+        table = Table("step", "seconds", "share", "spent on", box=None, pad_edge=False)
+        for step in found.steps:
+            share = f"{step.seconds / max(found.total_s, 1e-9):.0%}"
+            table.add_row(step.step, f"{step.seconds:,.1f}", share, step.resource)
+        console.print(table)
+        console.print(f"\n{found.bound}")
+    for text in [*found.advice, *(f"Not measured: {text}" for text in found.not_measured)]:
+        console.print(reveal(f"  {text}"))
+    for hazard in found.hazards:
+        console.print(reveal(f"Warning {hazard.code}: {hazard.message}\n  → {hazard.advice}"))
 
 
 def show_sets(sets: Iterable[PublishedSet], *, as_json: bool) -> None:

@@ -23,9 +23,11 @@ from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_outp
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
+from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.runs import Run, choose_run_folder, open_run
+from snellen.tracking.trackers import require_trackers
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched
@@ -46,13 +48,16 @@ class DataOptions(TypedDict, total=False):
 
 
 class TrainOptions(DataOptions, total=False):
-    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates."""
+    """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates;
+    `track` names trackers.
+    """
 
     recipe: str | Path
     settings: Iterable[str]
     seed: int
     folds: int
     test: bool
+    track: Iterable[str]
     out: str | Path | None
     overwrite: bool
 
@@ -140,6 +145,18 @@ def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -
     return path
 
 
+def doctor(data: str | Path | None = None, **options: Unpack[TrainOptions]) -> Diagnosis:
+    """Measure what bounds a run on this machine: on a sample of DATA, or on drawn pictures. Takes up to a minute."""
+    from snellen.run_doctor import diagnose
+
+    require_known(options, TrainOptions, "data")
+    request = None if data is None else build_data_request(data, options)
+    settings = to_texts(options.get("settings") or (), "settings")
+    cache = to_path_or_none(options.get("cache"), "cache")
+    recipe = to_text(options.get("recipe", "auto"), "recipe")
+    return diagnose(request, recipe, settings, None if cache is None else str(cache))
+
+
 def fetch(name: str, *, size: int | None = None, out: str | Path | None = None, mirror: str | None = None) -> Fetched:
     """Download a MedMNIST set; afterwards `train(name)` knows it.
 
@@ -170,6 +187,7 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
     settings = to_texts(options.get("settings") or (), "settings")
     name = load_recipe(to_text(options.get("recipe", "auto"), "recipe"), settings).recipe.name
     request = build_train_request(data, {**options, "settings": settings})
+    require_trackers(request.track)
     folder = choose_run_folder(to_path_or_none(options.get("out"), "out"), Path(request.source.data).stem, name)
     with hold_output(folder):
         if not options.get("overwrite", False):
@@ -206,6 +224,7 @@ def resume(run: str | Path) -> Run:
         record = opened.record
         if record.state == "finished":
             raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
+        require_trackers(record.request.track)
         return _run(record.request, opened, record.command)
 
 
@@ -288,6 +307,7 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
         settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
         seed=options.get("seed", 0),
         opens_test=options.get("test", True),
+        track=tuple(dict.fromkeys(options.get("track") or ())),
     )
 
 
@@ -311,5 +331,7 @@ def describe_command(request: TrainRequest, folder: Path) -> str:
         words += ["--recipe", request.recipe]
     for setting in request.settings:
         words += ["--set", setting]
+    for name in request.track:
+        words += ["--track", name]
     words += ["--seed", str(request.seed), "--out", str(folder)]
     return shlex.join(words if request.opens_test else [*words, "--no-test"])

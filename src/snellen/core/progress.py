@@ -60,6 +60,25 @@ def show_bar(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int],
 
 
 @contextmanager
+def show_line() -> Iterator[Callable[[str, int, int], None]]:
+    """A line to be told `(text, done, total)`, with the time left; nothing where standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as line:
+        task = line.add_task("", total=None)
+
+        def tell(text: str, done: int, total: int) -> None:
+            line.update(task, description=text, completed=done, total=total)
+
+        yield tell
+
+
+@contextmanager
 def timed(durations_s: dict[str, float], step: str) -> Iterator[None]:
     """Add the seconds that the block takes to `durations_s[step]`, and log it. A lost Ctrl-C is heeded here."""
     stop_if_interrupted()

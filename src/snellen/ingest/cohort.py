@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,21 @@ from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
 from snellen.records.cohort import Cohort, Issue, PatientRule, Sample, SetAside
 from snellen.records.run import DataRequest
 
+Pick = Callable[[Path, list[RawSample]], list[RawSample]]
+
 
 def read_cohort(
-    request: DataRequest, *, threads: int, cache: Path, merge: Merge | None = None, is_training: bool = True
+    request: DataRequest,
+    *,
+    threads: int,
+    cache: Path,
+    merge: Merge | None = None,
+    is_training: bool = True,
+    pick: Pick | None = None,
 ) -> Cohort:
-    """Read DATA whole. Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
+    """Read DATA whole, or what `pick` takes of its samples, given their root.
+
+    Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
 
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
     """
@@ -47,6 +57,8 @@ def read_cohort(
         replace(sample, patient=unicodedata.normalize("NFC", sample.patient or sample.name)) for sample in grouped
     ]
     patient_issues = _name_candidates(patient_issues, rule, source.patient_candidates)
+    if pick is not None:
+        grouped = pick(source.root, grouped)
     facts = read_facts(source.root, grouped, threads, cache)
     samples, unreadable = _join(grouped, facts)
     if not samples:

@@ -116,6 +116,20 @@ def compute_state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def find_offline_weights(name: str, source: str) -> str | None:
+    """Where `load_weights` would find them without a network; None where it would not."""
+    if source == "none":
+        return "random weights, as asked"
+    if source in ("auto", "package") and _has_package(name):
+        return f"package {PACKAGES[name.removesuffix('.in1k')].distribution}"
+    if source in ("auto", "timm"):
+        hub_id = read_backbone_facts(name).hub_id
+        from huggingface_hub import try_to_load_from_cache
+
+        return f"cache of {hub_id}" if hub_id and isinstance(try_to_load_from_cache(hub_id, _HUB_FILE), str) else None
+    return source if Path(source).expanduser().is_file() else None
+
+
 def _has_package(name: str) -> bool:
     package = PACKAGES.get(name.removesuffix(".in1k"))
     return package is not None and has_package(package.module)

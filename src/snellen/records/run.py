@@ -37,6 +37,7 @@ class TrainRequest(Record):
     settings: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     opens_test: bool = True
+    track: tuple[str, ...] = ()
 
 
 class EpochRecord(Record):

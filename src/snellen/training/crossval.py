@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -62,8 +62,8 @@ class FittedFolds:
     logits: NDArray[np.float64]
 
 
-def fit_folds(data: FoldData, plan: Plan) -> FittedFolds:
-    """K members. Raises UsageError where no candidate of a member gives a number."""
+def fit_folds(data: FoldData, plan: Plan, note: Callable[[EpochRecord], None] | None = None) -> FittedFolds:
+    """K members; `note` is told every epoch of each. Raises UsageError where no candidate gives a number."""
     decays = plan.training.stages[0].weight_decay
     pairs = list(combinations(range(data.n_folds), 2))
     curves: dict[tuple[int, int], dict[float, dict[int, Curve]]] = {}
@@ -82,6 +82,9 @@ def fit_folds(data: FoldData, plan: Plan) -> FittedFolds:
         last = epochs[-1]
         heads.append(head)
         records += epochs
+        if note is not None:
+            for record in epochs:
+                note(record)
         chosen.append(
             ChosenHead(
                 weight_decay=decay, epoch=last.epoch, val_loss=last.val_loss, val_auc=last.val_auc,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,14 +56,17 @@ class FittedHead:
     epochs: tuple[EpochRecord, ...]
 
 
-def fit_head(data: HeadData, plan: Plan) -> FittedHead:
-    """Train one candidate a weight decay, keep each at its best epoch, and the best of all by validation loss."""
+def fit_head(data: HeadData, plan: Plan, note: Callable[[EpochRecord], None] | None = None) -> FittedHead:
+    """Train one candidate a weight decay, keep each at its best epoch, and the best of all by validation loss.
+
+    `note` is told every epoch as soon as it is over.
+    """
     stage = plan.training.stages[0]
     ready = make_ready(data, plan)
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
     for number, decay in enumerate(stage.weight_decay):
-        candidate = _fit_candidate(data, ready, plan, decay, number)
+        candidate = _fit_candidate(data, ready, plan, (number, decay), note)
         if candidate is None:
             continue
         records += candidate.epochs
@@ -103,8 +106,14 @@ def explain_divergence(plan: Plan) -> UsageError:
     )
 
 
-def _fit_candidate(data: HeadData, ready: Ready, plan: Plan, decay: float, number: int) -> FittedHead | None:
-    stage = plan.training.stages[0]
+def _fit_candidate(
+    data: HeadData,
+    ready: Ready,
+    plan: Plan,
+    candidate: tuple[int, float],
+    note: Callable[[EpochRecord], None] | None,
+) -> FittedHead | None:
+    stage, (number, decay) = plan.training.stages[0], candidate
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
     best_loss, best_state, best_epoch, best_auc = math.inf, dict[str, torch.Tensor](), 1, None
     head = nn.Sequential()
@@ -125,6 +134,8 @@ def _fit_candidate(data: HeadData, ready: Ready, plan: Plan, decay: float, numbe
                 seconds=round(time.monotonic() - begin, 4),
             )
         )
+        if note is not None:
+            note(records[-1])
         begin = time.monotonic()
         if val_loss < best_loss:
             best_loss, best_epoch, best_auc = val_loss, epoch, val_auc
