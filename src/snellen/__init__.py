@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     )
     from snellen.inference.predictor import Predictor
     from snellen.runs import Run, open_run
-    from snellen.workflow import audit, evaluate, fetch, load, pack, plan, predict, resume, train
+    from snellen.workflow import audit, evaluate, fetch, load, pack, plan, predict, resume, train, tune
 
 _HOMES = {
     **dict.fromkeys(
-        ("audit", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"), "snellen.workflow"
+        ("audit", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train", "tune"), "snellen.workflow"
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
     "Predictor": "snellen.inference.predictor",
@@ -67,6 +67,7 @@ __all__ = [
     "predict",
     "resume",
     "train",
+    "tune",
 ]
 
 

@@ -20,7 +20,7 @@ import typer.main
 import snellen
 from snellen.cli import app
 from snellen.core import errors
-from snellen.records import bundle, cohort, evaluation, plan, run
+from snellen.records import bundle, cohort, evaluation, plan, run, tuning
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "snellen"
@@ -35,6 +35,7 @@ FIELDS_OF_FILES = (
     evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
+    tuning.TuneRequest, tuning.TrialRecord, tuning.TuneRecord,
 )  # fmt: skip
 
 
