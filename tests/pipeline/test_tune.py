@@ -179,6 +179,9 @@ def test_failed_trials_are_told_and_the_search_goes_on(place: Path, tmp_path: Pa
 def test_test_split_cannot_enter(place: Path, tmp_path: Path) -> None:
     """Pictures of test are gone once the cohort is read: nothing misses them, and no cache holds them."""
     shutil.copytree(place / "oct", tmp_path / "oct")
+    open_cache(str(tmp_path / "cache"))
+    if (place / "cache" / "graphs").is_dir():  # exporting takes longer than all the rest
+        shutil.copytree(place / "cache" / "graphs", tmp_path / "cache" / "graphs")
     loaded = load_recipe(str(place / "small.toml"))
     source = DataRequest(data=str(tmp_path / "oct"), cache=str(tmp_path / "cache"))
     prepared = prepare(TrainRequest(source=source), loaded)
@@ -278,7 +281,7 @@ def test_another_question_is_not_mixed_into_a_study(tuned: Path, place: Path, mo
 
 def test_changed_data_are_not_mixed_into_a_study(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "oct", tmp_path / "oct")
-    options = {"data": tmp_path / "oct", "trials": 1, "cache": str(tmp_path / "cache")}
+    options = {"data": tmp_path / "oct", "trials": 1}
     tune_here(place, tmp_path / "tuned", **options)
     for path in sorted((tmp_path / "oct" / "normal").iterdir())[:1]:
         path.unlink()
