@@ -40,6 +40,9 @@ _PLACEHOLDERS = {
     "--resume": "RUN",
     "--seed": "N",
     "--track": "NAME",
+    "--trials": "N",
+    "--timeout": "SECONDS",
+    "--storage": "URL",
 }
 
 _CLI_HEAD = """# Commands
@@ -79,6 +82,9 @@ _MEANINGS = {
     "training.stages.N.batch_size": "pictures a step; adamw only",
     "training.stages.N.lr": "learning rate",
     "training.threads": "processors to use",
+    "tune.space": "dotted keys → `{ low, high, log }` or `{ choices }`, with `when`: see [tuning](../how-to/tune.md); "
+    '`"auto"` is the space of the recipe `auto`',
+    "tune.pixel_space": "the same, for keys that change the pixels; tried where `pixels` is true",
 }
 
 _LAYERS = (recipe.GlobalAvgPool, recipe.BatchNorm, recipe.Dropout, recipe.Dense, recipe.Relu)
@@ -514,7 +520,7 @@ def _list_tables(name: str, model: type[BaseModel]) -> list[tuple[str, str, list
     own, inner = [], []
     for key, info in model.model_fields.items():
         found = _find_model(info.annotation)
-        if found is None or key == "head":
+        if found is None or key in ("head", "space", "pixel_space"):
             own.append((key, info))
         else:
             inner.append((f"{name}.{key}.N.", f"`[[{name}.{key}]]`", list(found.model_fields.items())))

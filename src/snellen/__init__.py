@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from snellen.estimator import ImageClassifier
     from snellen.inference.predictor import Predictor
     from snellen.runs import Run, open_run
-    from snellen.workflow import audit, doctor, evaluate, fetch, load, pack, plan, predict, resume, train
+    from snellen.workflow import audit, doctor, evaluate, fetch, load, pack, plan, predict, resume, train, tune
 
 _HOMES = {
     **dict.fromkeys(
-        ("audit", "doctor", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train"),
+        ("audit", "doctor", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train", "tune"),
         "snellen.workflow",
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
@@ -76,6 +76,7 @@ __all__ = [
     "predict",
     "resume",
     "train",
+    "tune",
 ]
 
 

@@ -224,6 +224,60 @@ def train(
 
 
 @app.command()
+def tune(
+    data: Data,
+    recipe: Recipe = "auto",
+    settings: Settings = None,
+    trials: Annotated[int, typer.Option(help="Trials in all, with those of earlier calls.", min=1)] = 100,
+    timeout: Annotated[
+        float | None, typer.Option(help="Begin no further trial after so many seconds.", min=0.001)
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="postgresql://user@host/name, shared by several machines. [default: study.db in --out]"),
+    ] = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    columns: Columns = "",
+    patients: Patients = "auto",
+    cache: Cache = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Search for a better recipe on validation folds of DATA; the test split stays shut.
+
+    The space is [tune] of the recipe. The same command again goes on where it was stopped. best.toml is for `train`.
+
+    Example: snellen tune data/ --trials 100 --out tuned
+
+    Example: snellen tune data/ --set tune.pixels=true --set tune.metric=balanced_accuracy --timeout 3600
+    """
+    with told():
+        from snellen import workflow
+
+        record = workflow.tune(
+            data,
+            recipe=recipe,
+            settings=settings or [],
+            trials=trials,
+            timeout_s=timeout,
+            storage=storage,
+            out=out,
+            overwrite=overwrite,
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
+            seed=seed,
+        )
+        if as_json:
+            typer.echo(record.to_json(), nl=False)
+        else:
+            from snellen import terminal
+
+            terminal.show_tuning(record)
+
+
+@app.command()
 def evaluate(
     run_or_bundle: Annotated[Path, typer.Argument(help="A run, or a bundle together with DATA.")],
     data: Annotated[str | None, typer.Argument(help="Other data. Without it: the run's own.")] = None,

@@ -24,6 +24,7 @@ class Output:
 
 AUDIT = Output("audit.json", ("audit.json", "audit.html", "cohort.csv"))
 PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "audit.html", "splits.csv", "fingerprint.json"))
+TUNING = Output("tune.json", ("tune.json", "study.db", "trials.csv", "best.toml", "tune.html"))
 EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html"))
 RUN = Output(
     "run.json",

@@ -100,11 +100,11 @@ def measure_training(trial: Trial, plan: Plan, pixels: NDArray[np.uint8], folder
     Without `weights` the network is random: that changes no time.
     """
     from snellen.inference.session import GraphSession
-    from snellen.modeling.architectures import FrozenBackbone
     from snellen.modeling.graph import export_graph
     from snellen.modeling.weights import load_weights
+    from snellen.run_features import build_frozen
 
-    frozen = FrozenBackbone(plan.model)
+    frozen = build_frozen(plan)
     if weights:
         load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
     graph = folder / "backbone.onnx"

@@ -17,6 +17,7 @@ from snellen.records.cohort import Cohort
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Plan
+from snellen.records.tuning import TuneRecord
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched, PublishedSet
@@ -67,6 +68,22 @@ def show_plan(plan: Plan) -> None:
     total = sum(row.n_parameters for row in layers)
     trained = sum(row.n_parameters for row in layers if row.is_trainable)
     console.print(f"{total:,} parameters, {trained:,} trained")
+
+
+def show_tuning(record: TuneRecord) -> None:
+    """The verdict, the best trial's values, and what to do with them."""
+    from snellen.evaluation.tune_page import describe_value, judge
+
+    console = _console()
+    counts = ", ".join(f"{count} {state}" for state, count in record.n_trials.items())
+    console.print(f"\n{judge(record)}\nTrials: {counts or 'none'}")
+    if record.best is None:
+        return
+    table = Table("key", "value", box=None, pad_edge=False)
+    for key, value in record.best.parameters.items():
+        table.add_row(key, reveal(describe_value(value)))
+    console.print(table)
+    console.print(f"\nPage:  {record.page}\nNext:\n  {record.train_command}", soft_wrap=True)
 
 
 def show_evaluation(evaluation: Evaluation) -> None:

@@ -19,7 +19,7 @@ from snellen.core.storage import compute_digest, hold_lock, open_cache
 from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
 from snellen.inference.prevalence import PrevalenceWish
-from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, hold_output, make_output, require_file, require_output
+from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, TUNING, hold_output, make_output, require_file, require_output
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
@@ -31,6 +31,7 @@ from snellen.tracking.trackers import require_trackers
 
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched
+    from snellen.records.tuning import TuneRecord, TuneRequest
 
 R = TypeVar("R", bound=Record)
 
@@ -60,6 +61,18 @@ class TrainOptions(DataOptions, total=False):
     track: Iterable[str]
     out: str | Path | None
     overwrite: bool
+
+
+class TuneOptions(DataOptions, total=False):
+    """As `TrainOptions`. `timeout_s` ends the search after so many seconds; `storage` is a database's address."""
+
+    recipe: str
+    settings: Iterable[str]
+    seed: int
+    out: str | Path | None
+    overwrite: bool
+    timeout_s: float | None
+    storage: str | None
 
 
 def load(path: str | Path) -> Predictor:
@@ -226,6 +239,72 @@ def resume(run: str | Path) -> Run:
             raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
         require_trackers(record.request.track)
         return _run(record.request, opened, record.command)
+
+
+def tune(data: str | Path, *, trials: int = 100, **options: Unpack[TuneOptions]) -> TuneRecord:
+    """Search the recipe's [tune] space on patient-grouped folds of training and validation, never on test.
+
+    Goes on where the same call was stopped; `trials` counts all. Writes best.toml, a recipe for `train`, into `out`.
+    """
+    from snellen.planning.recipe_files import load_recipe
+    from snellen.planning.tune_space import read_space
+    from snellen.records.tuning import TuneRequest
+    from snellen.training.tuning import keep_in_file, read_place
+
+    require_known(options, TuneOptions, "trials")
+    recipe = to_text(options.get("recipe", "auto"), "recipe")
+    settings = to_texts(options.get("settings") or (), "settings")
+    loaded = load_recipe(recipe, settings)
+    space = read_space(loaded)
+    storage = options.get("storage")
+    place = None if storage is None else read_place(storage)
+    request = _ask(
+        TuneRequest,
+        source=build_data_request(data, options),
+        recipe=recipe,
+        settings=settings,
+        seed=options.get("seed", 0),
+        trials=trials,
+        timeout_s=options.get("timeout_s"),
+        storage=None if place is None else place.shown,
+    )
+    out, source = options.get("out"), Path(request.source.data)
+    # no date in the name: the same command goes on with the same study
+    folder = to_path_or_none(out, "out") or Path("runs") / f"tune-{source.stem}-{loaded.recipe.name}"
+    overwrite = options.get("overwrite", False)
+    with hold_output(folder):
+        is_begun = (folder / TUNING.mark).is_file() and not overwrite
+        if not is_begun:
+            require_output(folder, TUNING, overwrite=overwrite, data=source)
+        command = describe_tuning(request, folder)
+        try:
+            with prefer_interrupt():
+                from snellen import run_tuning  # loads torch: only once all that can be refused was
+
+                asked = run_tuning.Asked(
+                    request, loaded, space, folder, place or keep_in_file(folder / "study.db"), command
+                )
+                if is_begun:
+                    run_tuning.require_same_study(asked)
+                return run_tuning.run_tuning(asked, begin_anew=not is_begun)
+        except KeyboardInterrupt as error:
+            error.add_note(f"Finished trials are kept. Go on with: {command}")
+            raise
+
+
+def describe_tuning(request: TuneRequest, folder: Path) -> str:
+    """The command that goes on with a study; the address of its database is without password."""
+    words = ["snellen", "tune", *request.source.to_words()]
+    if request.recipe != "auto":
+        words += ["--recipe", request.recipe]
+    for setting in request.settings:
+        words += ["--set", setting]
+    words += ["--seed", str(request.seed), "--trials", str(request.trials)]
+    if request.timeout_s is not None:
+        words += ["--timeout", f"{request.timeout_s:g}"]
+    if request.storage is not None:
+        words += ["--storage", request.storage]
+    return shlex.join([*words, "--out", str(folder)])
 
 
 def evaluate(

@@ -5,7 +5,7 @@ This room knows Jinja. It must not know records, figures or what a page says.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -27,6 +27,7 @@ def open_environment() -> Environment:
     )
     environment.filters |= {
         "number": wording.format_number,
+        "digits": partial(wording.format_number, digits=4),
         "interval": wording.format_interval,
         "percent": wording.format_percent,
         "split_name": wording.name_split,

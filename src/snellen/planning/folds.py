@@ -10,6 +10,7 @@ import numpy as np
 from snellen.core.errors import require_no_problems
 from snellen.records.cohort import Split
 
+_POOL = ("train", "val")
 _SALT = 7  # another stream of chance than that of the splits
 
 
@@ -19,12 +20,46 @@ def assign_folds(splits: Sequence[Split], n_folds: int, seed: int) -> tuple[Spli
     The same for the same seed, whatever the order of the rows. Raises DataError that lists every class with too few
     groups: a member needs each class beside the fold it does not see and the fold that chooses.
     """
-    pool = [row for row in splits if row.split in ("train", "val")]
+    pool = [row for row in splits if row.split in _POOL]
+    _require_enough(pool, n_folds)
+    fold_of = _deal(pool, n_folds, seed)
+    return tuple(
+        row.model_copy(update={"split": "train", "fold": fold_of[row.sample]}) if row.sample in fold_of else row
+        for row in splits
+    )
+
+
+def draw_folds(rows: Sequence[Split], n_folds: int, seed: int) -> dict[str, int]:
+    """Sample → fold from 0, of the training and validation rows, for choosing among them; other rows get none.
+
+    Raises DataError naming each class that some fold lacks.
+    """
+    pool = [row for row in rows if row.split in _POOL]
+    fold_of = _deal(pool, n_folds, seed)
+    held: dict[str, set[int]] = defaultdict(set)
+    patients: dict[str, set[str]] = defaultdict(set)
+    for row in pool:
+        held[row.label].add(fold_of[row.sample])
+        patients[row.label].add(row.patient)
+    require_no_problems(
+        [
+            f"class {label}: {len(patients[label])} patient(s) in training and validation reach "
+            f"{len(folds)} of {n_folds}"
+            for label, folds in sorted(held.items())
+            if len(folds) < n_folds
+        ],
+        f"{n_folds} folds by patient cannot each hold every class:",
+        "Ask for fewer folds, such as --set tune.folds=2, merge classes, or collect more patients of them.",
+    )
+    return fold_of
+
+
+def _deal(pool: Sequence[Split], n_folds: int, seed: int) -> dict[str, int]:
+    """Sample → fold; groups go to the fold that has fewest pictures of their rarest class."""
     groups: dict[str, list[Split]] = defaultdict(list)
     for row in pool:
         groups[row.group].append(row)
     strata = _stratify(pool, groups)
-    _require_enough(pool, n_folds)
     fold_of: dict[str, int] = {}
     filled = [0] * n_folds
     for number, label in enumerate(sorted(strata)):
@@ -34,14 +69,10 @@ def assign_folds(splits: Sequence[Split], n_folds: int, seed: int) -> tuple[Spli
         held = [0] * n_folds
         for group in sorted(stratum, key=lambda name: -len(groups[name])):
             fold = min(range(n_folds), key=lambda k: (held[k], filled[k], k))
-            fold_of[group] = fold
+            fold_of.update(dict.fromkeys((row.sample for row in groups[group]), fold))
             held[fold] += len(groups[group])
             filled[fold] += len(groups[group])
-    return tuple(
-        row.model_copy(update={"split": "train", "fold": fold_of[row.group]}) if row.group in fold_of
-        and row.split in ("train", "val") else row
-        for row in splits
-    )  # fmt: skip
+    return fold_of
 
 
 def _stratify(pool: Sequence[Split], groups: dict[str, list[Split]]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import importlib.resources
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,36 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> LoadedRecipe:
         raise UsageError(f"The recipe {name} is no valid TOML: {error}", _HINT) from error
     for setting in settings:
         _apply(content, setting)
-    content = json.loads(json.dumps(content, default=str))  # dates become text
     content.setdefault("name", Path(name).stem)
+    return _build(content, name)
+
+
+def with_values(loaded: LoadedRecipe, values: Mapping[str, Any]) -> LoadedRecipe:
+    """The recipe with dotted keys set to plain values. Raises UsageError listing every mistake."""
+    content = tomllib.loads(loaded.text)
+    for key, value in values.items():
+        _insert(content, key, value, key)
+    return _build(content, loaded.recipe.name)
+
+
+def list_mistakes(loaded: LoadedRecipe, key: str, value: Any) -> list[str]:
+    """What is wrong with setting a dotted key to a plain value; none where the recipe stays valid."""
+    content = tomllib.loads(loaded.text)
     try:
-        recipe = Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
+        _insert(content, key, value, key)
+    except UsageError as error:
+        return [error.message]
+    try:
+        Recipe.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        return explain_mistakes(error, content)
+    return []
+
+
+def _build(content: dict[str, Any], name: str) -> LoadedRecipe:
+    content = json.loads(json.dumps(content, default=str))  # dates become text
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         listed = "\n".join(f"  • {line}" for line in explain_mistakes(error, content))
         raise UsageError(f"The recipe {name} has mistakes:\n{listed}", _HINT) from error
@@ -89,36 +115,41 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {setting}: expected KEY=VALUE.", "Example: --set training.stages.0.epochs=3")
-    parts = key.strip().split(".")
-    place: Any = content
-    for position, part in enumerate(parts[:-1]):
-        is_list_next = parts[position + 1].isdecimal()
-        place = _step(place, part, [] if is_list_next else {}, setting)
     value = _parse(text.strip())
     if key.strip() in _TEXT_KEYS and not isinstance(value, str):
         value = text.strip()  # a class may be called 1
-    _put(place, parts[-1], value, setting)
+    _insert(content, key.strip(), value, f"--set {setting}")
 
 
-def _step(place: Any, part: str, empty: Any, setting: str) -> Any:
+def _insert(content: dict[str, Any], key: str, value: Any, told: str) -> None:
+    """Put `value` at a dotted key, making tables and places in lists on the way; `told` names it in errors."""
+    parts = key.split(".")
+    place: Any = content
+    for position, part in enumerate(parts[:-1]):
+        is_list_next = parts[position + 1].isdecimal()
+        place = _step(place, part, [] if is_list_next else {}, told)
+    _put(place, parts[-1], value, told)
+
+
+def _step(place: Any, part: str, empty: Any, told: str) -> Any:
     if isinstance(place, list):
         if not part.isdecimal() or int(part) > len(place):
-            raise UsageError(f"--set {setting}: {part!r} is no place in a list of {len(place)}.", _HINT)
+            raise UsageError(f"{told}: {part!r} is no place in a list of {len(place)}.", _HINT)
         if int(part) == len(place):
             place.append(empty)
         return place[int(part)]
     if not isinstance(place, dict):
-        raise UsageError(f"--set {setting}: nothing lies below {part!r}.", _HINT)
+        raise UsageError(f"{told}: nothing lies below {part!r}.", _HINT)
     return place.setdefault(part, empty)
 
 
-def _put(place: Any, part: str, value: Any, setting: str) -> None:
+def _put(place: Any, part: str, value: Any, told: str) -> None:
     if isinstance(place, dict):
         place[part] = value
     elif isinstance(place, list) and part.isdecimal() and int(part) <= len(place):
         place[int(part) : int(part) + 1] = [value]
     else:
-        raise UsageError(f"--set {setting}: there is no such place.", _HINT)
+        raise UsageError(f"{told}: there is no such place.", _HINT)
 
 
 def _parse(text: str) -> Any:

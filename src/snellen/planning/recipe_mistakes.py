@@ -117,7 +117,8 @@ def _find_near(key: str) -> str | None:
     """The key that was meant: one of a near name in the same table, else one of that name anywhere."""
     parent, _, last = key.rpartition(".")
     known = list(dict.fromkeys(_list_keys(Recipe)))
-    place = re.sub(r"\d+", "0", parent)
+    # the keys of a search space are those of the recipe, each with the same fields
+    place = re.sub(r"^(tune\.(?:pixel_)?space)\..+$", r"\1", re.sub(r"\d+", "0", parent))
     beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == place]
     if near := difflib.get_close_matches(last, beside, n=1):
         return f"{parent}.{near[0]}" if parent else near[0]

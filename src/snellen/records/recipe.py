@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from snellen.records.base import Record
@@ -31,6 +31,7 @@ def _require_name(text: str) -> str:
 ClassName = Annotated[str, AfterValidator(_require_name)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
+TuneMetric = Literal["auc", "balanced_accuracy", "log_loss", "kappa_quadratic"]
 
 
 def _require_three(folds: int) -> int:
@@ -158,6 +159,47 @@ class EvaluationWish(Record):
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
 
 
+class Range(Record):
+    """Any number from `low` to `high`; whole numbers where both are whole. `when` as in Choices."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    when: dict[str, Any] = {}
+
+
+class Choices(Record):
+    """One of several values. `when` maps an earlier key to the value, or list of values, at which this one counts."""
+
+    choices: tuple[Any, ...]
+    when: dict[str, Any] = {}
+
+
+def _tell_dimension(value: Any) -> str:
+    is_choice = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+    return "choices" if is_choice else "range"
+
+
+Dimension = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_tell_dimension)
+]
+
+
+class TuneWish(Record):
+    """What `snellen tune` tries: dotted recipe keys → ranges and choices. "auto" is the space of the recipe `auto`.
+
+    `space` holds keys of the head, which learn on cached features; `pixel_space` those for which features are
+    computed anew, tried where `pixels` is true.
+    """
+
+    metric: TuneMetric = "auc"
+    folds: Annotated[int, Field(ge=2, le=20)] = 3
+    prune: bool = True
+    pixels: bool = False
+    space: dict[str, Dimension] | Auto = "auto"
+    pixel_space: dict[str, Dimension] | Auto = "auto"
+
+
 class Recipe(Record):
     """The content of a recipe file."""
 
@@ -170,3 +212,4 @@ class Recipe(Record):
     model: ModelWish = ModelWish()
     training: TrainingWish = TrainingWish()
     evaluation: EvaluationWish = EvaluationWish()
+    tune: TuneWish = TuneWish()

@@ -32,8 +32,12 @@ def get_mistakes(folder: Path, text: str) -> str:
 
 
 def test_load_recipe_auto_is_the_default_recipe() -> None:
-    default = Recipe(description=load_recipe("auto").recipe.description)
-    assert load_recipe("auto").recipe == default
+    found = load_recipe("auto").recipe
+    # it spells out the space that the default refers to by name
+    assert (found.tune.space, Recipe().tune.space) != ("auto", "auto")
+    assert found == Recipe(description=found.description, tune=found.tune)
+    spaces = {"space": "auto", "pixel_space": "auto"}
+    assert found.tune.model_copy(update=spaces) == Recipe().tune
 
 
 def test_load_recipe_takes_its_name_from_the_file(tmp_path: Path) -> None:
@@ -330,8 +334,11 @@ def walk_values(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_auto_recipe_lists_every_key() -> None:
-    # the name is the file's own
-    assert set(walk_values(tomllib.loads(read_recipe_text("auto")))) == set(walk_fields(Recipe)) - {"name"}
+    found = set(walk_values(tomllib.loads(read_recipe_text("auto"))))
+    spaces = {key for key in found if key.startswith(("tune.space.", "tune.pixel_space."))}
+    # the name is the file's own, the spaces hold keys of the recipe itself
+    assert found - spaces == set(walk_fields(Recipe)) - {"name", "tune.space", "tune.pixel_space"}
+    assert {key.split(".")[1] for key in spaces} == {"space", "pixel_space"}
 
 
 def test_auto_recipe_explains_its_values() -> None:
