@@ -66,7 +66,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 """,
     )
     for part in (
-        "tune.space.preprocess.sise: unknown key; did you mean size?",
+        "tune.space.preprocess.sise: unknown key; did you mean preprocess.size?",
         "tune.space.modle.head: unknown key; did you mean model.head?",
         f"tune.space.{DECAY}: low = 1.0 is not below high = 0.1",
         "tune.space.training.stages.0.lr: low = 0.0 has no logarithm",
@@ -76,7 +76,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         "did you mean imbalance.method?",
         "when: 'no' is none of the choices of imbalance.method",
     ):
-        assert part.split(" or Input")[0] in said
+        assert part in said
     assert said.count("•") == len(set(said.splitlines()[1:]))
 
 
