@@ -14,7 +14,8 @@ from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
 
 _WAY_OUT = (
     "Collect more patients of these classes, remove the classes, or, if the patients were told wrongly, "
-    "say how: --columns patient=NAME, --patients REGEX, or --patients none (then every number is picture-level)."
+    "say how: --patients REGEX, in a table also --columns patient=NAME, or --patients none (then every number is "
+    "picture-level)."
 )
 
 
