@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/snellen demo --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: static test
 

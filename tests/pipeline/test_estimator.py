@@ -89,7 +89,7 @@ def test_run_of_fit_can_be_evaluated_again(fitted: ImageClassifier) -> None:
 
 
 def test_run_of_fit_has_no_test_to_open(fitted: ImageClassifier) -> None:
-    with pytest.raises(snellen.DataError, match="kept no picture for test"):
+    with pytest.raises(snellen.UsageError, match="has no split test"):
         snellen.evaluate(fitted.run_.folder)
 
 
