@@ -206,6 +206,7 @@ def _describe_calibration(fitted: CalibrationFit, learned: Learned, plan: Plan) 
         fitted_on=learned.held_name,
         n=fitted.n,
         reason=fitted.reason,
+        is_compared=fitted.is_compared,
     )
 
 

@@ -218,6 +218,7 @@ def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationS
         log_loss_before=losses[0],
         log_loss_after=losses[1],
         reason=calibration.reason,
+        is_compared=calibration.is_compared,
         bins=compute_reliability_bins(scored.labels, scored.probabilities),
     )
 

@@ -245,7 +245,7 @@ def _notices_of_positive(plan: Plan | None) -> Iterator[Notice]:
 
 
 def _notices_of_calibration(evaluation: Evaluation) -> Iterator[Notice]:
-    if evaluation.calibration.method == "none":
+    if evaluation.calibration.method == "none" and not evaluation.calibration.is_compared:
         reason = evaluation.calibration.reason
         yield Notice(
             "warning",

@@ -46,7 +46,8 @@ class Calibrator:
 class CalibrationFit:
     """What was chosen, on how many samples, and why in one sentence.
 
-    `is_sound` is False where nothing could be fitted: the run then warns.
+    `is_sound` is False where nothing could be fitted: the run then warns. `is_compared` tells that patients left out
+    decided between the methods.
     """
 
     method: Method
@@ -54,6 +55,7 @@ class CalibrationFit:
     n: int
     reason: str
     is_sound: bool = True
+    is_compared: bool = False
 
 
 def fit_calibration(
@@ -85,7 +87,7 @@ def fit_calibration(
         "temperature": alone,
         "bias_and_temperature": fit_bias_and_temperature(values, labels),
     }[method]
-    return CalibrationFit(method, fitted, len(labels), f"{reason}; {temperature.reason}".rstrip("; "))
+    return CalibrationFit(method, fitted, len(labels), f"{reason}; {temperature.reason}".rstrip("; "), is_compared=True)
 
 
 def fit_bias_and_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibrator:

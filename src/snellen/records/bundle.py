@@ -31,7 +31,8 @@ class Calibration(Record):
     """`probabilities = softmax(logits / temperature + bias)`, inside the graph.
 
     `bias` has one entry a class; empty means 0. `prevalence` is filled where a bias was fitted: the shares of the
-    classes among the pictures it was fitted on, which the probabilities then assume.
+    classes among the pictures it was fitted on, which the probabilities then assume. `is_compared` says that the
+    methods were compared on patients left out: `none` was then the best of them, not a lack.
     """
 
     method: Literal["none", "temperature", "bias_and_temperature"]
@@ -41,6 +42,7 @@ class Calibration(Record):
     fitted_on: str
     n: int
     reason: str = ""
+    is_compared: bool = False
 
 
 class Threshold(Record):

@@ -77,6 +77,7 @@ class CalibrationSummary(Record):
     log_loss_before: float
     log_loss_after: float
     reason: str = ""
+    is_compared: bool = False
     bins: tuple[ReliabilityBin, ...]
 
 

@@ -367,6 +367,16 @@ def test_probabilities_without_calibration_are_told_with_the_reason(binary: Repo
     assert [notice.text for notice in notices] == ["The probabilities are not calibrated: 12 samples are few."]
 
 
+def test_probabilities_that_needed_no_calibration_are_no_weakness(binary: ReportInputs) -> None:
+    changes = {"method": "none", "reason": "smallest log loss", "is_compared": True}
+    bare = binary.evaluation.calibration.model_copy(update=changes)
+    evaluation = binary.evaluation.model_copy(update={"calibration": bare})
+
+    assert findings.collect_notices(evaluation, None) == []
+    page = _Page(render_report(replace(binary, evaluation=evaluation)))
+    assert "The probabilities are as the network gives them" in page.text
+
+
 def test_fixed_threshold_is_not_said_to_be_chosen(page: _Page) -> None:
     assert "the more probable of the two classes; the same in every run" in page.text
     assert "highest sensitivity + specificity; chosen on validation" in page.text
