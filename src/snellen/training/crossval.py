@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ def _fit_member(
     records: list[EpochRecord] = []
     kept: nn.Sequential | None = None
     begin = time.monotonic()
-    for head, rate, loss in _first(iterate_epochs(ready, plan, decay), n_epochs):
+    for head, rate, loss in islice(iterate_epochs(ready, plan, decay), n_epochs):
         val_loss, val_auc = monitor(head, *held_out, ready.rebalanced)
         records.append(
             EpochRecord(
@@ -163,12 +163,3 @@ def _fit_member(
     member = copy.deepcopy(kept).eval()
     undo_shift(member, ready.rebalanced.shift)
     return member, records
-
-
-def _first(
-    epochs: Iterator[tuple[nn.Sequential, float, float]], n: int
-) -> Iterator[tuple[nn.Sequential, float, float]]:
-    for number, found in enumerate(epochs, start=1):
-        yield found
-        if number == n:
-            return
