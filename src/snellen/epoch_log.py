@@ -11,7 +11,7 @@ from snellen.core.storage import explain_os_error, write_atomic
 from snellen.records.run import EpochRecord
 
 EPOCHS = "metrics.jsonl"
-_MEASURED = {"lr", "train_loss", "val_loss", "val_auc", "seconds", "weight_decay"}
+_MEASURED = {"lr", "train_loss", "val_loss", "val_auc", "seconds", "weight_decay", "images_per_s"}
 
 
 def read_epochs(path: Path) -> list[EpochRecord]:

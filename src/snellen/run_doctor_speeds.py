@@ -156,7 +156,7 @@ def _time_head(trial: Trial, plan: Plan, found: NDArray[np.float32]) -> float:
     data = HeadData(
         FeatureTable.hold(draw(views, n)), np.arange(n) % n_classes, draw(some), np.arange(some) % n_classes
     )
-    stage = plan.training.stages[0]
+    stage = plan.training.head_stage
     decay = sorted(stage.weight_decay)[len(stage.weight_decay) // 2]
     one = stage.model_copy(update={"weight_decay": (decay,)})
     training = plan.training.model_copy(update={"stages": (one,)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,11 +24,11 @@ from snellen.core.storage import (
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
 from snellen.evaluation.findings import add_notices
 from snellen.imaging.cache import PixelCache
-from snellen.inference.load import load_bundle
+from snellen.inference.load import MODEL_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
-from snellen.modeling.architectures import FrozenBackbone, build_classifier, compute_map_shape
+from snellen.modeling.architectures import Classifier, compute_map_shape
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
@@ -36,9 +36,10 @@ from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
-from snellen.records.run import ChosenHead, RunRecord, TrainRequest, WeightsRecord
+from snellen.records.run import ChosenHead, RunRecord, StageOutcome, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
+from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, choose_device, finetune_run
 from snellen.run_learning import Learned, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.run_watch import Watch, watch_run
@@ -57,7 +58,8 @@ class Progress:
     weights: WeightsRecord | None = None
     chosen: ChosenHead | None = None
     members: tuple[ChosenHead, ...] = ()
-    baselines: Mapping[str, NDArray[np.float64]] | None = None
+    finetuned: tuple[StageOutcome, ...] = ()
+    baselines: dict[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
 
 def run_training(request: TrainRequest, run: Run, command: str) -> Run:
@@ -147,24 +149,49 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
     with timed(progress.durations_s, "train head"):
         with watch.follow_epochs(plan) as note:
             learned = learn(data, prepared, note)
-        progress.chosen, progress.members, progress.baselines = learned.chosen, learned.members, learned.held_baselines
+        progress.chosen, progress.members = learned.chosen, learned.members
+        if learned.held_baselines is not None:
+            progress.baselines["oof"] = learned.held_baselines
         say(learned.summary)
+    bench = Bench(prepared, pixels, frozen, run.folder, choose_device())
+    tuned = Tuned((), learned.logits, ())
+    if plan.training.finetune_stages:
+        with timed(progress.durations_s, "fine-tune"):
+            tuned = finetune_run(bench, data, learned, lambda stage: watch.follow_epochs(plan, stage))
+            progress.finetuned = tuned.outcomes
+            if tuned.networks:
+                progress.baselines |= _score_frozen_baselines(prepared, store, learned)
     with timed(progress.durations_s, "write bundle"):
-        predictor = _write_bundle(run, prepared, progress, learned, (frozen, pixels))
+        predictor = _write_bundle(run, progress, learned, (bench, tuned))
     return predictor, pixels
 
 
-def _write_bundle(
-    run: Run, prepared: Prepared, progress: Progress, learned: Learned, built: tuple[FrozenBackbone, PixelCache]
-) -> Predictor:
+def _score_frozen_baselines(
+    prepared: Prepared, store: FeatureStore, learned: Learned
+) -> dict[str, Mapping[str, NDArray[np.float64]]]:
+    """The frozen network's probe on the run's own splits: a fine-tuned graph no longer gives its features."""
+    if learned.folds is not None and not prepared.has_test:
+        return {}
+    fitted = fit_baselines(learned.table, learned.table_labels, prepared.plan.model.n_classes)
+    parts = ["test"] if learned.folds is not None else ["val", "test"]
+    found: dict[str, Mapping[str, NDArray[np.float64]]] = {}
+    for part in parts:
+        samples = prepared.members(part)
+        if samples:
+            found[part] = fitted.score(store.compute(store.pixels.select(samples), 0).load()[0])
+    return found
+
+
+def _write_bundle(run: Run, progress: Progress, learned: Learned, built: tuple[Bench, Tuned]) -> Predictor:
     """Calibrate on held-out pictures, export, prove parity, choose operating points on the graph's scores of them."""
-    frozen, pixels = built
-    plan = prepared.plan
+    bench, tuned = built
+    prepared, pixels, plan = bench.prepared, bench.pixels, bench.plan
     if progress.weights is None:
         raise ValueError("the weights are loaded before the bundle is written")
-    classifier = build_classifier(plan.model, frozen, plan.preprocess)
-    classifier.head = learned.head
-    fitted = fit_calibration(learned.logits, learned.labels, [sample.patient for sample in learned.samples])
+    classifier = (
+        build_tuned_classifier(bench, tuned.networks) if tuned.networks else Classifier(bench.frozen, learned.head)
+    )
+    fitted = fit_calibration(tuned.logits, learned.labels, [sample.patient for sample in learned.samples])
     classifier.calibrate(fitted.calibrator.temperature, fitted.calibrator.bias.tolist())
     if not fitted.is_sound:
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
@@ -182,17 +209,40 @@ def _write_bundle(
         pixels=np.asarray(pixels.pixels[rows]),
         read_train_embedding=lambda: (block for _, block in learned.gate_table.iterate_blocks(views=1)),
         val_embedding=learned.gate_val,
-        baselines=dict(baselines.__dict__),
+        # the probe reads the frozen network's features, which a fine-tuned graph does not give
+        baselines={"prior": baselines.prior} if tuned.networks else dict(baselines.__dict__),
         trained_on=tuple(learned_from),
         held_out=tuple(prepared.members("test")),
         patients=prepared.cohort.patients,
         prevalence=_count_shares(learned.table_labels, plan),
+        tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
     )
     session = write_graph(model, run.bundle)
+    if tuned.networks:
+        model = _with_own_embedding(model, run, learned, pixels)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     return load_bundle(run.bundle, threads=plan.training.threads)
+
+
+def _with_own_embedding(model: TrainedModel, run: Run, learned: Learned, pixels: PixelCache) -> TrainedModel:
+    """What the gate is fitted on, by the fine-tuned graph: kept in the run's folder until the bundle is written."""
+    plan = model.plan
+    folder = run.folder / CHECKPOINTS / "embeddings"
+    store = FeatureStore(
+        run.bundle / MODEL_FILE, pixels, plan.augment, folder, plan.training.seed, plan.training.threads
+    )
+    held = pixels.select(learned.samples)
+    own = held if learned.folds is None else held[learned.folds == 0]
+    train = pixels.select(model.trained_on) if learned.folds is None else held[learned.folds != 0]
+    train = train[~np.isin(train, own)]
+    table = store.compute(train, 0)
+    return replace(
+        model,
+        read_train_embedding=lambda: (block for _, block in table.iterate_blocks(views=1)),
+        val_embedding=store.compute(own, 0).load()[0],
+    )
 
 
 def _describe_calibration(fitted: CalibrationFit, learned: Learned, plan: Plan) -> Calibration:
@@ -231,7 +281,7 @@ def _score(
 def _evaluate_splits(
     run: Run,
     prepared: Prepared,
-    tools: tuple[Predictor, PixelCache, Mapping[str, NDArray[np.float64]] | None],
+    tools: tuple[Predictor, PixelCache, Mapping[str, Mapping[str, NDArray[np.float64]]]],
     record: RunRecord,
 ) -> tuple[int, Scored]:
     """What was held out always, test once unless it stays shut: how often test was opened, and the last scores."""
@@ -248,7 +298,7 @@ def _evaluate_splits(
         samples, members = prepared.held_out() if part == "oof" else (prepared.members(part), None)
         scored = score_samples(predictor, samples, pixels, members)
         question = _build_question(prepared, record.request, (part, samples), opened)
-        evaluation = evaluate(predictor, scored, question, baselines if part == "oof" else None)
+        evaluation = evaluate(predictor, scored, question, baselines.get(part))
         evaluation = add_notices(evaluation, prepared.cohort.audit, prepared.plan)
         run.save("evaluation.json" if part == "test" else f"evaluation-{part}.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
@@ -300,6 +350,7 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
             "weights": progress.weights,
             "chosen": progress.chosen,
             "members": progress.members,
+            "finetuned": progress.finetuned,
             "split_sha256": compute_split_sha256(prepared.splits, "test"),
             "sha256": {"pictures": pictures, **hashes},
         }

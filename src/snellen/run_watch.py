@@ -12,7 +12,7 @@ from snellen import __version__
 from snellen.core.progress import show_line
 from snellen.epoch_log import EPOCHS, identify, write_epochs
 from snellen.records.evaluation import Evaluation
-from snellen.records.plan import Plan
+from snellen.records.plan import Plan, StagePlan
 from snellen.records.run import EpochRecord
 from snellen.runs import Run
 from snellen.tracking.trackers import Begin, Results, Trackers, open_trackers
@@ -29,7 +29,7 @@ class Watch:
     def follow_epochs(self, plan: Plan, stage: int = 0) -> Iterator[Callable[[EpochRecord], None]]:
         """A function to be told every epoch of a stage as soon as it is over."""
         wanted = plan.training.stages[stage]
-        n_candidates = plan.evaluation.folds or len(wanted.weight_decay)
+        n_candidates = plan.evaluation.folds or (len(wanted.weight_decay) if isinstance(wanted, StagePlan) else 1)
         with write_epochs(self.run.folder / EPOCHS) as write, show_line() as show:
 
             def note(epoch: EpochRecord) -> None:

@@ -19,7 +19,7 @@ from snellen.core.storage import compute_digest, compute_sha256, write_atomic
 from snellen.inference.known import compute_salted_hashes
 from snellen.inference.load import MANIFEST_FILE, MODEL_FILE
 from snellen.inference.session import GraphSession
-from snellen.modeling.architectures import Classifier
+from snellen.modeling.architectures import Calibrated
 from snellen.modeling.graph import export_graph
 from snellen.records.bundle import Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
 from snellen.records.cohort import PatientRule, Sample
@@ -44,7 +44,7 @@ class TrainedModel:
     created: str
     snellen_version: str
     plan: Plan
-    classifier: Classifier
+    classifier: Calibrated
     weights: WeightsRecord
     calibration: Calibration
     pixels: NDArray[np.uint8]
@@ -55,6 +55,7 @@ class TrainedModel:
     held_out: tuple[Sample, ...]
     patients: PatientRule
     prevalence: dict[str, float] = field(default_factory=dict)
+    tuned_share: float = 0.0
 
 
 def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
@@ -73,7 +74,7 @@ def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
     return session
 
 
-def compute_parity(classifier: Classifier, session: GraphSession, pixels: NDArray[np.uint8]) -> Parity:
+def compute_parity(classifier: Calibrated, session: GraphSession, pixels: NDArray[np.uint8]) -> Parity:
     """Torch against ONNX Runtime on up to 64 real samples."""
     used = pixels[:PARITY_SAMPLES]
     with torch.no_grad():
@@ -136,6 +137,7 @@ def finish_bundle(
         weights=model.weights,
         trained_on=_describe_training(model),
         prevalence=model.prevalence,
+        tuned_share=model.tuned_share,
         plan_sha256=compute_digest([model.plan.model_dump_json()]),
         intended_use=INTENDED_USE,
         files={},

@@ -178,15 +178,19 @@ def evaluate(
 
 
 def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[np.float64]]:
-    """Majority class: the training shares for every picture. Linear probe: logistic regression on the embedding."""
+    """Majority class: the training shares for every picture. Linear probe: logistic regression on the embedding of the
+    frozen network, which a fine-tuned bundle cannot give.
+    """
     with np.load(predictor.folder / "baselines.npz", allow_pickle=False) as stored:
-        prior, weight, bias = stored["prior"], stored["weight"], stored["bias"]
+        found = dict(stored)
+    prior = found["prior"][None].astype(np.float64)
+    majority = {"majority_class": np.repeat(prior, len(scored.labels), axis=0)}
+    if "weight" not in found:
+        return majority
+    weight, bias = found["weight"], found["bias"]
     blocks = [scored.embedding[start : start + _STEP] for start in range(0, len(scored.embedding), _STEP)]
     logits = np.concatenate([block.astype(np.float64) @ weight + bias for block in blocks])
-    return {
-        "majority_class": np.repeat(prior[None].astype(np.float64), len(scored.labels), axis=0),
-        "linear_probe": apply_temperature(logits, 1.0),
-    }
+    return {**majority, "linear_probe": apply_temperature(logits, 1.0)}
 
 
 def _measure_points(predictor: Predictor, scored: Scored, question: Question) -> tuple[OperatingPoint, ...]:

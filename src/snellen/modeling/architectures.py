@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.modeling.blocks import HeadEnsemble, LayerRow, build_head, describe_head
+from snellen.modeling.blocks import HeadEnsemble, LayerRow, describe_head
 from snellen.records.bundle import MEMBER_OUTPUTS, OUTPUTS
 from snellen.records.plan import ModelPlan, PreprocessPlan
 
@@ -98,49 +98,87 @@ class FrozenBackbone(nn.Module):
         return feature_map.mean((2, 3)), feature_map
 
 
-class Classifier(nn.Module):
-    """The whole of the bundle's graph: uint8 pixels → probabilities, logits, embedding, feature_map.
+class Calibrated(nn.Module):
+    """Between logits and probabilities lies `probabilities = softmax(logits / temperature + bias)`, `bias` `(C,)`.
 
-    `probabilities = softmax(logits / temperature + bias)`, `bias` `(C,)`. The logits of an ensemble are the mean of its
-    members', whose own probabilities and logits `(N, K, C)` follow.
+    `n_members` is 1 for a single network. The logits of an ensemble are the mean of its members'.
     """
 
-    def __init__(self, frozen: FrozenBackbone, head: nn.Sequential | HeadEnsemble, temperature: float = 1.0) -> None:
+    n_members = 1
+
+    def __init__(self, n_classes: int, temperature: float = 1.0) -> None:
         super().__init__()
-        self.frozen = frozen
-        self.head = head
         self.temperature: torch.Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.bias: torch.Tensor
-        last = (head.members[0] if isinstance(head, HeadEnsemble) else head)[-1]  # type: ignore[index]  # a Sequential
-        if not isinstance(last, nn.Linear):
-            raise TypeError("a head ends in a linear layer")
-        self.register_buffer("bias", torch.zeros(last.out_features))
+        self.register_buffer("bias", torch.zeros(n_classes))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` gives."""
+        return (*OUTPUTS, *MEMBER_OUTPUTS) if self.n_members > 1 else OUTPUTS
 
     def calibrate(self, temperature: float, bias: Sequence[float]) -> None:
         """Set what lies between logits and probabilities; `bias` has one entry a class."""
         self.temperature.fill_(temperature)
         self.bias.copy_(torch.tensor(list(bias)))
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of what `forward` gives."""
-        return (*OUTPUTS, *MEMBER_OUTPUTS) if isinstance(self.head, HeadEnsemble) else OUTPUTS
-
-    @property
-    def n_members(self) -> int:
-        return len(self.head.members) if isinstance(self.head, HeadEnsemble) else 1
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        embedding, feature_map = self.frozen(pixels)
-        found = self.head(embedding)
-        if not isinstance(self.head, HeadEnsemble):
+    def answer(
+        self, found: torch.Tensor, embedding: torch.Tensor, feature_map: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """All outputs, from logits `(N, C)`, or from those of each member `(N, K, C)`."""
+        if found.ndim == 2:
             return self._calibrate(found), found, embedding, feature_map
         logits = found.mean(1)
         return self._calibrate(logits), logits, embedding, feature_map, self._calibrate(found), found
 
     def _calibrate(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.softmax(logits / self.temperature + self.bias, dim=-1)
+
+
+class Classifier(Calibrated):
+    """The whole of the bundle's graph: uint8 pixels → probabilities, logits, embedding, feature_map, and those of the
+    members `(N, K, C)` where heads of several folds share the backbone.
+    """
+
+    def __init__(self, frozen: FrozenBackbone, head: nn.Sequential | HeadEnsemble, temperature: float = 1.0) -> None:
+        heads = list(head.members) if isinstance(head, HeadEnsemble) else [head]
+        super().__init__(_count_classes(heads[0]), temperature)
+        self.frozen = frozen
+        self.head = head
+        self.n_members = len(heads)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        embedding, feature_map = self.frozen(pixels)
+        return self.answer(self.head(embedding), embedding, feature_map)
+
+
+class NetworkEnsemble(Calibrated):
+    """Networks of several folds with one common `lower` part: each member has an upper part and a head of its own.
+
+    `embedding` and `feature_map` are the mean of the members'.
+    """
+
+    def __init__(self, lower: nn.Module, members: Sequence[tuple[nn.Module, nn.Sequential]]) -> None:
+        super().__init__(_count_classes(members[0][1]))
+        self.lower = lower
+        self.uppers = nn.ModuleList(upper for upper, _ in members)
+        self.heads = nn.ModuleList(head for _, head in members)
+        self.n_members = len(members)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        activation = self.lower(pixels)
+        maps = torch.stack([upper(activation) for upper in self.uppers], dim=1)
+        embeddings = maps.mean((3, 4))
+        found = torch.stack([head(embeddings[:, number]) for number, head in enumerate(self.heads)], dim=1)
+        return self.answer(found, embeddings.mean(1), maps.mean(1))
+
+
+def _count_classes(head: nn.Module) -> int:
+    last = head[-1] if isinstance(head, nn.Sequential) else None
+    if not isinstance(last, nn.Linear):
+        raise TypeError("a head ends in a linear layer")
+    return last.out_features
 
 
 def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tuple[int, int, int]:
@@ -179,9 +217,3 @@ def describe_layers(plan: ModelPlan, preprocess: PreprocessPlan) -> list[LayerRo
         *describe_head(plan.head, depth, plan.n_classes),
         LayerRow("softmax(logits / temperature + bias)", (plan.n_classes,), 0, False),
     ]
-
-
-def build_classifier(plan: ModelPlan, frozen: FrozenBackbone, preprocess: PreprocessPlan) -> Classifier:
-    """A classifier with an untrained head on `frozen`."""
-    depth, _, _ = compute_map_shape(frozen, preprocess)
-    return Classifier(frozen, build_head(plan.head, depth, plan.n_classes))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
+from snellen.modeling.cut import count_multiplications
 from snellen.modeling.weights import PACKAGES
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_data import plan_data
+from snellen.planning.plan_finetune import plan_finetune
 from snellen.planning.plan_imbalance import plan_imbalance
 from snellen.planning.plan_pixels import plan_pixels
 from snellen.planning.recipe_files import LoadedRecipe
@@ -17,6 +19,7 @@ from snellen.records.cohort import Cohort
 from snellen.records.plan import (
     AugmentPlan,
     EvaluationPlan,
+    FinetunePlan,
     Fingerprint,
     How,
     ModelPlan,
@@ -40,6 +43,7 @@ class Machine:
     threads: int
     seed: int
     has_offline_weights: bool
+    device: str = "cpu"
 
 
 def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, machine: Machine) -> Plan:
@@ -52,7 +56,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     imbalance = plan_imbalance(loaded, fingerprint, ledger)
-    training = _plan_training(loaded, fingerprint, ledger, machine, model.head)
+    training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess))
     evaluation = loaded.recipe.evaluation
     for key in ("folds", "resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
@@ -164,14 +168,27 @@ def _plan_augment(
 
 
 def _plan_training(
-    loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: Ledger, machine: Machine, head: Sequence[HeadLayer]
+    loaded: LoadedRecipe,
+    fingerprint: Fingerprint,
+    ledger: Ledger,
+    machine: Machine,
+    built: tuple[ModelPlan, PreprocessPlan],
 ) -> TrainingPlan:
+    model, preprocess = built
     wish = loaded.recipe.training
     threads = ledger.settle(
         "training.threads", wish.threads, (machine.threads, "measured", "processors this process may use")
     )
-    stages = tuple(_plan_stage(stage, number, fingerprint, head, ledger) for number, stage in enumerate(wish.stages))
-    return TrainingPlan(seed=machine.seed, threads=threads, stages=stages)
+    stages: list[StagePlan | FinetunePlan] = []
+    cost = 0.0
+    for number, stage in enumerate(wish.stages):
+        if isinstance(stage, StageWish):
+            stages.append(_plan_stage(stage, number, fingerprint, model.head, ledger))
+            continue
+        cost = cost or count_multiplications(model, preprocess)
+        found = plan_finetune(stage, f"training.stages.{number}", fingerprint, ledger, (threads, machine.device), cost)
+        stages += [found] if found else []
+    return TrainingPlan(seed=machine.seed, threads=threads, stages=tuple(stages))
 
 
 def _plan_stage(

@@ -76,6 +76,7 @@ class TrainedOn(Record):
 class Manifest(Record):
     """The content of `manifest.json`. `files` maps every other file of the bundle to its sha256.
 
+    `tuned_share` is the part of the network's multiplications whose layers were fine-tuned; 0 is a frozen backbone.
     `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
     """
 
@@ -98,6 +99,7 @@ class Manifest(Record):
     weights: WeightsRecord
     trained_on: TrainedOn
     prevalence: dict[str, float] = {}
+    tuned_share: float = 0.0
     plan_sha256: str
     intended_use: str
     files: dict[str, str]

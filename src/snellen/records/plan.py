@@ -7,7 +7,19 @@ from typing import Any, Literal
 from pydantic import Field
 
 from snellen.records.base import Record
-from snellen.records.recipe import Background, Fit, HeadLayer, Imbalance, Normalize, Optimizer, Schedule, Task
+from snellen.records.recipe import (
+    Background,
+    BatchStatistics,
+    FinetuneSchedule,
+    Fit,
+    HeadLayer,
+    Imbalance,
+    Normalize,
+    Optimizer,
+    Precision,
+    Schedule,
+    Task,
+)
 
 How = Literal["fixed", "asked", "rule", "measured"]
 UNDECIDED = "UNDECIDED"
@@ -118,10 +130,55 @@ class StagePlan(Record):
     patience: int
 
 
+class FinetunePlan(Record):
+    """A stage that learns the top of the backbone with the head. `share` 1 is all of it; 0 switches off as in the
+    recipe.
+    """
+
+    unfreeze: Literal["top", "all"]
+    share: float
+    epochs: int
+    batch_size: int
+    lr: float
+    head_lr: float
+    layer_decay: float
+    weight_decay: float
+    schedule: FinetuneSchedule
+    warmup: float
+    patience: int
+    ema: float
+    clip_norm: float
+    dropout: float
+    drop_path: float
+    batch_norm: BatchStatistics
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    randaugment: int
+    views: int
+    cache: bool
+    precision: Precision
+    channels_last: bool
+
+
 class TrainingPlan(Record):
+    """`stages` begins with the head alone; the others fine-tune."""
+
     seed: int
     threads: int
-    stages: tuple[StagePlan, ...]
+    stages: tuple[StagePlan | FinetunePlan, ...]
+
+    @property
+    def head_stage(self) -> StagePlan:
+        """The first stage, on features of the frozen backbone."""
+        first = self.stages[0]
+        if not isinstance(first, StagePlan):
+            raise TypeError("the first stage learns the head alone")
+        return first
+
+    @property
+    def finetune_stages(self) -> tuple[FinetunePlan, ...]:
+        return tuple(stage for stage in self.stages if isinstance(stage, FinetunePlan))
 
 
 class EvaluationPlan(Record):

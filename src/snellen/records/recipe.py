@@ -18,6 +18,10 @@ Normalize = Literal["weights", "imagenet", "unit"]
 Background = Literal["white", "black"]
 Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "oversample_features"]
 Schedule = Literal["constant", "cosine"]
+FinetuneSchedule = Literal["constant", "cosine", "one_cycle", "plateau"]
+BatchStatistics = Literal["frozen", "learned"]
+Precision = Literal["fp32", "bf16"]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Optimizer = Literal["lbfgs", "adamw"]
 Decay = Annotated[float, Field(ge=0)]
 
@@ -145,9 +149,65 @@ class StageWish(Record):
     patience: Annotated[int, Field(ge=1)] | Auto = "auto"
 
 
+class FinetuneWish(Record):
+    """One stage that learns the `top` of the backbone, or `all` of it, together with the head, in batches (AdamW);
+    `none` leaves the stage out.
+
+    `share` is the part of the network's multiplications that learn (`top`). `layer_decay` multiplies the learning rate
+    from each layer to the one below. 0 switches off `ema`, `clip_norm`, `drop_path`, `label_smoothing`, `mixup`,
+    `cutmix` and `randaugment`. `cache` keeps the activations below the first layer that learns, of each picture and
+    `views` augmented views.
+    """
+
+    unfreeze: Literal["auto", "none", "top", "all"] = "auto"
+    share: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"
+    batch_size: Annotated[int, Field(ge=2, le=4096)] | Auto = "auto"
+    lr: Positive | Auto = "auto"
+    head_lr: Positive | Auto = "auto"
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    weight_decay: Decay | Auto = "auto"
+    schedule: FinetuneSchedule | Auto = "auto"
+    warmup: Share | Auto = "auto"
+    patience: Annotated[int, Field(ge=1)] | Auto = "auto"
+    ema: Share | Auto = "auto"
+    clip_norm: Annotated[float, Field(ge=0)] | Auto = "auto"
+    dropout: Share | Auto = "auto"
+    drop_path: Share | Auto = "auto"
+    batch_norm: BatchStatistics | Auto = "auto"
+    label_smoothing: Share | Auto = "auto"
+    mixup: Annotated[float, Field(ge=0, le=10)] | Auto = "auto"
+    cutmix: Annotated[float, Field(ge=0, le=10)] | Auto = "auto"
+    randaugment: Annotated[int, Field(ge=0, le=30)] | Auto = "auto"
+    views: Annotated[int, Field(ge=0, le=64)] | Auto = "auto"
+    cache: bool | Auto = "auto"
+    precision: Precision | Auto = "auto"
+    channels_last: bool | Auto = "auto"
+
+
+def _tell_stage(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "finetune" if isinstance(value, FinetuneWish) else "head"
+    # "none" switches a later stage off; only its other keys tell it from the first
+    return "head" if value.get("unfreeze", "none") == "none" and "share" not in value else "finetune"
+
+
+AnyStage = Annotated[
+    Annotated[StageWish, Tag("head")] | Annotated[FinetuneWish, Tag("finetune")], Discriminator(_tell_stage)
+]
+
+
+def _require_head_first(stages: tuple[StageWish | FinetuneWish, ...]) -> tuple[StageWish | FinetuneWish, ...]:
+    if not isinstance(stages[0], StageWish) or any(isinstance(stage, StageWish) for stage in stages[1:]):
+        raise ValueError('the first stage has unfreeze = "none" (the head alone), all others also `share`')
+    return stages
+
+
 class TrainingWish(Record):
     threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
-    stages: Annotated[tuple[StageWish, ...], Field(min_length=1, max_length=1)] = (StageWish(),)
+    stages: Annotated[tuple[AnyStage, ...], Field(min_length=1, max_length=4), AfterValidator(_require_head_first)] = (
+        StageWish(),
+    )
 
 
 class EvaluationWish(Record):

@@ -56,6 +56,7 @@ class EpochRecord(Record):
     val_loss: float | None
     val_auc: float | None
     seconds: float
+    images_per_s: float | None = None
 
 
 class WeightsRecord(Record):
@@ -79,6 +80,23 @@ class ChosenHead(Record):
     n_candidates: int
 
 
+class StageOutcome(Record):
+    """What a stage of fine-tuning gave, on pictures that choose: log loss after the best temperature, and AUC, `before`
+    it and with it. It was kept only where the loss fell. With folds, of the member that leaves out `fold`.
+    """
+
+    stage: int
+    fold: int | None
+    share: float
+    epoch: int
+    n_epochs: int
+    before_loss: float
+    before_auc: float | None
+    val_loss: float
+    val_auc: float | None
+    kept: bool
+
+
 class RunRecord(Record):
     """The content of `run.json`."""
 
@@ -97,6 +115,7 @@ class RunRecord(Record):
     weights: WeightsRecord | None = None
     chosen: ChosenHead | None = None
     members: tuple[ChosenHead, ...] = ()
+    finetuned: tuple[StageOutcome, ...] = ()
     test_opened: int = 0
     split_sha256: str | None = None
     sha256: dict[str, str] = {}

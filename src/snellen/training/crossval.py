@@ -64,7 +64,7 @@ class FittedFolds:
 
 def fit_folds(data: FoldData, plan: Plan, note: Callable[[EpochRecord], None] | None = None) -> FittedFolds:
     """K members; `note` is told every epoch of each. Raises UsageError where no candidate gives a number."""
-    decays = plan.training.stages[0].weight_decay
+    decays = plan.training.head_stage.weight_decay
     pairs = list(combinations(range(data.n_folds), 2))
     curves: dict[tuple[int, int], dict[float, dict[int, Curve]]] = {}
     for pair in follow(pairs, "Cross-validating", len(pairs), "heads"):
@@ -129,7 +129,7 @@ def _trace(data: FoldData, plan: Plan, pair: tuple[int, int], ready: Ready, deca
     """Losses by epoch on both folds of a pair, until neither gets better any more."""
     judges = {fold: data.take(fold) for fold in pair}
     losses: dict[int, list[float]] = {fold: [] for fold in pair}
-    patience = plan.training.stages[0].patience
+    patience = plan.training.head_stage.patience
     for head, _, _ in iterate_epochs(ready, plan, decay):
         for fold, (features, labels) in judges.items():
             losses[fold].append(monitor(head, features, labels, ready.rebalanced)[0])

@@ -1,6 +1,6 @@
-"""Features of the frozen backbone, computed once a picture and view, and kept as memory-mapped float32.
+"""What the frozen part of a network says of pictures, computed once a picture and view, and kept memory-mapped.
 
-The forward pass runs in ONNX Runtime on the exported backbone. What is cached is keyed by that
+The forward pass runs in ONNX Runtime on the exported part. What is cached is keyed by that
 graph, the pixel cache and the augmentation, so that epochs, candidates, seeds and folds share it.
 """
 
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +25,17 @@ from snellen.imaging.cache import PixelCache
 from snellen.inference.session import BATCH, GraphSession
 from snellen.records.plan import AugmentPlan
 from snellen.training.feature_table import FeatureTable
+from snellen.training.views import apply_randaugment
 
 _FEATURES_VERSION = "features-1"
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Where features of one backbone on one pixel cache lie. `seed` fixes the augmented views."""
+    """Where an `output` of one graph on one pixel cache lies. `seed` fixes the augmented views.
+
+    Features are kept as float32; activations, which are larger and only learned from, as float16 (`is_half`).
+    """
 
     graph: Path
     pixels: PixelCache
@@ -38,6 +43,9 @@ class FeatureStore:
     folder: Path
     seed: int
     threads: int
+    output: str = "embedding"
+    is_half: bool = False
+    randaugment: int = 0
 
     @cached_property
     def _session(self) -> GraphSession:
@@ -49,14 +57,18 @@ class FeatureStore:
 
     def compute(self, rows: NDArray[np.intp], views: int) -> FeatureTable:
         """Features of `rows` of the pixel cache, of the pictures themselves and of `views` augmented views."""
+        return FeatureTable(self.fill(rows, views, "Computing features"), rows)
+
+    def fill(self, rows: NDArray[np.intp], views: int, purpose: str) -> tuple[NDArray[Any], ...]:
+        """Compute what is missing at `rows` of the pixel cache: an array a view, with a row each of its pictures."""
         session, graph_sha256 = self._session, self._graph_sha256
         wanted = np.unique(rows)
-        width = session.run(self.pixels.pixels[:1], ("embedding",))["embedding"].shape[1]
-        opened = [self._open(view, graph_sha256, width) for view in range(views + 1)]
+        shape = session.run(self.pixels.pixels[:1], (self.output,))[self.output].shape[1:]
+        opened = [self._open(view, graph_sha256, shape) for view in range(views + 1)]
         total = sum(int((~store.done[wanted]).sum()) for store in opened)
-        for _ in follow(self._fill_all(session, opened, wanted), "Computing features", total, "views"):
+        for _ in follow(self._fill_all(session, opened, wanted), purpose, total, "views"):
             pass
-        return FeatureTable(tuple(store.values for store in opened), rows)
+        return tuple(store.values for store in opened)
 
     def _fill_all(self, session: GraphSession, opened: list[ArrayStore], wanted: NDArray[np.intp]) -> Iterator[int]:
         for view, store in enumerate(opened):
@@ -71,12 +83,12 @@ class FeatureStore:
         batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
         with ThreadPoolExecutor(1) as pool, store.open_writer() as write:
             # the next batch is read and augmented while this one runs; never more than two lie in memory
-            ahead = pool.submit(self._draw, batches[0], view)
+            ahead = pool.submit(self.draw, batches[0], view)
             for batch, following in zip(batches, [*batches[1:], None], strict=True):
                 drawn = ahead.result()
                 if following is not None:
-                    ahead = pool.submit(self._draw, following, view)
-                found = session.run(drawn, ("embedding",))["embedding"]
+                    ahead = pool.submit(self.draw, following, view)
+                found = session.run(drawn, (self.output,))[self.output]
                 if not np.isfinite(found).all():
                     raise BundleError("The backbone gives values that are not finite.", "Check model.weights.")
                 for row, features in zip(batch, found, strict=True):
@@ -84,7 +96,8 @@ class FeatureStore:
                 store.done[batch] = True
                 yield from range(len(batch))
 
-    def _draw(self, rows: NDArray[np.intp], view: int) -> NDArray[np.uint8]:
+    def draw(self, rows: NDArray[np.intp], view: int) -> NDArray[np.uint8]:
+        """Pictures `(n, S, S, C)` as view `view` shows them; 0 is the pictures themselves."""
         pictures = self.pixels.take(rows)
         if view == 0:
             return pictures
@@ -93,16 +106,30 @@ class FeatureStore:
             draw_view(picture, self.augment, seed=self.seed, view=view, key=hashes[row])
             for picture, row in zip(pictures, rows, strict=True)
         ]
-        return np.stack(drawn)
+        if not self.randaugment:
+            return np.stack(drawn)
+        return np.stack(
+            [
+                apply_randaugment(picture, self.randaugment, seed=self.seed, view=view, key=hashes[row])
+                for picture, row in zip(drawn, rows, strict=True)
+            ]
+        )
 
-    def _open(self, view: int, graph_sha256: str, width: int) -> ArrayStore:
+    def _open(self, view: int, graph_sha256: str, shape: tuple[int, ...]) -> ArrayStore:
         parts = [_FEATURES_VERSION, graph_sha256, self.pixels.key, str(view)]
+        if self.is_half:
+            parts += [self.output, "half"]
         if view:
             parts += [str(self.seed), self.augment.model_dump_json(exclude={"views"})]
+            parts += [f"randaugment {self.randaugment}"] if self.randaugment else []
         place = self.folder / "features" / compute_digest(parts)[:24]
-        shape = (len(self.pixels.pixels), width)
         with hold_lock(self._lock(place)):
-            return open_array_store(place, shape, np.float32, "The feature cache")
+            return open_array_store(
+                place,
+                (len(self.pixels.pixels), *shape),
+                np.float16 if self.is_half else np.float32,
+                "The activation cache" if self.is_half else "The feature cache",
+            )
 
     def _lock(self, place: Path) -> Path:
         return self.folder / "locks" / f"{place.name}.lock"

@@ -61,7 +61,7 @@ def fit_head(data: HeadData, plan: Plan, note: Callable[[EpochRecord], None] | N
 
     `note` is told every epoch as soon as it is over.
     """
-    stage = plan.training.stages[0]
+    stage = plan.training.head_stage
     ready = make_ready(data, plan)
     best: tuple[float, nn.Sequential, ChosenHead] | None = None
     records: list[EpochRecord] = []
@@ -91,7 +91,7 @@ def make_ready(data: TrainData, plan: Plan) -> Ready:
         data.train_labels,
         plan.model.n_classes,
         plan.imbalance,
-        in_batches=plan.training.stages[0].optimizer == "adamw",
+        in_batches=plan.training.head_stage.optimizer == "adamw",
         seed=plan.training.seed,
     )
     return Ready(rebalanced, (torch.from_numpy(mean).float(), torch.from_numpy(variance).float()))
@@ -99,7 +99,7 @@ def make_ready(data: TrainData, plan: Plan) -> Ready:
 
 def explain_divergence(plan: Plan) -> UsageError:
     """What to say where no candidate gave a number."""
-    stage = plan.training.stages[0]
+    stage = plan.training.head_stage
     return UsageError(
         f"Training diverged: no loss is a number at lr {stage.lr:g}, weight_decay {list(stage.weight_decay)}.",
         "Choose a smaller training.stages.0.lr or weight_decay.",
@@ -113,7 +113,7 @@ def _fit_candidate(
     candidate: tuple[int, float],
     note: Callable[[EpochRecord], None] | None,
 ) -> FittedHead | None:
-    stage, (number, decay) = plan.training.stages[0], candidate
+    stage, (number, decay) = plan.training.head_stage, candidate
     val, val_labels = torch.from_numpy(data.val), torch.from_numpy(data.val_labels)
     best_loss, best_state, best_epoch, best_auc = math.inf, dict[str, torch.Tensor](), 1, None
     head = nn.Sequential()
@@ -154,7 +154,7 @@ def iterate_epochs(ready: Ready, plan: Plan, decay: float) -> Iterator[tuple[nn.
 
     Same seed for every candidate, so that they differ in nothing but the decay.
     """
-    stage, made = plan.training.stages[0], ready.rebalanced
+    stage, made = plan.training.head_stage, ready.rebalanced
     torch.manual_seed(plan.training.seed)
     head = build_head(plan.model.head, made.table.shape[2], plan.model.n_classes)
     fix_batch_norm(head, *ready.moments)

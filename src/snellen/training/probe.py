@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from snellen.metrics.calibration import apply_temperature
 from snellen.modeling.blocks import fix_batch_norm
 from snellen.records.plan import StagePlan
 from snellen.training.feature_table import FeatureTable
@@ -29,6 +30,13 @@ class Baselines:
     prior: NDArray[np.float32]
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+
+    def score(self, embedding: NDArray[np.float32]) -> dict[str, Wide]:
+        """Probabilities `(N, C)` of each baseline for features `(N, D)`."""
+        return {
+            "majority_class": np.repeat(self.prior[None].astype(np.float64), len(embedding), axis=0),
+            "linear_probe": apply_temperature(embedding.astype(np.float64) @ self.weight + self.bias, 1.0),
+        }
 
 
 def fit_baselines(table: FeatureTable, labels: NDArray[np.int64], n_classes: int) -> Baselines:

@@ -17,7 +17,6 @@ from snellen.modeling.architectures import (
     FrozenBackbone,
     Normalise,
     build_backbone,
-    build_classifier,
     compute_map_shape,
     describe_layers,
     read_backbone_facts,
@@ -195,18 +194,10 @@ def test_classifier_logits_are_those_of_the_head_on_the_embedding() -> None:
         assert torch.equal(logits, classifier.head(embedding))
 
 
-def test_build_classifier_fits_head_to_the_backbone() -> None:
-    plan = make_model(n_classes=5)
-    classifier = build_classifier(plan, FrozenBackbone(plan), make_preprocess(size=64))
-    with torch.no_grad():
-        shapes = [tuple(part.shape) for part in classifier.eval()(torch.from_numpy(draw_pixels(2, 64)))]
-    assert shapes == [(2, 5), (2, 5), (2, 96), (2, 96, 2, 2)]
-
-
 def test_describe_layers_counts_every_parameter() -> None:
     plan = make_model(head=(GlobalAvgPool(), BatchNorm(), Dense(units=7), Relu()), n_classes=3)
     preprocess = make_preprocess(size=64)
-    classifier = build_classifier(plan, FrozenBackbone(plan), preprocess)
+    classifier = Classifier(FrozenBackbone(plan), build_head(plan.head, 96, plan.n_classes))
     total = sum(parameter.numel() for parameter in classifier.parameters())
     assert sum(row.n_parameters for row in describe_layers(plan, preprocess)) == total
 
