@@ -4,7 +4,7 @@
     TARGET: readers, locations, tables, npz, zip, hdf5, dicom
 
 A finding is an exception that is no SnellenError, an input that takes over 5 seconds of a
-processor or waits for a minute, or memory above 1 GB. The
+processor or waits for five minutes, or memory above 1 GB. The
 offending input is saved below --findings (default: a new folder in the system's temporary folder), never in the
 repository. Needs `pip install 'snellen[fuzz]'`.
 """
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 HANG_S = 5
-WAIT_S = 60
+WAIT_S = 300
 MEMORY_MB = 1024
 _HERE = Path(__file__)
 
