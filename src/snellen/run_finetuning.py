@@ -214,7 +214,7 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
             tried, found = _run_stage(bench, part, (number, stage), network, note)
         kept = found.val_loss < before[0]
         outcome = StageOutcome(
-            stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
+            stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs), blend=found.blend,
             before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
         )  # fmt: skip
         say(describe_outcome(outcome))
@@ -237,7 +237,7 @@ def describe_outcome(outcome: StageOutcome) -> str:
     verdict = "kept" if outcome.kept else "not kept, the model before it stays"
     return (
         f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {outcome.val_loss:.3f}"
-        f"{aucs} (epoch {outcome.epoch} of {outcome.n_epochs})"
+        f"{aucs} (epoch {outcome.epoch} of {outcome.n_epochs}, {outcome.blend:.0%} of what was learned)"
     )
 
 

@@ -82,7 +82,8 @@ class ChosenHead(Record):
 
 class StageOutcome(Record):
     """What a stage of fine-tuning gave, on pictures that choose: log loss after the best temperature, and AUC, `before`
-    it and with it. It was kept only where the loss fell. With folds, of the member that leaves out `fold`.
+    it and with it. It was kept only where the loss fell. `blend` is the part of what was learned in the weighted mean
+    with the weights before. With folds, of the member that leaves out `fold`.
     """
 
     stage: int
@@ -90,6 +91,7 @@ class StageOutcome(Record):
     share: float
     epoch: int
     n_epochs: int
+    blend: float = 1.0
     before_loss: float
     before_auc: float | None
     val_loss: float

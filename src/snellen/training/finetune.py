@@ -33,6 +33,7 @@ State = dict[str, torch.Tensor]
 Note = Callable[[EpochRecord], None]
 _EVALUATED = 32
 _WAIT_SHARE = 2
+BLENDS = (0.75, 0.5, 0.25)
 
 
 class Trainee(nn.Module):
@@ -86,9 +87,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The trainee's best state, and the epochs that led there."""
+    """The trainee's best state, and the epochs that led there.
+
+    `blend` is the part of that state in the weighted mean with the state before (WiSE-FT, Wortsman et al. 2022): what
+    was learned from few pictures does not overrule all that the network knew.
+    """
 
     state: State
+    blend: float
     epoch: int
     val_loss: float
     val_auc: float | None
@@ -124,6 +130,7 @@ def finetune(
     )
     rates = [group["lr"] for group in optimizer.param_groups]
     state = _copy(trainee.state_dict())
+    before = _copy(state)
     standing = _Standing(ema=state, best=_copy(state))
     _resume(trainee, optimizer, standing, place)
     for record in standing.records:
@@ -156,7 +163,24 @@ def finetune(
             f"Fine-tuning diverged: no loss is a number at lr {plan.lr:g}.",
             f"Choose a smaller training.stages.{place.stage}.lr.",
         )
-    return Finetuned(standing.best, standing.best_epoch, standing.best_loss, standing.best_auc, tuple(standing.records))
+    blend, found, (loss, auc) = _choose_blend(worker, before, standing)
+    return Finetuned(found, blend, standing.best_epoch, loss, auc, tuple(standing.records))
+
+
+def _choose_blend(
+    worker: _Worker, before: State, standing: _Standing
+) -> tuple[float, State, tuple[float, float | None]]:
+    """The mean of the states before and after with the smallest loss on validation pictures."""
+    chosen = 1.0, standing.best, (standing.best_loss, standing.best_auc)
+    for blend in BLENDS:
+        mixed = {
+            name: torch.lerp(before[name], value, blend) if value.dtype.is_floating_point else value
+            for name, value in standing.best.items()
+        }
+        judged = worker.judge(mixed)
+        if judged[0] < chosen[2][0]:
+            chosen = blend, mixed, judged
+    return chosen
 
 
 def judge_logits(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float | None]:
