@@ -214,7 +214,8 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
             tried, found = _run_stage(bench, part, (number, stage), network, note)
         kept = found.val_loss < before[0]
         outcome = StageOutcome(
-            stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs), blend=found.blend,
+            stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
+            blend=found.blend,
             before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
         )  # fmt: skip
         say(describe_outcome(outcome))
