@@ -197,20 +197,29 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
 
 def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     chosen = inputs.run.chosen if inputs.run is not None else None
-    own = run_figures.select_candidate(inputs.epochs, chosen)
-    others = "; thin lines are the other candidates" if len(own) < len(inputs.epochs) else ""
+    heads = [each for each in inputs.epochs if each.stage == 0]
+    own = run_figures.select_candidate(heads, chosen)
+    others = "; thin lines are the other candidates" if len(own) < len(heads) else ""
     if inputs.run is not None and inputs.run.members:
         yield (
-            run_figures.draw_members(inputs.epochs),
+            run_figures.draw_members(heads),
             "Learning curves of the members, each on the fold that it left out, which decided nothing. The last point "
             "of a line is the epoch that the other folds chose.",
             tables.build_members(inputs.run.members, inputs.splits),
         )
     else:
         yield (
-            run_figures.draw_learning(inputs.epochs, chosen),
+            run_figures.draw_learning(heads, chosen),
             f"Learning curves of the chosen candidate. The vertical line is the epoch that was kept{others}.",
             tables.build_learning(own),
+        )
+    if inputs.run is not None and inputs.run.finetuned:
+        yield (
+            run_figures.draw_finetuning([each for each in inputs.epochs if each.stage], inputs.run.finetuned),
+            "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; dashed is the "
+            "model before, which stays where fine-tuning is not better. Blend is the share of what was learned in the "
+            "mean with the weights before.",
+            tables.build_outcomes(inputs.run.finetuned),
         )
     yield (
         run_figures.draw_class_counts(inputs.splits, inputs.evaluation.classes),

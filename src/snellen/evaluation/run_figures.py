@@ -25,7 +25,7 @@ from snellen.evaluation.svg import (
 )
 from snellen.evaluation.wording import name_split
 from snellen.records.cohort import Split
-from snellen.records.run import ChosenHead, EpochRecord
+from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
 
 WIDTH_IN = 4.6
 MAX_CLASSES_WITH_NUMBERS = 12
@@ -95,6 +95,52 @@ def draw_members(epochs: Sequence[EpochRecord]) -> Drawing | None:
         )
         text = f"{len(members)} members; the last point of each line is what was kept."
         return to_drawing(figure, "learning", "Learning curves of the members", text)
+
+
+def draw_finetuning(epochs: Sequence[EpochRecord], outcomes: Sequence[StageOutcome]) -> Drawing | None:
+    """Loss and AUC by epoch of the fine-tuning stages on the pictures that choose; dashed where the model before stood.
+
+    With folds a line a member; several stages follow each other.
+    """
+    if not epochs or not outcomes:
+        return None
+    lines: dict[int, list[EpochRecord]] = {}
+    for each in sorted(epochs, key=lambda each: (each.stage, each.epoch)):
+        lines.setdefault(each.fold or 0, []).append(each)
+    first = [each for each in outcomes if each.stage == min(outcome.stage for outcome in outcomes)]
+    with drawing_style():
+        figure = new_figure(WIDTH_IN, 4.4)
+        loss = add_axes(figure, 0.65, 2.35, WIDTH_IN - 0.8, 1.75)
+        auc = add_axes(figure, 0.65, 0.5, WIDTH_IN - 0.8, 1.6)
+        if len(lines) == 1:
+            own = lines[min(lines)]
+            x = range(1, len(own) + 1)
+            loss.plot(x, [each.train_loss for each in own], color=SERIES[0], linestyle="-", label="training")
+        for member, own in lines.items():
+            color, style, marker = series_style(member if len(lines) > 1 else 1)
+            label = f"{member}" if len(lines) > 1 else "validation"
+            for axes, field in ((loss, "val_loss"), (auc, "val_auc")):
+                points = [(at, value) for at, each in enumerate(own, 1) if (value := getattr(each, field)) is not None]
+                if points:
+                    places, values = zip(*points, strict=True)
+                    axes.plot(places, values, color=color, linestyle=style, marker=marker, markersize=3, label=label)
+        for outcome in first:
+            color = series_style(outcome.fold or 0)[0] if len(lines) > 1 else INK
+            loss.axhline(outcome.before_loss, color=color, linewidth=0.8, linestyle=(0, (2, 2)))
+            if outcome.before_auc is not None:
+                auc.axhline(outcome.before_auc, color=color, linewidth=0.8, linestyle=(0, (2, 2)))
+        last = max(len(own) for own in lines.values())
+        for axes in (loss, auc):
+            axes.grid(True)
+            axes.set_xlim(0.5, last + 0.5)
+        loss.tick_params(labelbottom=False)
+        loss.set_ylabel("Loss")
+        auc.set(ylabel="AUC", xlabel="Epoch")
+        handles = loss.get_legend_handles_labels()
+        figure.legend(*handles, loc="upper left", bbox_to_anchor=(0.12, 1.01), ncols=min(len(lines) + 1, 6))
+        kept = sum(outcome.kept for outcome in outcomes)
+        text = f"{last} epochs; {kept} of {len(outcomes)} stages kept; dashed lines are the model before."
+        return to_drawing(figure, "finetuning", "Fine-tuning", text)
 
 
 def draw_class_counts(splits: Sequence[Split], classes: Sequence[str]) -> Drawing | None:

@@ -31,7 +31,7 @@ from snellen.evaluation.wording import (
 from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
-from snellen.records.run import ChosenHead, EpochRecord
+from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
 
 if TYPE_CHECKING:  # curves draw with matplotlib, which the audit's page does without
     from snellen.evaluation.curves import ClassCurve
@@ -170,6 +170,24 @@ def build_members(members: Sequence[ChosenHead], splits: Sequence[Split]) -> Tab
     rows.append(("Mean (SD)", "", "", "", "", *means))
     head = ("Fold", "Pictures", "Patients", "Weight decay", "Epoch", "Left-out loss", "Left-out AUC")
     return Table("Members, each on the fold that it left out", head, tuple(rows), ("text", *["num"] * 6))
+
+
+def build_outcomes(outcomes: Sequence[StageOutcome]) -> Table:
+    """What each stage of fine-tuning gave, beside the model before it."""
+    rows = tuple(
+        (
+            str(each.stage),
+            "" if each.fold is None else str(each.fold),
+            f"{each.epoch} of {each.n_epochs}",
+            f"{each.blend:.0%}",
+            f"{format_number(each.before_loss)} → {format_number(each.val_loss)}",
+            f"{format_number(each.before_auc)} → {format_number(each.val_auc)}",
+            "yes" if each.kept else "no",
+        )
+        for each in outcomes
+    )
+    head = ("Stage", "Fold", "Epoch", "Blend", "Loss", "AUC", "Kept")
+    return Table("Fine-tuning, before → after", head, rows, ("text", "text", *["num"] * 4, "text"))
 
 
 def _format_mean(values: Sequence[float | None]) -> str:
