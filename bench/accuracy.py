@@ -1,6 +1,7 @@
 """`auto` on several cohorts, cross-validated by patient, beside the frozen probe and a plain fine-tuning.
 
-    python bench/accuracy.py --cohort NAME DATA COLUMNS SETTINGS … [--seeds 3] [--folds 5] [--peer-folds 1] [--json FILE]
+    python bench/accuracy.py --cohort NAME DATA COLUMNS SETTINGS … \
+                             [--seeds 3] [--folds 5] [--peer-folds 1] [--json FILE]
     python bench/accuracy.py --cohort grades idrid/labels.csv image=image,label=grade data.ordered=true \
                              --cohort fundus fundus/ "" "" --seeds 1
 
@@ -56,7 +57,7 @@ def main() -> None:
     for name, data, columns, settings in args.cohort:
         for seed in range(args.seeds):
             rows += _measure_cohort((name, data, columns, settings.split()), seed, args)
-            _print(rows, args)
+            _print(rows)
             if args.json:
                 args.json.write_text(json.dumps(rows, indent=2))
 
@@ -113,11 +114,12 @@ def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]
     )
     truth = np.concatenate([labels[part] for part in parts])
     positive = None if prepared.plan.data.positive is None else classes.index(prepared.plan.data.positive)
+    is_ordered = prepared.plan.data.ordered
     label = f"first {args.peer_folds} of {args.folds} folds"
     return [
         {**about, "who": who, "seconds": spent, **{
             key: float(value[0])
-            for key, value in compute_scores(truth, found, positive=positive, is_ordered=prepared.plan.data.ordered).items()
+            for key, value in compute_scores(truth, found, positive=positive, is_ordered=is_ordered).items()
             if key in METRICS
         }}
         for who, found, spent in ((f"peer, {label}", probabilities, seconds), (f"auto, {label}", own, None))
@@ -164,7 +166,7 @@ def _fit_peer(plan: Plan, pixels: np.ndarray, labels: np.ndarray, held: np.ndarr
     return np.concatenate(found)
 
 
-def _print(rows: list[dict], args: argparse.Namespace) -> None:
+def _print(rows: list[dict]) -> None:
     print(
         f"\n{'cohort':<16}{'who':<26}"
         + "".join(f"{key:>20}" for key in METRICS)
