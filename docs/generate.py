@@ -78,15 +78,16 @@ _MEANINGS = {
     "augment.flip_horizontal": "mirror left and right in half of the views",
     "augment.flip_vertical": "mirror up and down in half of the views",
     "model.backbone_args": 'arguments that go to timm as they are, such as `{ pad_type = "same" }`',
-    "training.stages.N.epochs": "at most so many; for lbfgs an epoch is up to five steps on all pictures",
-    "training.stages.N.batch_size": "pictures a step; adamw only",
-    "training.stages.N.lr": "learning rate",
     "training.threads": "processors to use",
     "tune.space": "dotted keys → `{ low, high, log }` or `{ choices }`, with `when`: see [tuning](../how-to/tune.md); "
     '`"auto"` is the space of the recipe `auto`',
     "tune.pixel_space": "the same, for keys that change the pixels; tried where `pixels` is true",
 }
 
+_STAGES = (
+    ("`[[training.stages]]`, the first: the head", recipe.StageWish),
+    ("`[[training.stages]]`, the others: fine-tuning", recipe.FinetuneWish),
+)
 _LAYERS = (recipe.GlobalAvgPool, recipe.BatchNorm, recipe.Dropout, recipe.Dense, recipe.Relu)
 _LAYER_MEANINGS = {
     "dropout": "Sets a share `p` of the features to 0 in training.",
@@ -520,7 +521,10 @@ def _list_tables(name: str, model: type[BaseModel]) -> list[tuple[str, str, list
     own, inner = [], []
     for key, info in model.model_fields.items():
         found = _find_model(info.annotation)
-        if found is None or key in ("head", "space", "pixel_space"):
+        if key == "stages":
+            for place, (title, stage) in enumerate(_STAGES):
+                inner.append((f"{name}.stages.{place}.", title, list(stage.model_fields.items())))
+        elif found is None or key in ("head", "space", "pixel_space"):
             own.append((key, info))
         else:
             inner.append((f"{name}.{key}.N.", f"`[[{name}.{key}]]`", list(found.model_fields.items())))
@@ -536,11 +540,13 @@ def _find_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def read_comments(text: str) -> dict[str, str]:
-    """Dotted key → the comment behind it in a recipe's TOML; tables in a list count as `N`."""
-    comments, table = {}, ""
+    """Dotted key → the comment behind it in a recipe's TOML; tables of its one list of tables are counted from 0."""
+    comments, table, tables = {}, "", 0
     for line in text.splitlines():
         if header := re.match(r"\[+([\w.]+)\]+", line):
-            table = header.group(1) + (".N." if line.startswith("[[") else ".")
+            table = f"{header.group(1)}."
+            if line.startswith("[["):
+                table, tables = f"{table}{tables}.", tables + 1
         elif found := re.match(r'(\w+) = (?:"[^"]*"|\[[^\]]*\]|[^#"\[]+?)\s*#\s*(.+)$', line):
             comments[table + found.group(1)] = found.group(2).strip()
     return comments

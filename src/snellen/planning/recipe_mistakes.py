@@ -19,7 +19,7 @@ _EXAMPLES = {
     "preprocess.window": "[0, 4095]",
     "model.backbone_args": '{pad_type = "same"}',
     "model.head": '[{type = "global_avg_pool"}, {type = "dense", units = 64}]',
-    "training.stages": "[{epochs = 3}]",
+    "training.stages": '[{epochs = 30}, {unfreeze = "top"}]',
     "training.stages.0.weight_decay": "[0.1, 1.0]",
 }
 _WORDS = {
@@ -93,7 +93,7 @@ def _state(item: Mapping[str, Any]) -> str:
         return "type is missing"
     if item["type"] == "union_tag_invalid":
         return f"type must be one of {item['ctx']['expected_tags']}"
-    return str(item["msg"])
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _shorten(value: Any) -> str:

@@ -199,7 +199,7 @@ AnyStage = Annotated[
 
 def _require_head_first(stages: tuple[StageWish | FinetuneWish, ...]) -> tuple[StageWish | FinetuneWish, ...]:
     if not isinstance(stages[0], StageWish) or any(isinstance(stage, StageWish) for stage in stages[1:]):
-        raise ValueError('the first stage has unfreeze = "none" (the head alone), all others also `share`')
+        raise ValueError('the first stage is the head alone; each other says what learns, such as unfreeze = "top"')
     return stages
 
 
@@ -207,6 +207,7 @@ class TrainingWish(Record):
     threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     stages: Annotated[tuple[AnyStage, ...], Field(min_length=1, max_length=4), AfterValidator(_require_head_first)] = (
         StageWish(),
+        FinetuneWish(),
     )
 
 

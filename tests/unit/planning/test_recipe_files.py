@@ -6,14 +6,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from snellen.core.errors import UsageError
 from snellen.planning.recipe_files import list_recipes, load_recipe, read_recipe_text
-from snellen.records.recipe import Recipe
+from snellen.records.recipe import FinetuneWish, Recipe, StageWish
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> str:
@@ -143,7 +143,7 @@ def test_setting_takes_a_list_of_layers() -> None:
     [
         "preprocess.size", "", "=3", "=", ".", "preprocess.size=", "preprocess=3", "preprocess.size.x=3",
         "preprocess.size.x.y=3", "training.stages.x.epochs=3", "training.stages.-1.epochs=3",
-        "training.stages.7.epochs=3", "training.stages.1.epochs=3", "training.stages=3", "training.stages=[]",
+        "training.stages.7.epochs=3", "training.stages.2.epochs=3", "training.stages=3", "training.stages=[]",
         "training.stages.².epochs=3", "evaluation.level=nan", "training.stages.0.lr=inf", "training.stages.0.lr=-1",
         "preprocess.size=64.5", "preprocess.crop_border=1", "preprocess.crop_border=True", "a..b=2",
     ],
@@ -199,7 +199,10 @@ def test_wrong_value_is_shown(tmp_path: Path) -> None:
         ("preprocess.size=8", "preprocess.size: must be at least 16 or 'auto' (given: 8)"),
         ("data.ordered=True", "data.ordered: must be true or false or 'auto' (given: \"True\"); write true"),
         ("data.merge={sick=[cnv,dme]}", "text inside needs quotes; example: {sick = [\"cnv\", \"dme\"]}"),
-        ("training.stages=[{},{}]", "training.stages: must be a list of at most 1 (given: [{}, {}])"),
+        ("training.stages=[{},{},{},{},{}]", "must be a list of at most 4 (given: [{}, {}, {}, {}, {}])"),
+        ("training.stages=[{},{}]", "training.stages: the first stage is the head alone; each other says what learns"),
+        ("training.stages.1.unfreeze=some", "unfreeze: must be 'auto', 'none', 'top' or 'all' (given: \"some\")"),
+        ("training.stages.1.share=2", "training.stages.1.share: must be at most 1 or 'auto' (given: 2)"),
         ('model.head=[{type="dense"}]', "model.head.0: units is missing"),
     ],
 )  # fmt: skip
@@ -281,6 +284,8 @@ SETTINGS: dict[str, list[str]] = {
     "values": ["preprocess.size=64", "preprocess.crop_border=true", "preprocess.clahe=1e-05"],
     "fractions": ["data.fractions=[0.6,0.2,0.2]"],
     "layers": ['model.head=[{type="global_avg_pool"},{type="dropout",p=0.5},{type="dense",units=3}]'],
+    "no-second-stage": ["training.stages.1.unfreeze=none"],
+    "second-stage": ["training.stages.1.unfreeze=top", "training.stages.1.views=2", "training.stages.1.cache=false"],
     "stage": ["training.stages.0.lr=1e-3", "training.stages.0.weight_decay=[0.0, 1e2]"],
     "arguments": ["model.backbone_args.pad_type=same", "model.backbone_args.drop_rate=0.1"],
     "text": ["description='He said \"µ < 3\"\\ and left'", "data.positive=a\tb", 'data.positive="a\\nb"'],
@@ -312,13 +317,14 @@ def test_date_in_a_recipe_is_refused_or_written_again(tmp_path: Path, text: str)
 
 
 def walk_fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of all values, the first stage standing for all."""
+    """Dotted keys of all values: of the stage of the head, and of one that fine-tunes."""
     for name, info in model.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from walk_fields(inner, f"{prefix}{name}.")
         elif name == "stages":
-            yield from walk_fields(get_args(inner)[0], f"{prefix}stages.0.")
+            yield from walk_fields(StageWish, f"{prefix}stages.0.")
+            yield from walk_fields(FinetuneWish, f"{prefix}stages.1.")
         else:
             yield prefix + name
 
@@ -328,7 +334,8 @@ def walk_values(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, dict) and value:
             yield from walk_values(value, f"{prefix}{key}.")
         elif key == "stages":
-            yield from walk_values(value[0], f"{prefix}stages.0.")
+            for place, stage in enumerate(value):
+                yield from walk_values(stage, f"{prefix}stages.{place}.")
         else:
             yield prefix + key
 
