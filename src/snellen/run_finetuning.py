@@ -250,6 +250,8 @@ def _run_stage(
     own.backbone.load_state_dict(network.backbone)
     halves = cut_backbone(own, bench.shape, stage.share)
     head = copy.deepcopy(network.head)
+    if stage.head_init == "new":
+        _renew(head, bench.plan.training.seed)
     made = _rebalance(part, bench.plan)
     undo_shift(head, -made.shift)  # learning goes on at the prior that the method makes
     trainee = Trainee(halves.upper, head, stage.dropout)
@@ -273,6 +275,17 @@ def _run_stage(
     undo_shift(head, made.shift)
     head.eval()
     return Network(_copy(own.backbone.state_dict()), head), found
+
+
+def _renew(head: nn.Sequential, seed: int) -> None:
+    """Begin anew: hidden layers by chance, the last one at zero, so that the first steps follow the pictures."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in head.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
+    for parameter in head[-1].parameters():
+        nn.init.zeros_(parameter)
 
 
 def _build_learner(bench: Bench, stage: FinetunePlan) -> FrozenBackbone:

@@ -12,6 +12,7 @@ from snellen.records.recipe import (
     BatchStatistics,
     FinetuneSchedule,
     Fit,
+    HeadInit,
     HeadLayer,
     Imbalance,
     Normalize,
@@ -141,6 +142,7 @@ class FinetunePlan(Record):
     batch_size: int
     lr: float
     head_lr: float
+    head_init: HeadInit
     layer_decay: float
     weight_decay: float
     schedule: FinetuneSchedule

@@ -20,6 +20,7 @@ Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logi
 Schedule = Literal["constant", "cosine"]
 FinetuneSchedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 BatchStatistics = Literal["frozen", "learned"]
+HeadInit = Literal["before", "new"]
 Precision = Literal["fp32", "bf16"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Optimizer = Literal["lbfgs", "adamw"]
@@ -153,7 +154,8 @@ class FinetuneWish(Record):
     """One stage that learns the `top` of the backbone, or `all` of it, together with the head, in batches (AdamW);
     `none` leaves the stage out.
 
-    `share` is the part of the network's multiplications that learn (`top`). `layer_decay` multiplies the learning rate
+    `share` is the part of the network's multiplications that learn (`top`). The head begins as it was `before` the
+    stage, or `new`: then its weights begin at zero. `layer_decay` multiplies the learning rate
     from each layer to the one below. 0 switches off `ema`, `clip_norm`, `drop_path`, `label_smoothing`, `mixup`,
     `cutmix` and `randaugment`. `cache` keeps the activations below the first layer that learns, of each picture and
     `views` augmented views.
@@ -165,6 +167,7 @@ class FinetuneWish(Record):
     batch_size: Annotated[int, Field(ge=2, le=4096)] | Auto = "auto"
     lr: Positive | Auto = "auto"
     head_lr: Positive | Auto = "auto"
+    head_init: HeadInit | Auto = "auto"
     layer_decay: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
     weight_decay: Decay | Auto = "auto"
     schedule: FinetuneSchedule | Auto = "auto"

@@ -51,10 +51,10 @@ class Trainee(nn.Module):
         return logits
 
     def begin_learning(self, *, learns_statistics: bool) -> None:
-        """Training mode; the head's batch norm always keeps the exact statistics that it has."""
+        """Training mode; without `learns_statistics` batch norms keep those that they have."""
         self.train()
-        for module in (self.head if learns_statistics else self).modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not learns_statistics:
                 module.eval()
 
 
