@@ -321,9 +321,11 @@ def _open_source(bench: Bench, part: Part, stage: FinetunePlan, halves: Halves) 
     with torch.no_grad():
         pixels = torch.zeros(1, *bench.shape, dtype=torch.uint8)
         n_values = halves.lower(pixels).numel()
-    n_pictures = len(np.unique(part.rows))
-    say(describe_need(cache, {"activations": n_pictures * (1 + stage.views) * n_values * 2}))
-    return KeptActivations(store.fill(part.rows, stage.views, "Computing activations"), part.rows)
+    train, val = part.rows[part.train], part.rows[part.val]
+    n_kept = len(np.unique(part.rows)) + len(np.unique(train)) * stage.views
+    say(describe_need(cache, {"activations": n_kept * n_values * 2}))
+    store.fill(val, 0, "Computing activations of validation pictures")
+    return KeptActivations(store.fill(train, stage.views, "Computing activations"), part.rows)
 
 
 def _export_lower(bench: Bench, halves: Halves) -> Path:

@@ -16,6 +16,7 @@ _PASSES = 3  # a step costs the forward pass and twice as much backwards
 _SHARE = 0.6
 _LEAST_SHARE = 0.35
 _EPOCHS = 12
+_VIEWS_IN_ALL = 30_000
 _LEAST_EPOCHS = 4
 
 
@@ -41,6 +42,7 @@ def plan_finetune(
         1.0 if whole and wish.share == "auto" else wish.share,
         (1.0 if whole else share, "rule", "all of it" if whole else "early layers see edges and colours: they stay"),
     )
+    views = int(min(epochs, max(2, _VIEWS_IN_ALL // max(1, fingerprint.n_samples))))
     rules: dict[str, tuple[Any, How, str]] = {
         "epochs": (epochs, "rule", "as many as fit into eight minutes, twelve at most; validation stops earlier"),
         "batch_size": (16, "fixed", "small batches need fewer epochs, and gradients of 16 pictures are steady enough"),
@@ -61,7 +63,7 @@ def plan_finetune(
         "mixup": (0.0, "fixed", "off: not shown to help here"),
         "cutmix": (0.0, "fixed", "off: a lesion may be cut away while its label stays"),
         "randaugment": (0, "fixed", "off: its stronger operations change what is looked for"),
-        "views": (epochs, "rule", "a new view for each epoch: their activations cost one pass, learning from them three"),
+        "views": (views, "rule", "up to one for each epoch, as many as the disk should hold"),
         "cache": (not whole, "rule", "no layer is frozen" if whole else "frozen layers are run once a view"),
         "precision": (
             "bf16" if device == "cuda" else "fp32", "measured",
