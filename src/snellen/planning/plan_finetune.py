@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from snellen.planning.ledger import Ledger
@@ -10,14 +12,24 @@ from snellen.records.recipe import FinetuneWish
 
 MIN_PICTURES = 150
 MIN_PATIENTS = 12
-BUDGET_S = 480
-_MULTIPLICATIONS_PER_S = 2e10  # a thread, learning; measured with EfficientNet-Lite0 on two cores
+BUDGET_S = 400
+_LEARNED_PER_S = 2e10  # multiplications a thread: measured with EfficientNet-Lite0 on two cores
+_RUN_PER_S = 1.5e10  # the same for the frozen layers, which are the large ones
 _PASSES = 3  # a step costs the forward pass and twice as much backwards
-_SHARE = 0.6
-_LEAST_SHARE = 0.35
-_EPOCHS = 12
+_SHARES = (0.6, 0.35)
+_EPOCHS = (12, 8, 6, 4)
+_FEWEST_VIEWS = 2
 _VIEWS_IN_ALL = 30_000
-_LEAST_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What fits: `epochs` is 0 where nothing does; the reason of the choice."""
+
+    share: float
+    epochs: int
+    views: int
+    reason: str
 
 
 def plan_finetune(
@@ -27,24 +39,26 @@ def plan_finetune(
     is the number of multiplications of one picture's forward pass.
     """
     threads, device = machine
-    share, epochs, reason = _choose_size(fingerprint, threads, device, cost)
-    if wish.unfreeze == "none" or (wish.unfreeze == "auto" and not epochs):
+    size = _choose_size(fingerprint, threads, device, cost)
+    reason = size.reason
+    if wish.unfreeze == "none" or (wish.unfreeze == "auto" and not size.epochs):
         if wish.unfreeze == "none":
             ledger.settle(f"{place}.unfreeze", wish.unfreeze, ("none", "rule", reason))
             return None
         ledger.decisions.append(Decision(key=f"{place}.unfreeze", value="none", how="rule", reason=reason))
         return None
     unfreeze = ledger.settle(f"{place}.unfreeze", wish.unfreeze, ("top", "rule", reason))
-    share, epochs = (share, epochs) if epochs else (_SHARE, _EPOCHS)
+    share, epochs, views = (
+        (size.share, size.epochs, size.views) if size.epochs else (_SHARES[0], _EPOCHS[0], _EPOCHS[-1])
+    )
     whole = unfreeze == "all"
     share = ledger.settle(
         f"{place}.share",
         1.0 if whole and wish.share == "auto" else wish.share,
         (1.0 if whole else share, "rule", "all of it" if whole else "early layers see edges and colours: they stay"),
     )
-    views = int(min(epochs, max(2, _VIEWS_IN_ALL // max(1, fingerprint.n_samples))))
     rules: dict[str, tuple[Any, How, str]] = {
-        "epochs": (epochs, "rule", "as many as fit into eight minutes, twelve at most; validation stops earlier"),
+        "epochs": (epochs, "rule", "as many as fit into minutes, twelve at most; validation stops earlier"),
         "batch_size": (16, "fixed", "small batches need fewer epochs, and gradients of 16 pictures are steady enough"),
         "lr": (1e-3, "fixed", "in our experiments 0.0003 learned less, and with learned statistics 0.001 is steady"),
         "head_lr": (2e-3, "fixed", "the head is new and has further to go"),
@@ -75,19 +89,21 @@ def plan_finetune(
     return FinetunePlan(unfreeze="all" if whole else "top", share=share, **found)
 
 
-def _choose_size(fingerprint: Fingerprint, threads: int, device: str, cost: float) -> tuple[float, int, str]:
-    """Share of the network, epochs (0 where nothing is fine-tuned) and the reason."""
+def _choose_size(fingerprint: Fingerprint, threads: int, device: str, cost: float) -> _Size:
+    """The most that fits into the budget: first the larger share, then epochs, then views."""
+    n = fingerprint.n_samples
     fewest = min(fingerprint.patients_by_class.values(), default=0)
-    if fingerprint.n_samples < MIN_PICTURES or fewest < MIN_PATIENTS:
-        return 0, 0, (
-            f"{fingerprint.n_samples} training pictures, {fewest} patients in the smallest class: fewer than "
-            f"{MIN_PICTURES} and {MIN_PATIENTS} cannot show whether fine-tuning paid"
-        )  # fmt: skip
-    if device != "cpu":
-        return _SHARE, _EPOCHS, "validation decides whether it pays; the frozen network's model stays otherwise"
-    whole_s = fingerprint.n_samples * _PASSES * cost / (_MULTIPLICATIONS_PER_S * threads)
-    for share in (_SHARE, _LEAST_SHARE):
-        epochs = int(min(_EPOCHS, BUDGET_S / (whole_s * share)))
-        if epochs >= _LEAST_EPOCHS:
-            return share, epochs, "validation decides whether it pays; the frozen network's model stays otherwise"
-    return 0, 0, f"{fingerprint.n_samples} pictures would take more than eight minutes on {threads} processors"
+    if n < MIN_PICTURES or fewest < MIN_PATIENTS:
+        return _Size(0, 0, 0, (
+            f"{n} training pictures, {fewest} patients in the smallest class: fewer than {MIN_PICTURES} and "
+            f"{MIN_PATIENTS} cannot show whether fine-tuning paid"
+        ))  # fmt: skip
+    reason = "validation decides whether it pays; the frozen network's model stays otherwise"
+    most = max(_FEWEST_VIEWS, _VIEWS_IN_ALL // n)
+    for share, epochs in product(_SHARES, _EPOCHS):
+        for views in (epochs, epochs // 2, _FEWEST_VIEWS):
+            learning = _PASSES * share * epochs / _LEARNED_PER_S
+            seconds = cost * n / threads * (learning + (1 - share) * (1 + views) / _RUN_PER_S)
+            if views <= most and (device != "cpu" or seconds <= BUDGET_S):
+                return _Size(share, epochs, views, reason)
+    return _Size(0, 0, 0, f"{n} pictures would take more than {BUDGET_S // 60} minutes on {threads} processors")
