@@ -80,6 +80,8 @@ def _choose_size(fingerprint: Fingerprint, threads: int, device: str, cost: floa
             f"{fingerprint.n_samples} training pictures, {fewest} patients in the smallest class: fewer than "
             f"{MIN_PICTURES} and {MIN_PATIENTS} cannot show whether fine-tuning paid"
         )  # fmt: skip
+    if not cost:
+        return 0, 0, 'this network cannot be cut in two; unfreeze = "all" lets the whole of it learn'
     if device != "cpu":
         return _SHARE, _EPOCHS, "validation decides whether it pays; the frozen network's model stays otherwise"
     whole_s = fingerprint.n_samples * _PASSES * cost / (_MULTIPLICATIONS_PER_S * threads)
