@@ -72,12 +72,15 @@ class _Lower(nn.Module):
 def cut_backbone(frozen: FrozenBackbone, pixels_shape: tuple[int, int, int], share: float) -> Halves:
     """Cut where `upper` does about `share` of the multiplications, never less than one layer; 1 cuts nothing off.
 
-    `pixels_shape` is `(H, W, C)`. Raises UsageError for a network whose forward pass cannot be traced.
+    `pixels_shape` is `(H, W, C)`. Raises UsageError for a network whose forward pass cannot be traced, unless it stays
+    whole; its multiplications are then not known: 0.
     """
     whole = _Features(frozen.backbone).eval()
     try:
         graph = _Tracer().trace(whole)
     except Exception as error:  # whatever a network's own code raises on traced values
+        if share >= 1:
+            return Halves(_Lower(frozen.normalise, nn.Identity()), whole, 1.0, 0.0)
         raise UsageError(
             f"The backbone's forward pass cannot be cut: {type(error).__name__}: {error}",
             'Fine-tune the whole network (unfreeze = "all"), or choose another model.backbone.',
@@ -101,12 +104,8 @@ def cut_backbone(frozen: FrozenBackbone, pixels_shape: tuple[int, int, int], sha
 
 def count_multiplications(plan: ModelPlan, preprocess: PreprocessPlan) -> float:
     """Of one picture's forward pass through the backbone; of a network that cannot be traced, none are known: 0."""
-    frozen = FrozenBackbone(plan)
     shape = (preprocess.size, preprocess.size, preprocess.channels)
-    try:
-        return cut_backbone(frozen, shape, 1.0).multiplications
-    except UsageError:
-        return 0.0
+    return cut_backbone(FrozenBackbone(plan), shape, 1.0).multiplications
 
 
 class _Counter(fx.Interpreter):

@@ -98,6 +98,8 @@ def _choose_size(fingerprint: Fingerprint, threads: int, device: str, cost: floa
             f"{n} training pictures, {fewest} patients in the smallest class: fewer than {MIN_PICTURES} and "
             f"{MIN_PATIENTS} cannot show whether fine-tuning paid"
         ))  # fmt: skip
+    if not cost:
+        return _Size(0, 0, 0, 'this network cannot be cut in two; unfreeze = "all" lets the whole of it learn')
     reason = "validation decides whether it pays; the frozen network's model stays otherwise"
     most = max(_FEWEST_VIEWS, _VIEWS_IN_ALL // n)
     for share, epochs in product(_SHARES, _EPOCHS):
