@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.evaluation.report import ReportInputs
+from snellen.metrics.decision import decide
 from snellen.metrics.scores import compute_confusion, compute_per_class, compute_scores
 from snellen.records.bundle import Calibration, InputSpec, Manifest, Threshold, TrainedOn
 from snellen.records.cohort import Audit, Issue, PatientRule, Split
@@ -36,7 +37,7 @@ from snellen.records.plan import (
     StagePlan,
     TrainingPlan,
 )
-from snellen.records.recipe import GlobalAvgPool
+from snellen.records.recipe import DecisionRule, GlobalAvgPool
 from snellen.records.run import ChosenHead, DataRequest, EpochRecord, RunRecord, TrainRequest, WeightsRecord
 
 Task = Literal["binary", "multiclass", "ordinal"]
@@ -100,6 +101,7 @@ def _minimal(task: Task, classes: tuple[str, ...], shares: tuple[float, ...], ti
     logits = -1.6 * distance + random.normal(0, 1.0, (n, len(classes)))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     evaluation = _evaluate(task, classes, labels, probabilities)
+    called = decide(probabilities, evaluation.decision)
     scores = tuple(
         Score(
             sample=f"{classes[label]}/scan-{number:04d}.png",
@@ -107,7 +109,7 @@ def _minimal(task: Task, classes: tuple[str, ...], shares: tuple[float, ...], ti
             label=classes[label],
             probabilities=tuple(float(each) for each in probabilities[number]),
             logits=tuple(float(each) for each in logits[number]),
-            prediction=classes[int(probabilities[number].argmax())],
+            prediction=classes[called[number]],
         )
         for number, label in enumerate(labels)
     )
@@ -118,13 +120,15 @@ def _evaluate(
     task: Task, classes: tuple[str, ...], labels: NDArray[np.int64], probabilities: NDArray[np.float64]
 ) -> Evaluation:
     positive = 1 if task == "binary" else None
-    found = compute_scores(labels, probabilities, is_ordered=task == "ordinal", positive=positive)
+    rule: DecisionRule = "expected_grade" if task == "ordinal" else "most_probable"
+    found = compute_scores(labels, probabilities, is_ordered=task == "ordinal", positive=positive, rule=rule)
     metrics = {key: _estimate(float(values[0])) for key, values in found.items()}
     majority = float(np.bincount(labels).max() / len(labels))
     return Evaluation(
         task=task,
         classes=classes,
         positive=classes[1] if task == "binary" else None,
+        decision=rule,
         split="test",
         data="/data/cohort",
         n=len(labels),
@@ -144,7 +148,7 @@ def _evaluate(
         per_class=_per_class(classes, labels, probabilities),
         confusion=tuple(
             tuple(int(count) for count in row)
-            for row in compute_confusion(labels, probabilities.argmax(axis=1), len(classes))
+            for row in compute_confusion(labels, decide(probabilities, rule), len(classes))
         ),
         operating_points=_operating_points(labels, probabilities) if task == "binary" else (),
         calibration=_calibration(labels, probabilities),
@@ -342,7 +346,7 @@ def _plan(evaluation: Evaluation) -> Plan:
                 ),
             ),
         ),
-        evaluation=EvaluationPlan(resamples=1000, level=0.95, sensitivity=0.9),
+        evaluation=EvaluationPlan(resamples=1000, level=0.95, sensitivity=0.9, decision=evaluation.decision),
         decisions=decisions,
     )
 
@@ -429,6 +433,7 @@ def _manifest(evaluation: Evaluation, counts: dict[str, int]) -> Manifest:
         classes=evaluation.classes,
         positive=evaluation.positive,
         ordered=evaluation.task == "ordinal",
+        decision=evaluation.decision,
         input=InputSpec(height_px=224, width_px=224, channels=3),
         preprocess=PREPROCESS,
         calibration=Calibration(method="temperature", temperature=1.37, fitted_on="val", n=402),

@@ -34,6 +34,7 @@ from snellen.estimator_inputs import (
 )
 from snellen.inference.load import load_bundle
 from snellen.ingest.given import GivenData, write_given
+from snellen.records.bundle import Prediction
 from snellen.records.cohort import Issue
 from snellen.runs import Run
 from snellen.workflow import build_train_request, describe_command
@@ -118,6 +119,18 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
         Raises InputError, which is a ValueError, where a picture cannot be read.
         """
+        found = self._ask(X)
+        return np.array([[row.probabilities[name] for name in self._names] for row in found], np.float32)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class of each picture: the most probable one, of grades by default the nearest to the expected grade.
+
+        `predictor_` knows operating points and when to abstain.
+        """
+        predicted: NDArray[Any] = self.classes_[[self._names.index(row.prediction or "") for row in self._ask(X)]]
+        return predicted
+
+    def _ask(self, X: Any) -> list[Prediction]:
         check_is_fitted(self)
         found = self.predictor_.predict(to_sources(read_pictures(X)))
         bad = [(index, row) for index, row in enumerate(found) if row.error]
@@ -127,13 +140,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 f"{len(bad)} of {len(found)} pictures of X cannot be read: {shown}",
                 "Leave them out, or ask predictor_.predict, which tells the error picture by picture.",
             )
-        return np.array([[row.probabilities[name] for name in self._names] for row in found], np.float32)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each picture; `predictor_` knows operating points and when to abstain."""
-        probabilities = self.predict_proba(X)
-        predicted: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        return predicted
+        return found
 
     def save(self, folder: str | Path) -> Path:
         """Copy the bundle to `folder`, which must be new or empty; `snellen.load` opens it. Returns the folder."""

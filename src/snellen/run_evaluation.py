@@ -23,6 +23,7 @@ from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.ingest.cohort import read_cohort
 from snellen.ingest.patients import get_own_patient
+from snellen.metrics.decision import CALLED
 from snellen.outputs import EVALUATION, hold_output, make_output
 from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
@@ -279,7 +280,8 @@ def describe_evaluation(evaluation: Evaluation) -> str:
         if found is not None and found.value is not None:
             interval = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
             shown.append(f"{name} {found.value:.3f}{interval}")
-    return f"{evaluation.split}: {evaluation.subjects}: " + ", ".join(shown)
+    called = "" if evaluation.decision == "most_probable" else f" (called: {CALLED[evaluation.decision]})"
+    return f"{evaluation.split}: {evaluation.subjects}: " + ", ".join(shown) + called
 
 
 def _read(

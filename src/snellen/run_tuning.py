@@ -167,7 +167,13 @@ def _score(data: HeadData, plan: Plan, metric: str) -> float:
     with torch.no_grad():
         probabilities = torch.softmax(fitted.head(torch.from_numpy(data.val)).double(), 1).numpy()
     positive = None if plan.data.positive is None else plan.data.classes.index(plan.data.positive)
-    scores = compute_scores(data.val_labels, probabilities, is_ordered=plan.data.ordered, positive=positive)
+    scores = compute_scores(
+        data.val_labels,
+        probabilities,
+        is_ordered=plan.data.ordered,
+        positive=positive,
+        rule=plan.evaluation.decision,
+    )
     value = float(scores[metric][0])
     if not math.isfinite(value):
         raise UsageError(f"{metric} is undefined on a fold.", "")

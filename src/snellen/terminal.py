@@ -12,6 +12,7 @@ from rich.table import Table
 
 from snellen.core.letters import reveal, show_name
 from snellen.core.storage import choose_data_folder, format_bytes
+from snellen.metrics.decision import CALLED
 from snellen.records.bundle import FIXED
 from snellen.records.cohort import Cohort
 from snellen.records.doctor import Diagnosis
@@ -100,7 +101,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
         table.add_row(name, _value(estimate), _interval(estimate), *others)
     console.print(table)
     # the title stands alone: above a narrow table it would be broken into lines
-    console.print("\nConfusion (rows: label, columns: the more probable class)")
+    console.print(f"\nConfusion (rows: label, columns: {CALLED[evaluation.decision]})")
     classes = [show_name(name) for name in evaluation.classes]
     table = Table("", *classes, box=None, pad_edge=False)
     for name, row in zip(classes, evaluation.confusion, strict=True):

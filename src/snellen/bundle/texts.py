@@ -6,6 +6,7 @@ import html
 import re
 
 from snellen.core.letters import show_name
+from snellen.metrics.decision import CALLED
 from snellen.records.bundle import Manifest
 
 
@@ -42,6 +43,7 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
 Calibration: {manifest.calibration.method.replace("_", " ")}, T = {manifest.calibration.temperature:.3f}, fitted on \
 {manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}
+A picture is called {CALLED[manifest.decision]}.
 
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
 fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\

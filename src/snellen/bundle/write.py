@@ -19,11 +19,13 @@ from snellen.core.storage import compute_digest, compute_sha256, write_atomic
 from snellen.inference.known import compute_salted_hashes
 from snellen.inference.load import MANIFEST_FILE, MODEL_FILE
 from snellen.inference.session import GraphSession
+from snellen.metrics.decision import decide
 from snellen.modeling.architectures import Calibrated
 from snellen.modeling.graph import export_graph
 from snellen.records.bundle import Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.plan import Plan
+from snellen.records.recipe import DecisionRule
 from snellen.records.run import WeightsRecord
 
 TOLERANCE_PROBABILITY = 1e-4
@@ -68,14 +70,16 @@ def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.classifier.state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(state))
     session = GraphSession(folder / MODEL_FILE, threads=model.plan.training.threads)
-    parity = compute_parity(model.classifier, session, model.pixels)
+    parity = compute_parity(model.classifier, session, model.pixels, model.plan.evaluation.decision)
     write_atomic(folder / "parity.json", parity.to_json())
     require_parity(parity)
     return session
 
 
-def compute_parity(classifier: Calibrated, session: GraphSession, pixels: NDArray[np.uint8]) -> Parity:
-    """Torch against ONNX Runtime on up to 64 real samples."""
+def compute_parity(
+    classifier: Calibrated, session: GraphSession, pixels: NDArray[np.uint8], rule: DecisionRule = "most_probable"
+) -> Parity:
+    """Torch against ONNX Runtime on up to 64 real samples, called a class by `rule`."""
     used = pixels[:PARITY_SAMPLES]
     with torch.no_grad():
         parts = [
@@ -94,7 +98,7 @@ def compute_parity(classifier: Calibrated, session: GraphSession, pixels: NDArra
         max_abs_logit=logit if is_finite else 1.0,
         tolerance_probability=TOLERANCE_PROBABILITY,
         tolerance_logit=TOLERANCE_LOGIT,
-        n_decisions_changed=int((reference[0].argmax(1) != found["probabilities"].argmax(1)).sum()),
+        n_decisions_changed=int((decide(reference[0], rule) != decide(found["probabilities"], rule)).sum()),
         is_within=is_finite and probability <= TOLERANCE_PROBABILITY and logit <= TOLERANCE_LOGIT,
     )
 
@@ -126,6 +130,7 @@ def finish_bundle(
         classes=model.plan.data.classes,
         positive=model.plan.data.positive,
         ordered=model.plan.data.ordered,
+        decision=model.plan.evaluation.decision,
         merge=model.plan.data.merge,
         input=InputSpec(height_px=size, width_px=size, channels=channels),
         outputs=model.classifier.outputs,

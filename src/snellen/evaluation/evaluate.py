@@ -16,6 +16,7 @@ from snellen.core.storage import write_atomic
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
 from snellen.metrics.calibration import apply_temperature, compute_ece, compute_reliability_bins
+from snellen.metrics.decision import decide
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
 from snellen.metrics.operating_point import choose_threshold, compute_operating_point
 from snellen.metrics.scores import compute_confusion, compute_scores
@@ -23,13 +24,15 @@ from snellen.records.bundle import FIXED, Threshold
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.evaluation import CalibrationSummary, Estimate, Evaluation, Intervals, OperatingPoint, Score
 from snellen.records.plan import Plan
+from snellen.records.recipe import DecisionRule
 
 _STEP = 64
+_MAJORITY = "majority_class"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`."""
+    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `decision` the bundle's rule."""
 
     samples: tuple[Sample, ...]
     labels: NDArray[np.int64]
@@ -38,6 +41,7 @@ class Scored:
     embedding: NDArray[np.float32]
     n_abstained: int
     classes: tuple[str, ...]
+    decision: DecisionRule = "most_probable"
 
     @property
     def patients(self) -> list[str]:
@@ -45,6 +49,7 @@ class Scored:
 
     def to_scores(self) -> list[Score]:
         """Rows for `scores-*.csv` and the report."""
+        called = decide(self.probabilities, self.decision)
         return [
             Score(
                 sample=sample.name,
@@ -52,9 +57,9 @@ class Scored:
                 label=sample.label,
                 probabilities=tuple(float(value) for value in row),
                 logits=tuple(float(value) for value in logit),
-                prediction=self.classes[int(np.argmax(row))],
+                prediction=self.classes[at],
             )
-            for sample, row, logit in zip(self.samples, self.probabilities, self.logits, strict=True)
+            for sample, row, logit, at in zip(self.samples, self.probabilities, self.logits, called, strict=True)
         ]
 
 
@@ -105,6 +110,7 @@ def score_samples(
         embedding=embedding,
         n_abstained=int(predictor.is_foreign(embedding).sum()),
         classes=classes,
+        decision=predictor.manifest.decision,
     )
 
 
@@ -138,33 +144,51 @@ def evaluate(
     question: Question,
     baselines: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Evaluation:
-    """All numbers of `evaluation.json`. `baselines` hold probabilities `(N, C)`; None takes those of the bundle."""
+    """All numbers of `evaluation.json`. `baselines` hold probabilities `(N, C)`; None takes those of the bundle.
+
+    Model and linear probe are decided by the bundle's rule. The majority class stays the most frequent one: by its
+    expected grade it would be called a grade that hardly occurs, and be beaten too easily.
+    """
     manifest = predictor.manifest
     positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
 
-    def estimate(found: NDArray[np.float64]) -> dict[str, Estimate]:
+    def estimate(found: NDArray[np.float64], rule: DecisionRule) -> dict[str, Estimate]:
         return compute_estimates(
-            labels, found, patients, settings=question.intervals, is_ordered=manifest.ordered, positive=positive
+            labels,
+            found,
+            patients,
+            settings=question.intervals,
+            is_ordered=manifest.ordered,
+            positive=positive,
+            rule=rule,
         )
 
     found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
-    predictions = probabilities.argmax(1)
-    confusion = compute_confusion(labels, predictions, len(manifest.classes))
+    confusion = compute_confusion(labels, decide(probabilities, manifest.decision), len(manifest.classes))
     return Evaluation(
         task=manifest.task,
         classes=manifest.classes,
         positive=manifest.positive,
+        decision=manifest.decision,
         split=question.split,
         data=question.data,
         n=len(labels),
         n_patients=len(set(patients)),
         n_failed=question.n_failed,
         patient_rule=question.patients.rule,
-        metrics=estimate(probabilities),
-        baselines={name: estimate(found) for name, found in found_baselines.items()},
+        metrics=estimate(probabilities, manifest.decision),
+        baselines={
+            name: estimate(found, "most_probable" if name == _MAJORITY else manifest.decision)
+            for name, found in found_baselines.items()
+        },
         per_class=compute_per_class_estimates(
-            labels, probabilities, patients, classes=manifest.classes, settings=question.intervals
+            labels,
+            probabilities,
+            patients,
+            classes=manifest.classes,
+            settings=question.intervals,
+            rule=manifest.decision,
         ),
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         operating_points=_measure_points(predictor, scored, question),
@@ -184,7 +208,7 @@ def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[
     with np.load(predictor.folder / "baselines.npz", allow_pickle=False) as stored:
         found = dict(stored)
     prior = found["prior"][None].astype(np.float64)
-    majority = {"majority_class": np.repeat(prior, len(scored.labels), axis=0)}
+    majority = {_MAJORITY: np.repeat(prior, len(scored.labels), axis=0)}
     if "weight" not in found:
         return majority
     weight, bias = found["weight"], found["bias"]

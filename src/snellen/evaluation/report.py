@@ -16,6 +16,7 @@ from snellen.evaluation import curves, figures, findings, gallery, run_figures, 
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
+from snellen.metrics.decision import CALLED
 from snellen.records.bundle import Manifest
 from snellen.records.cohort import Audit, Split
 from snellen.records.evaluation import Estimate, Evaluation, Score
@@ -120,6 +121,7 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
     facts = {
         "Task": f"{TASKS[evaluation.task]}: {wording.list_some(evaluation.classes, 12, ' · ')}",
         "Positive class": evaluation.positive or "",
+        "A picture is called": "" if evaluation.decision == "most_probable" else CALLED[evaluation.decision],
         "Data": evaluation.data,
         "Measured on": f"{wording.name_split(evaluation.split)} set, {evaluation.subjects}",
         "Patients told by": evaluation.patient_rule,
@@ -141,6 +143,8 @@ def _build_tiles(evaluation: Evaluation) -> list[Tile]:
         notes = {"auc": f"positive: “{evaluation.positive}”"}
     if evaluation.operating_points:
         notes |= dict.fromkeys(("balanced_accuracy", "accuracy"), "of the more probable class")
+    if evaluation.decision == "expected_grade":
+        notes |= dict.fromkeys(("balanced_accuracy", "accuracy", "kappa_quadratic"), f"of {CALLED['expected_grade']}")
     tiles = [
         Tile(wording.name_metric(key), evaluation.metrics[key], "; ".join(filter(None, (notes.get(key), level))))
         for key in HEADLINE
@@ -171,10 +175,11 @@ def _illustrate(inputs: ReportInputs) -> list[Illustration]:
 def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterator[Drawn]:
     lines = curves.compute_curves(evaluation, scores)
     highlights = curves.explain_highlights(lines)
+    top = " Confidence is that of the most probable class." if evaluation.decision == "expected_grade" else ""
     crosses = "; crosses are operating points with their intervals" if evaluation.operating_points else ""
     yield (
         figures.draw_confusion(evaluation),
-        "Confusion matrix. A picture is called its most probable class; the shade is the share of the row.",
+        f"Confusion matrix. A picture is called {CALLED[evaluation.decision]}; the shade is the share of the row.",
         tables.build_confusion(evaluation),
     )
     yield (
@@ -190,7 +195,7 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
     yield (
         figures.draw_reliability(evaluation),
         "Reliability. On the diagonal, stated confidence is what comes true; below it the model is too "
-        "sure of itself. Wilson intervals; bars count pictures.",
+        f"sure of itself. Wilson intervals; bars count pictures.{top}",
         tables.build_reliability(evaluation),
     )
 

@@ -28,6 +28,7 @@ from snellen.evaluation.wording import (
     name_split,
     order_metrics,
 )
+from snellen.metrics.decision import CALLED
 from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
@@ -85,7 +86,7 @@ def build_per_class(evaluation: Evaluation) -> Table:
         for name, each in evaluation.per_class.items()
     )
     head = ("Class", "Pictures", "Patients", "Recall", "Specificity", "Precision", "F1", "AUC")
-    caption = "Each class against the rest, a picture being called its most probable class"
+    caption = f"Each class against the rest, a picture being called {CALLED[evaluation.decision]}"
     return Table(caption, head, rows, ("text", *["num"] * 7))
 
 

@@ -68,6 +68,12 @@ METRICS: dict[str, tuple[str, str]] = {
         "Mean gap between stated confidence and actual accuracy over bins of confidence; lower is better.",
     ),
 }
+_BY_GRADE = {"accuracy": ("Accuracy", "Share of pictures that are called their true grade.")}
+_EXPECTED_GRADE = (
+    "Expected grade",
+    "The mean of the grades 0, 1, 2 …, each weighted by its probability. A picture is called the grade nearest to it, "
+    "which makes large errors rarer than the most probable grade does; of two equally near grades the lower one.",
+)
 BASELINES = {
     "majority": "Most frequent class",
     "majority_class": "Most frequent class",
@@ -194,7 +200,10 @@ def default_point(evaluation: Evaluation) -> OperatingPoint | None:
 def define_terms(evaluation: Evaluation) -> list[tuple[str, str]]:
     """One line for each metric that this evaluation reports, then the words of its tables."""
     level = format_level(evaluation)
-    terms = [METRICS[key] for key in order_metrics(evaluation) if key in METRICS]
+    metrics = METRICS | _BY_GRADE if evaluation.decision == "expected_grade" else METRICS
+    terms = [metrics[key] for key in order_metrics(evaluation) if key in metrics]
+    if evaluation.decision == "expected_grade":
+        terms.append(_EXPECTED_GRADE)
     terms.append(
         (
             f"{level} interval",

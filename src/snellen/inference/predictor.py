@@ -19,6 +19,7 @@ from snellen.inference.gate import Gate
 from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
 from snellen.inference.sources import PictureSource, list_sources, name_source, to_readable
+from snellen.metrics.decision import decide
 from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Threshold
 
 __all__ = ["OpenedBundle", "PictureSource", "Predictor", "RawScores"]
@@ -164,7 +165,7 @@ class Predictor:
 
     def _decide(self, probabilities: NDArray[np.float32], reason: str) -> Prediction:
         """Probabilities `(C,)` of one picture → prediction, and decision at the default operating point."""
-        prediction = self.classes[int(np.argmax(probabilities))]
+        prediction = self.classes[int(decide(probabilities[None], self.manifest.decision)[0])]
         decision = prediction
         if self.threshold is not None and self.manifest.positive is not None:
             at = self.classes.index(self.manifest.positive)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import BundleError, UsageError
+from snellen.metrics.decision import decide
 from snellen.records.bundle import Manifest, Prediction
 
 MIN_PICTURES = 50
@@ -52,23 +53,23 @@ class Reweighting:
     estimate: Estimate | None = None
 
     def apply(self, prediction: Prediction) -> Prediction:
-        """New probabilities and the class that is then most probable.
+        """New probabilities, and the class that the bundle's rule decides for by them.
 
         With an operating point the decision stays: its threshold moves with the probabilities (`move_threshold`), so
-        that the same pictures are positive. Without one the decision is the most probable class.
+        that the same pictures are positive. Without one the decision is the prediction.
         """
         if prediction.error:
             return prediction
         classes = self.manifest.classes
         before = np.array([[prediction.probabilities[name] for name in classes]])
-        after = reweight(before, self.assumed, self.wanted)[0]
-        likely = classes[int(np.argmax(after))]
+        after = reweight(before, self.assumed, self.wanted)
+        called = classes[int(decide(after, self.manifest.decision)[0])]
         has_point = any(point.is_default for point in self.manifest.thresholds)
         return prediction.model_copy(
             update={
-                "prediction": likely,
-                "probabilities": dict(zip(classes, after.tolist(), strict=True)),
-                "decision": prediction.decision if has_point else likely,
+                "prediction": called,
+                "probabilities": dict(zip(classes, after[0].tolist(), strict=True)),
+                "decision": prediction.decision if has_point else called,
             }
         )
 

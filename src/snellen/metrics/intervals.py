@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
+from snellen.metrics.decision import decide
 from snellen.metrics.scores import (
     compute_per_class,
     compute_scores,
@@ -20,6 +21,7 @@ from snellen.metrics.scores import (
     rows_per_chunk,
 )
 from snellen.records.evaluation import Estimate, Intervals, PerClass
+from snellen.records.recipe import DecisionRule
 
 Patients = Sequence[str] | NDArray[np.str_]
 Scores = dict[str, NDArray[np.float64]]
@@ -33,6 +35,7 @@ def compute_estimates(
     settings: Intervals,
     is_ordered: bool = False,
     positive: int | None = None,
+    rule: DecisionRule = "most_probable",
 ) -> dict[str, Estimate]:
     """Every score of `compute_scores` with its interval; arguments as there, and `patients` (N,).
 
@@ -46,10 +49,10 @@ def compute_estimates(
     bootstrap = PatientBootstrap(labels, patients, settings)
 
     def score(weights: NDArray[np.float64] | None) -> Scores:
-        return compute_scores(labels, probs, weights=weights, is_ordered=is_ordered, positive=positive)
+        return compute_scores(labels, probs, weights=weights, is_ordered=is_ordered, positive=positive, rule=rule)
 
     resamples = bootstrap.run(score)
-    n_units = _count_behind_scores(labels, probs.argmax(axis=1), bootstrap)
+    n_units = _count_behind_scores(labels, decide(probs, rule), bootstrap)
     return {
         name: choose_estimate(float(value[0]), resamples[name], settings.level, n_units.get(name))
         for name, value in score(None).items()
@@ -63,8 +66,9 @@ def compute_per_class_estimates(
     *,
     classes: Sequence[str],
     settings: Intervals,
+    rule: DecisionRule = "most_probable",
 ) -> dict[str, PerClass]:
-    """Each class against the rest at the most probable class: class name → scores with intervals.
+    """Each class against the rest, decided by `rule`: class name → scores with intervals.
 
     `labels` (N,), `probabilities` (N, C), `patients` (N,), `classes` the C names. Intervals as in
     `compute_estimates`. A score without cases has the value None.
@@ -72,10 +76,10 @@ def compute_per_class_estimates(
     labels, probs = require_labels_and_probabilities(labels, probabilities)
     if len(classes) != probs.shape[1]:
         raise DataError(f"{len(classes)} class names do not fit {probs.shape[1]} probabilities")
-    predictions = probs.argmax(axis=1)
+    predictions = decide(probs, rule)
     bootstrap = PatientBootstrap(labels, patients, settings)
-    resamples = bootstrap.run(lambda weights: compute_per_class(labels, probs, weights=weights))
-    values = compute_per_class(labels, probs)
+    resamples = bootstrap.run(lambda weights: compute_per_class(labels, probs, weights=weights, rule=rule))
+    values = compute_per_class(labels, probs, rule=rule)
     result = {}
     for c, name in enumerate(classes):
         n_units = {

@@ -20,7 +20,9 @@ from snellen.metrics.confusion import (
     compute_weighted_confusion,
     mean_over,
 )
+from snellen.metrics.decision import decide
 from snellen.metrics.ranking import compute_precision_recall, compute_roc, compute_weighted_auc, divide
+from snellen.records.recipe import DecisionRule
 
 __all__ = [
     "ECE_BINS",
@@ -47,10 +49,11 @@ def compute_scores(
     weights: NDArray[np.float64] | None = None,
     is_ordered: bool = False,
     positive: int | None = None,
+    rule: DecisionRule = "most_probable",
 ) -> Scores:
     """All scores of `labels` (N,) and `probabilities` (N, C), each (B,), one value a row of `weights` (B, N).
 
-    Without weights every sample counts 1 and B is 1. The decision is the most probable class.
+    Without weights every sample counts 1 and B is 1. `rule` decides what a sample is called (see `decide`).
 
     - accuracy, balanced_accuracy (mean recall of the classes that have labels), mcc (Gorodkin 2004;
       0 where labels or decisions are constant).
@@ -61,14 +64,15 @@ def compute_scores(
     - log_loss: natural logarithm, probabilities clipped at the float64 epsilon as in scikit-learn.
     - brier: mean sum of squares over the classes (Brier 1950), in [0, 2]. For two classes that sum is
       halved, which is the usual binary Brier score in [0, 1] and scikit-learn's `brier_score_loss`.
-    - ece: expected calibration error of the top label in 15 bins of equal width (Guo et al. 2017, eq. 3).
+    - ece: expected calibration error of the top label in 15 bins of equal width (Guo et al. 2017, eq. 3). The
+      top label is the most probable one, whatever the rule.
     - kappa_quadratic, only if `is_ordered`: Cohen 1968 with squared distances between class indices.
 
     Raises DataError for shapes, labels or probabilities that do not fit.
     """
     labels, probs = require_labels_and_probabilities(labels, probabilities)
-    predictions = probs.argmax(axis=1)
-    samples = _per_sample(labels, probs, predictions)
+    predictions = decide(probs, rule)
+    samples = _per_sample(labels, probs)
     column = 1 if positive is None else positive
     auc_classes = [column] if probs.shape[1] == 2 else list(range(probs.shape[1]))
 
@@ -89,6 +93,7 @@ def compute_per_class(
     probabilities: NDArray[np.floating],
     *,
     weights: NDArray[np.float64] | None = None,
+    rule: DecisionRule = "most_probable",
 ) -> Scores:
     """`precision`, `recall`, `specificity`, `f1` and `auc` of each class against the rest, each (B, C).
 
@@ -96,7 +101,7 @@ def compute_per_class(
     predicted, recall of a class without labels. (Macro means count those as 0.)
     """
     labels, probs = require_labels_and_probabilities(labels, probabilities)
-    predictions = probs.argmax(axis=1)
+    predictions = decide(probs, rule)
 
     def score(chunk: NDArray[np.float64]) -> Scores:
         confusion = compute_weighted_confusion(labels, predictions, probs.shape[1], chunk)
@@ -162,9 +167,7 @@ def _mean_auc(
     return mean_over(aucs, ~np.isnan(aucs))
 
 
-def _per_sample(
-    labels: NDArray[np.int64], probs: NDArray[np.float64], predictions: NDArray[np.intp]
-) -> NDArray[np.float64]:
+def _per_sample(labels: NDArray[np.int64], probs: NDArray[np.float64]) -> NDArray[np.float64]:
     """What each sample adds (N, 2 + bins): squared error, log loss, and hit minus confidence in its bin."""
     rows = np.arange(len(labels))
     squared = ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1)
@@ -172,9 +175,10 @@ def _per_sample(
         squared /= 2
     epsilon = np.finfo(np.float64).eps
     loss = -np.log(np.clip(probs[rows, labels], epsilon, 1 - epsilon))
-    confidence = probs[rows, predictions]
+    top = probs.argmax(axis=1)
+    confidence = probs[rows, top]
     gaps = np.zeros((len(labels), ECE_BINS))
-    gaps[rows, bin_confidences(confidence, ECE_BINS)] = (predictions == labels) - confidence
+    gaps[rows, bin_confidences(confidence, ECE_BINS)] = (top == labels) - confidence
     return np.column_stack([squared, loss, gaps])
 
 

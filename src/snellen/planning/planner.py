@@ -11,6 +11,7 @@ from snellen.modeling.cut import count_multiplications
 from snellen.modeling.weights import PACKAGES
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_data import plan_data
+from snellen.planning.plan_decision import plan_decision
 from snellen.planning.plan_finetune import plan_finetune
 from snellen.planning.plan_imbalance import plan_imbalance
 from snellen.planning.plan_pixels import plan_pixels
@@ -61,6 +62,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     for key in ("folds", "resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
         ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
+    decision = plan_decision(evaluation.decision, data, ledger)
     return Plan(
         recipe=loaded.recipe.name,
         data=data,
@@ -69,7 +71,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
         imbalance=imbalance,
         model=model,
         training=training,
-        evaluation=EvaluationPlan(**evaluation.model_dump()),
+        evaluation=EvaluationPlan(**evaluation.model_dump(exclude={"decision"}), decision=decision),
         decisions=tuple(ledger.decisions),
     )
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from snellen.records.base import Record
 from snellen.records.plan import PreprocessPlan
-from snellen.records.recipe import Task
+from snellen.records.recipe import DecisionRule, Task
 from snellen.records.run import WeightsRecord
 
 MANIFEST_SCHEMA = 1
@@ -78,6 +78,7 @@ class Manifest(Record):
 
     `tuned_share` is the part of the network's multiplications whose layers were fine-tuned; 0 is a frozen backbone.
     `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
+    `decision` is the rule by which probabilities become the prediction.
     """
 
     schema_version: int = MANIFEST_SCHEMA
@@ -88,6 +89,7 @@ class Manifest(Record):
     classes: tuple[str, ...]
     positive: str | None
     ordered: bool
+    decision: DecisionRule = "most_probable"
     merge: dict[str, tuple[str, ...]] = {}
     input: InputSpec
     outputs: tuple[str, ...] = OUTPUTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from snellen.records.base import Record
+from snellen.records.recipe import DecisionRule
 
 
 class Estimate(Record):
@@ -26,7 +27,7 @@ class Intervals(Record):
 
 
 class PerClass(Record):
-    """One class against the rest, a picture being called its most probable class."""
+    """One class against the rest, a picture being called the class that `Evaluation.decision` gives it."""
 
     n: int
     n_patients: int
@@ -82,12 +83,13 @@ class CalibrationSummary(Record):
 
 
 class Evaluation(Record):
-    """What a split says of a bundle."""
+    """What a split says of a bundle. `decision` is the rule by which a picture is called a class."""
 
     schema_version: int = 1
     task: Literal["binary", "multiclass", "ordinal"]
     classes: tuple[str, ...]
     positive: str | None
+    decision: DecisionRule = "most_probable"
     split: str
     data: str
     n: int

@@ -10,6 +10,7 @@ from snellen.records.base import Record
 from snellen.records.recipe import (
     Background,
     BatchStatistics,
+    DecisionRule,
     FinetuneSchedule,
     Fit,
     HeadInit,
@@ -184,10 +185,13 @@ class TrainingPlan(Record):
 
 
 class EvaluationPlan(Record):
+    """Plans of earlier versions have no `decision`: they took the most probable class."""
+
     folds: int = 0
     resamples: int
     level: float
     sensitivity: float
+    decision: DecisionRule = "most_probable"
 
 
 class Plan(Record):

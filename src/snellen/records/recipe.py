@@ -24,6 +24,7 @@ HeadInit = Literal["before", "new"]
 Precision = Literal["fp32", "bf16"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Optimizer = Literal["lbfgs", "adamw"]
+DecisionRule = Literal["most_probable", "expected_grade"]
 Decay = Annotated[float, Field(ge=0)]
 
 
@@ -215,12 +216,16 @@ class TrainingWish(Record):
 
 
 class EvaluationWish(Record):
-    """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out."""
+    """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out.
+
+    `decision` says how probabilities become a class; `expected_grade` is for ordered classes.
+    """
 
     folds: Folds = 0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+    decision: DecisionRule | Auto = "auto"
 
 
 class Range(Record):

@@ -29,6 +29,7 @@ from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.records.cohort import PatientRule
 from snellen.records.evaluation import Evaluation, Intervals
+from snellen.terminal import show_evaluation
 
 CLASSES = ("drusen", "normal", "oedema")
 KNOWN = PatientRule(rule="patient column", origin="column", n=30)
@@ -430,3 +431,58 @@ def test_no_positive_class_gives_no_thresholds() -> None:
 def test_thresholds_need_both_classes() -> None:
     with pytest.raises(DataError, match="4 positives, 0 negatives"):
         choose_thresholds(LABELS[:4], BOTH[:4], make_plan(("ill", "well"), positive="ill"))
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """A bundle of three grades that is decided by the expected grade; half the training pictures were of the lowest."""
+    folder: Path = tmp_path_factory.mktemp("graded")
+    baselines = {
+        "prior": np.array([0.5, 0.1, 0.4], np.float32),
+        "weight": np.diag([3.0, 2.0, 4.0]).astype(np.float32),
+        "bias": np.array([0.1, 0.6, -0.4], np.float32),
+    }
+    deliver_plain_bundle(folder, CLASSES, calibration=CALIBRATED, baselines=baselines)
+    edit_manifest(folder, ordered=True, task="ordinal", decision="expected_grade")
+    return load_bundle(folder, threads=1)
+
+
+def call_grades(probabilities: np.ndarray) -> np.ndarray:
+    return np.rint(probabilities @ np.arange(3)).astype(int)
+
+
+def test_grades_are_evaluated_by_the_rule_of_the_bundle(graded: Predictor) -> None:
+    scored = replace(make_scored(), decision="expected_grade")
+    called = call_grades(scored.probabilities)
+    assert (called != scored.probabilities.argmax(1)).any()
+    found = evaluate(graded, scored, ask())
+    assert found.decision == "expected_grade"
+    kappa = metrics.cohen_kappa_score(scored.labels, called, weights="quadratic")
+    assert found.metrics["kappa_quadratic"].value == pytest.approx(kappa, rel=1e-9)
+    assert found.metrics["accuracy"].value == pytest.approx((called == scored.labels).mean(), rel=1e-9)
+    assert np.array_equal(found.confusion, metrics.confusion_matrix(scored.labels, called))
+    recalls = metrics.recall_score(scored.labels, called, average=None)
+    assert [each.recall.value for each in found.per_class.values()] == pytest.approx(list(recalls))
+    rows = read_rows(format_scores(scored.to_scores(), CLASSES))[1:]
+    assert [row[-1] for row in rows] == [CLASSES[grade] for grade in called]
+
+
+def test_linear_probe_is_decided_by_the_same_rule(graded: Predictor) -> None:
+    scored = make_scored()
+    with np.load(graded.folder / "baselines.npz") as stored:
+        raised = np.exp(scored.embedding @ stored["weight"] + stored["bias"])
+    called = call_grades(raised / raised.sum(1, keepdims=True))
+    found = evaluate(graded, scored, ask()).baselines["linear_probe"]
+    assert found["accuracy"].value == pytest.approx((called == scored.labels).mean(), rel=1e-9)
+
+
+def test_majority_class_of_grades_stays_the_most_frequent(graded: Predictor) -> None:
+    # its expected grade would be 0.9, a grade of which a tenth of the training pictures were
+    scored = keep(make_scored(), np.flatnonzero(make_scored().labels != 1))
+    found = evaluate(graded, scored, ask()).baselines["majority_class"]
+    assert found["accuracy"].value == 0.5
+
+
+def test_screen_says_how_grades_are_decided(graded: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
+    show_evaluation(evaluate(graded, make_scored(), ask()))
+    assert "columns: the grade nearest to the expected grade" in capsys.readouterr().out

@@ -431,3 +431,17 @@ def test_report_without_patients_marks_every_headline_as_picture_level(binary: R
     text = _Page(render_report(replace(binary, evaluation=by_picture))).text
     assert f"{evaluation.n} pictures, patients unknown (picture-level)" in text
     assert text.count("picture-level") >= 6  # the headline's five tiles and the fact of whom it is measured
+
+
+def test_report_says_how_grades_are_decided() -> None:
+    text = " ".join(_Page(render_report(report_inputs.build_ordinal())).text.split())
+    assert "A picture is called the grade nearest to the expected grade; the shade" in text
+    assert "a picture being called the grade nearest to the expected grade" in text
+    assert "Share of pictures that are called their true grade." in text
+    assert "most probable class is the true one" not in text
+
+
+def test_report_of_classes_without_order_speaks_of_no_grade() -> None:
+    text = " ".join(_Page(render_report(report_inputs.build_binary())).text.split())
+    assert "A picture is called the most probable class; the shade" in text
+    assert "expected grade" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,12 @@ from PIL import Image
 from models import CLASSES, deliver_plain_bundle, draw_class_pictures, draw_pixels, edit_manifest
 from pictures import draw_noise, draw_smooth, encode
 from snellen.core.errors import PictureError, UsageError
-from snellen.inference.load import load_bundle
+from snellen.inference.load import MANIFEST_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.records.bundle import Prediction
 
 SIZE = 8
+GRADES = ("grade_0", "grade_1", "grade_2")
 
 
 def paint(red: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
@@ -384,3 +386,37 @@ def test_background_of_the_manifest_holds(tmp_path: Path) -> None:
     for background, level in (("white", 255), ("black", 0)):
         edit_manifest(tmp_path, preprocess={**plain, "background": background})
         assert (load_bundle(tmp_path, threads=1).prepare(nothing) == level).all()
+
+
+def load_grades(folder: Path, **changes: object) -> Predictor:
+    """Of a black picture: 40 % grade_0, 25 % grade_1, 35 % grade_2, an expected grade of 0.95."""
+    deliver_plain_bundle(folder, GRADES, bias=np.log(np.array([0.40, 0.25, 0.35], np.float32)))
+    edit_manifest(folder, ordered=True, task="ordinal", **changes)
+    return load_bundle(folder, threads=1)
+
+
+@pytest.mark.parametrize(("rule", "called"), [("most_probable", "grade_0"), ("expected_grade", "grade_1")])
+def test_prediction_follows_the_rule_of_the_bundle(tmp_path: Path, rule: str, called: str) -> None:
+    found = answer(load_grades(tmp_path, decision=rule), paint(0))
+    assert list(found.probabilities.values()) == pytest.approx([0.40, 0.25, 0.35], abs=1e-5)
+    assert (found.prediction, found.decision) == (called, called)
+
+
+def test_bundle_of_an_earlier_version_takes_the_most_probable_class(tmp_path: Path) -> None:
+    load_grades(tmp_path)
+    path = tmp_path / MANIFEST_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["decision"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert answer(load_bundle(tmp_path, threads=1), paint(0)).prediction == "grade_0"
+
+
+def test_prevalence_comes_before_the_rule(tmp_path: Path) -> None:
+    predictor = load_grades(tmp_path, decision="expected_grade", prevalence=dict.fromkeys(GRADES, 1 / 3))
+    # weights 0.08 : 0.05 : 0.21, an expected grade of 1.38; the most probable is grade_2
+    (found,) = predictor.predict([paint(0)], prevalence={"grade_0": 0.2, "grade_1": 0.2, "grade_2": 0.6})
+    assert max(found.probabilities, key=found.probabilities.__getitem__) == "grade_2"
+    assert (found.prediction, found.decision) == ("grade_1", "grade_1")
+    # weights 0.28 : 0.05 : 0.035, 0.33
+    (found,) = predictor.predict([paint(0)], prevalence={"grade_0": 0.7, "grade_1": 0.2, "grade_2": 0.1})
+    assert found.prediction == "grade_0"

@@ -78,8 +78,9 @@ def test_all_learns_the_whole_network_and_keeps_no_activations() -> None:
 ASKED: dict[str, Any] = {
     "share": 0.2, "epochs": 3, "batch_size": 8, "lr": 1e-5, "head_lr": 1e-2, "layer_decay": 0.5, "weight_decay": 0.3,
     "schedule": "one_cycle", "warmup": 0.3, "patience": 2, "ema": 0.0, "clip_norm": 0.0, "dropout": 0.0,
-    "drop_path": 0.1, "batch_norm": "frozen", "head_init": "before", "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "randaugment": 9,
+    "drop_path": 0.1, "batch_norm": "frozen", "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "randaugment": 9,
     "views": 0, "cache": False, "precision": "bf16", "channels_last": False,
+    "head_init": "before",
 }  # fmt: skip
 
 

@@ -348,3 +348,36 @@ def test_window_cannot_be_measured_on_validation_or_test() -> None:
 @pytest.mark.parametrize(("settings", "expected"), [((), "white"), (("preprocess.background=black",), "black")])
 def test_background_is_white_unless_asked(settings: tuple[str, ...], expected: str) -> None:
     assert plan(*settings).preprocess.background == expected
+
+
+GRADES = ("grade_0", "grade_1", "grade_2")
+
+
+def test_grades_are_decided_by_the_expected_grade() -> None:
+    made = plan(cohort=make_classes(*GRADES))
+    assert made.evaluation.decision == "expected_grade"
+    assert get_decision(made, "evaluation.decision").how == "rule"
+    assert "quadratic kappa" in get_decision(made, "evaluation.decision").reason
+
+
+@pytest.mark.parametrize("classes", [("cnv", "drusen", "normal"), ("normal", "pneumonia"), ("grade_0", "grade_1")])
+def test_other_classes_are_decided_by_the_highest_probability(classes: tuple[str, ...]) -> None:
+    assert plan(cohort=make_classes(*classes)).evaluation.decision == "most_probable"
+
+
+def test_most_probable_may_be_asked_for_grades() -> None:
+    made = plan("evaluation.decision=most_probable", cohort=make_classes(*GRADES))
+    assert made.evaluation.decision == "most_probable"
+    assert get_decision(made, "evaluation.decision").how == "asked"
+
+
+@pytest.mark.parametrize("classes", [("cnv", "drusen", "normal"), ("normal", "pneumonia"), ("grade_0", "grade_1")])
+def test_expected_grade_of_what_are_no_grades_is_refused(classes: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="needs at least 3 ordered classes") as caught:
+        plan("evaluation.decision=expected_grade", cohort=make_classes(*classes))
+    assert "data.ordered=true" in caught.value.hint
+
+
+def test_unknown_decision_rule_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"evaluation\.decision: must be 'most_probable' or 'expected_grade'"):
+        plan("evaluation.decision=median", cohort=make_classes(*GRADES))
