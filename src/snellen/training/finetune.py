@@ -307,14 +307,18 @@ class _Worker:
                     standing.ema[name].lerp_(value, 1 - decay)
 
     def judge(self, ema: State) -> tuple[float, float | None]:
-        """Loss and AUC on validation pictures with the averaged weights, at the true prior."""
+        """Loss (nan where a logit is no number) and AUC on validation pictures with the averaged weights, at the true
+        prior.
+        """
         learning = _copy(self.trainee.state_dict())
         self.trainee.load_state_dict(ema)
         logits = compute_logits(self.trainee, self.material.source, self.material.val, self.place.device)
         self.trainee.load_state_dict(learning)
         made = self.material.made
-        at_prior = made.loss.recover(torch.from_numpy(logits)) - made.shift
-        return judge_logits(at_prior.double().numpy(), self.material.val_labels)
+        at_prior = (made.loss.recover(torch.from_numpy(logits)) - made.shift).double().numpy()
+        if not np.isfinite(at_prior).all():
+            return math.nan, None
+        return judge_logits(at_prior, self.material.val_labels)
 
 
 def compute_logits(

@@ -1,0 +1,93 @@
+"""Networks of several folds in one graph: the mean of their logits, and what each says."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import draw_pixels, make_model
+from snellen.inference.session import GraphSession
+from snellen.modeling.architectures import Classifier, FrozenBackbone, NetworkEnsemble
+from snellen.modeling.blocks import build_head
+from snellen.modeling.cut import cut_backbone
+from snellen.modeling.graph import export_graph
+from snellen.records.bundle import MEMBER_OUTPUTS, OUTPUTS
+
+SHAPE = (64, 64, 3)
+PIXELS = draw_pixels(5, 64)
+
+
+@pytest.fixture(scope="module")
+def built() -> tuple[NetworkEnsemble, list[Classifier]]:
+    """Three networks that differ above one common cut, together and each alone."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    plan = make_model(n_classes=3)
+    frozen = FrozenBackbone(plan).eval()
+    members, alone = [], []
+    for _ in range(3):
+        own = copy.deepcopy(frozen)
+        upper = cut_backbone(own, SHAPE, 0.5).upper
+        head = build_head(plan.head, 96, 3).eval()
+        with torch.no_grad():
+            for parameter in upper.parameters():
+                parameter.mul_(1 + 0.2 * torch.randn(()))
+        for parameter in head.parameters():
+            nn.init.normal_(parameter, std=3.0)
+        members.append((upper, head))
+        alone.append(Classifier(own, head).eval())
+    ensemble = NetworkEnsemble(cut_backbone(frozen, SHAPE, 0.5).lower, members).eval()
+    return ensemble, alone
+
+
+def run(model: nn.Module) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [found.numpy() for found in model(torch.from_numpy(PIXELS))]
+
+
+def test_logits_are_the_mean_of_those_of_the_networks_alone(built: tuple[NetworkEnsemble, list[Classifier]]) -> None:
+    ensemble, alone = built
+    found = dict(zip(ensemble.outputs, run(ensemble), strict=True))
+    each = [dict(zip(member.outputs, run(member), strict=True)) for member in alone]
+    for name in ("logits", "embedding", "feature_map"):
+        # float32 sums in another order
+        np.testing.assert_allclose(found[name], np.mean([one[name] for one in each], 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["member_logits"], np.stack([one["logits"] for one in each], 1), atol=1e-4)
+    assert np.ptp(found["member_logits"], axis=1).max() > 0.1
+
+
+def test_outputs_are_named_and_shaped(built: tuple[NetworkEnsemble, list[Classifier]]) -> None:
+    ensemble, _ = built
+    assert ensemble.n_members == 3
+    assert ensemble.outputs == (*OUTPUTS, *MEMBER_OUTPUTS)
+    assert [found.shape for found in run(ensemble)] == [(5, 3), (5, 3), (5, 96), (5, 96, 2, 2), (5, 3, 3), (5, 3, 3)]
+
+
+def test_members_are_calibrated_as_the_whole(built: tuple[NetworkEnsemble, list[Classifier]]) -> None:
+    ensemble = copy.deepcopy(built[0])
+    ensemble.calibrate(2.0, (0.5, 0.0, -0.5))
+    found = dict(zip(ensemble.outputs, run(ensemble), strict=True))
+    for logits, probabilities in (("logits", "probabilities"), ("member_logits", "member_probabilities")):
+        raised = np.exp(found[logits].astype(np.float64) / 2 + np.array([0.5, 0.0, -0.5]))
+        # float32 probabilities carry 7 digits
+        np.testing.assert_allclose(found[probabilities], raised / raised.sum(-1, keepdims=True), atol=1e-6)
+
+
+def test_exported_ensemble_says_the_same(built: tuple[NetworkEnsemble, list[Classifier]], tmp_path: Path) -> None:
+    ensemble, _ = built
+    export_graph(ensemble, tmp_path / "ensemble.onnx", shape=SHAPE, outputs=ensemble.outputs)
+    found = GraphSession(tmp_path / "ensemble.onnx", threads=1).run(PIXELS, ensemble.outputs)
+    for name, expected in zip(ensemble.outputs, run(ensemble), strict=True):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)  # as a bundle's parity asks
+
+
+def test_common_part_is_stored_once(built: tuple[NetworkEnsemble, list[Classifier]]) -> None:
+    ensemble, alone = built
+    one = sum(parameter.numel() for parameter in alone[0].parameters())
+    together = sum(parameter.numel() for parameter in ensemble.parameters())
+    assert one < together < 3 * one
