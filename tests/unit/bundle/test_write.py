@@ -59,9 +59,10 @@ def test_manifest_schema_is_frozen() -> None:
 def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
     # others read them: a change here needs another MANIFEST_SCHEMA, but for a new key that older manifests may lack
     assert list(json.loads((delivered.folder / "manifest.json").read_text())) == [
-        "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered", "merge",
+        "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered",
+        "decision", "merge",
         "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
-        "prevalence", "plan_sha256", "intended_use", "files",
+        "prevalence", "tuned_share", "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
 
 
