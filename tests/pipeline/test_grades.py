@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
@@ -14,8 +15,15 @@ import snellen
 from pipeline_tools import run_snellen
 from snellen import ImageClassifier
 from snellen.ingest.phantom import PhantomSpec, write_cohort
+from snellen.planning.recipe_files import load_recipe, with_values
 from snellen.records.evaluation import Evaluation
+from snellen.records.run import TrainRequest
+from snellen.run_features import encode_labels
+from snellen.run_preparation import prepare
+from snellen.run_tuning import Workbench, collect_development, read_machine
 from snellen.runs import Run
+from snellen.training.feature_table import FeatureTable
+from snellen.training.head import HeadData, fit_head
 
 GRADES = ("grade_0", "grade_1", "grade_2", "grade_3", "grade_4")
 TINY = {
@@ -95,3 +103,26 @@ def test_classifier_calls_what_its_bundle_calls(graded: Run, tmp_path: Path) -> 
     called = np.ceil(probabilities @ np.arange(5) - 0.5 - 1e-6).astype(int)
     assert fitted.predict(paths).tolist() == called.tolist()
     assert (called != probabilities.argmax(1)).any()
+
+
+def test_tune_scores_kappa_by_the_rule(graded: Run) -> None:
+    source = graded.record.request.source
+    metric = {"tune.metric": "kappa_quadratic"}
+    by_rule = {}
+    for rule in ("expected_grade", "most_probable"):
+        loaded = with_values(load_recipe("auto"), {**TINY, **metric, "evaluation.decision": rule})
+        prepared = prepare(TrainRequest(source=source), loaded)
+        development = collect_development(prepared, 3, seed=0)
+        bench = Workbench(prepared, development, read_machine(0))
+        by_rule[rule] = list(bench.score_folds(loaded))
+        features = bench.collect(prepared.plan).load()[0]
+        labels = encode_labels(development.samples, prepared.plan)
+        held = development.folds == 1
+        data = HeadData(FeatureTable.hold(features[None, ~held]), labels[~held], features[held], labels[held])
+        with torch.no_grad():
+            logits = fit_head(data, prepared.plan).head(torch.from_numpy(features[held]))
+        probabilities = torch.softmax(logits.double(), 1).numpy()
+        called = probabilities.argmax(1) if rule == "most_probable" else [GRADES.index(x) for x in call(probabilities)]
+        kappa = cohen_kappa_score(labels[held], called, weights="quadratic")
+        assert by_rule[rule][1] == pytest.approx(kappa, abs=1e-9)
+    assert by_rule["expected_grade"] != by_rule["most_probable"]

@@ -42,8 +42,9 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 {manifest.task} classifier: {manifest.backbone} with a trained head, as one ONNX graph (uint8 pixels in, calibrated
 probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
 Calibration: {manifest.calibration.method.replace("_", " ")}, T = {manifest.calibration.temperature:.3f}, fitted on \
-{manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}
-A picture is called {CALLED[manifest.decision]}.
+{manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}{
+        _describe_decision(manifest)
+    }
 
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
 fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\
@@ -79,6 +80,11 @@ ethical review and consent · contact.
 
 Written by Snellen {manifest.snellen_version} on {manifest.created}.
 """
+
+
+def _describe_decision(manifest: Manifest) -> str:
+    """How grades are decided; nothing for the most probable class, which is what everybody expects."""
+    return "" if manifest.decision == "most_probable" else f"\nA picture is called {CALLED[manifest.decision]}."
 
 
 def render_notice(manifest: Manifest) -> str:

@@ -23,7 +23,7 @@ from models import (
     make_plan,
     write_plain_graph,
 )
-from pictures import make_sample
+from pictures import make_preprocess, make_sample
 from snellen.bundle.write import compute_parity, finish_bundle, require_parity, write_graph
 from snellen.core.errors import ParityError
 from snellen.core.storage import compute_sha256
@@ -59,7 +59,8 @@ def test_manifest_schema_is_frozen() -> None:
 def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
     # others read them: a change here needs another MANIFEST_SCHEMA, but for a new key that older manifests may lack
     assert list(json.loads((delivered.folder / "manifest.json").read_text())) == [
-        "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered", "merge",
+        "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered",
+        "decision", "merge",
         "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
         "prevalence", "tuned_share", "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
@@ -299,3 +300,13 @@ def test_grey_plan_gives_a_bundle_of_one_channel(delivered: Delivered, tmp_path:
     model = replace(delivered.model, plan=plan)
     manifest = finish_bundle(model, GraphSession(path, threads=1), (), tmp_path)
     assert (manifest.input.height_px, manifest.input.channels) == (16, 1)
+
+
+@pytest.mark.parametrize("rule", ["most_probable", "expected_grade"])
+def test_bundle_keeps_the_rule_of_its_plan(tmp_path: Path, rule: str) -> None:
+    classes = ("grade_0", "grade_1", "grade_2")
+    plan = make_plan(classes, preprocess=make_preprocess(size=8))
+    plan = plan.model_copy(update={"evaluation": plan.evaluation.model_copy(update={"decision": rule})})
+    assert deliver_plain_bundle(tmp_path, classes, plan=plan).decision == rule
+    card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert ("called the grade nearest to the expected grade." in card) == (rule == "expected_grade")
