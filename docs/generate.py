@@ -325,6 +325,11 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "The data bring their own splits, and identical pictures occur in several of them.",
         "Nothing: as above.",
     ),
+    "damaged_packed_picture": (
+        "severe",
+        "Pictures of a packed file are damaged: they cannot be read, or their checksum is wrong.",
+        "Copy the file again from where it was packed, or repeat `snellen pack`; `train` refuses it.",
+    ),
     "exact_duplicates": (
         "info",
         "Pictures have identical pixels, whatever their file names and formats are.",

@@ -14,7 +14,7 @@ from snellen.core.errors import DataError, UsageError
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, open_cache, write_atomic
-from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
+from snellen.evaluation.evaluate import Question, Scored, evaluate, require_known_classes, save_scores, score_samples
 from snellen.evaluation.findings import add_notices
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
@@ -60,6 +60,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             f"{len(changed)} pictures are not those that the run found, such as {changed[0]}.",
             "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
+    require_known_classes(predictor.classes, members)
     pixels = pixels_of(predictor, cohort.samples)
     if out is not None:
         make_output(out, EVALUATION)
@@ -143,6 +144,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             f"The bundle was trained on every one of the {len(known)} pictures of {source.data}.",
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
+    require_known_classes(predictor.classes, members)
     pixels = pixels_of(predictor, members)  # before the opening is counted: it may say that the data do not fit
     if out is not None:
         make_output(out, EVALUATION)
@@ -177,14 +179,14 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
 
 def _note_overlap(n_known: int, n_own_test: int, opened: int) -> tuple[str, ...]:
     notes = []
-    if n_known:
-        notes.append(f"{n_known} pictures were left out: the bundle was trained on them.")
     if n_own_test:
         counted = "counted in the run" if opened else "not counted, because the bundle has left its run"
         notes.append(
             f"{n_own_test} pictures are of the bundle's own test split: this is no external test, "
             f"but one more opening of that split ({counted})."
         )
+    if n_known:
+        notes.append(f"{n_known} pictures were left out: the bundle was trained on them.")
     return tuple(notes)
 
 

@@ -318,7 +318,7 @@ class Session:
         names = shorten_keys(list(self.asked.space.dimensions))
         so_far = "none yet" if best is None else f"{best.value:.4f}"
         say(
-            f"Trial {n_done}/{n_wanted}: {told} | best {so_far}"
+            f"Trial {n_done}/{n_wanted} (no. {number}): {told} | best {so_far}"
             + (f" (no. {best.number})" if best and best.number != number else "")
             + f" | {format_duration(left)} left | "
             + ", ".join(f"{names[key]} {describe_value(value)}" for key, value in values.items())
@@ -415,15 +415,20 @@ def format_trials(trials: Sequence[TrialRecord], keys: Sequence[str]) -> str:
 
 
 def format_best(record: TuneRecord, loaded: LoadedRecipe) -> str:
-    """`best.toml`: the whole recipe with the best trial's values, and above it how much they are to be believed."""
+    """`best.toml`: the whole recipe with the best trial's values, and above it how much they are to be believed.
+
+    Where no trial beat the recipe as it is, that recipe: then nothing was found.
+    """
     best = record.best
     if best is None:
         raise ValueError("there is no complete trial")
+    if record.keeps_recipe:
+        return _format_kept(record, loaded)
     tuned = with_values(loaded, {**best.parameters, "name": f"{loaded.recipe.name}-tuned"})
     spread = "" if best.spread is None else f" (standard deviation over the folds {best.spread:.4f})"
     as_it_is, n_trials = record.recipe_as_it_is, sum(record.n_trials.values())
     lines = [
-        f"Trial {best.number} of {n_trials}: {name_metric(record.metric)} {best.value:.4f}{spread}",
+        f"Trial no. {best.number}, the best of {n_trials}: {name_metric(record.metric)} {best.value:.4f}{spread}",
         f"on {record.n_folds} folds of {record.n_samples} training and validation pictures, by patient.",
         *([f"The recipe as it was: {as_it_is.value:.4f} on the same folds."] if as_it_is else []),
         "Chosen as the best of many on these very folds, so the value is optimistic, and so are validation numbers",
@@ -431,12 +436,30 @@ def format_best(record: TuneRecord, loaded: LoadedRecipe) -> str:
         record.train_command,
         *(f"  {key} = {json.dumps(value)}" for key, value in best.parameters.items()),
     ]
+    return _comment(lines) + tuned.text
+
+
+def _format_kept(record: TuneRecord, loaded: LoadedRecipe) -> str:
+    """The unchanged recipe, with its settings, and above it why."""
+    best, as_it_is = record.best, record.recipe_as_it_is
+    if best is None or as_it_is is None:
+        raise ValueError("there is nothing to compare")
+    lines = [
+        f"The recipe as it is, {name_metric(record.metric)} {as_it_is.value:.4f} on {record.n_folds} folds of "
+        f"{record.n_samples} training and validation pictures, by patient.",
+        f"No trial beat it; the best of {sum(record.n_trials.values())}, no. {best.number}, reached {best.value:.4f}.",
+        record.train_command,
+    ]
+    return _comment(lines) + with_values(loaded, {"name": loaded.recipe.name}).text
+
+
+def _comment(lines: Sequence[str]) -> str:
     # a name may hold a line break: none of it leaves the comment
-    return "".join(f"# {line}\n" for text in lines for line in text.splitlines()) + "\n" + tuned.text
+    return "".join(f"# {line}\n" for text in lines for line in text.splitlines()) + "\n"
 
 
 def describe_training(request: TuneRequest, folder: Path) -> str:
-    """The command that trains the best trial, with the same seed: another would put tuned patients into test."""
+    """The command that trains `best.toml`, with the same seed: another would put tuned patients into test."""
     words = ["snellen", "train", *request.source.to_words(), "--recipe", str(folder / "best.toml")]
     return shlex.join([*words, "--seed", str(request.seed)])
 

@@ -80,7 +80,8 @@ def show_tuning(record: TuneRecord) -> None:
     console.print(f"\n{judge(record)}\nTrials: {counts or 'none'}")
     if record.best is None:
         return
-    table = Table("key", "value", box=None, pad_edge=False)
+    values = "value, not taken" if record.keeps_recipe else "value"
+    table = Table("key", values, box=None, pad_edge=False)
     for key, value in record.best.parameters.items():
         table.add_row(key, reveal(describe_value(value)))
     console.print(table)

@@ -63,6 +63,16 @@ def test_nothing_pickled_is_ever_loaded() -> None:
     assert offences == []
 
 
+def test_onnx_runtime_has_one_door() -> None:
+    """Elsewhere it would be loaded with its telemetry on; torch's exporter may load it by itself."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py")}
+    loads = re.compile(r"^\s*(import|from) onnxruntime|import_module\([\"']onnxruntime", re.MULTILINE)
+    assert [name for name, text in texts.items() if loads.search(text)] == ["onnx_runtime.py"]
+    exports = [text for text in texts.values() if "torch.onnx.export(" in text]
+    assert exports
+    assert all("switch_off_telemetry()" in text for text in exports)
+
+
 def test_no_module_prints_or_asserts() -> None:
     offences = [
         path.name

@@ -159,9 +159,11 @@ def test_evaluate_without_a_bundle_counts_nothing(run: Path, tmp_path: Path) -> 
 def test_evaluate_names_classes_that_the_bundle_lacks(run: Path, cohort: Path, tmp_path: Path) -> None:
     shutil.copytree(cohort, tmp_path / "data")
     (tmp_path / "data" / "cysts").rename(tmp_path / "data" / "oedema")
-    error = run_snellen("evaluate", run / "bundle", tmp_path / "data", expect=2).stderr
+    copy = shutil.copytree(run, tmp_path / "copy")
+    error = run_snellen("evaluate", copy / "bundle", tmp_path / "data", expect=2).stderr
     assert "oedema" in error
     assert "cysts" in error
+    assert open_run(copy).record.test_opened == open_run(run).record.test_opened  # refused, so nothing was opened
 
 
 def test_audit_writes_its_files_and_speaks_json(cohort: Path, cache: Path, tmp_path: Path) -> None:

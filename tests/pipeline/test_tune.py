@@ -27,7 +27,7 @@ from snellen.records.recipe import BatchNorm, GlobalAvgPool
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.records.tuning import TuneRecord
 from snellen.run_preparation import prepare
-from snellen.run_tuning import Workbench, collect_development, read_machine
+from snellen.run_tuning import Workbench, collect_development, format_best, read_machine
 
 RECIPE = """
 preprocess.size = 64
@@ -114,6 +114,17 @@ def test_best_recipe_trains_as_it_stands(tuned: Path, place: Path, tmp_path: Pat
     splits = list(csv.DictReader(io.StringIO((tmp_path / "run" / "splits.csv").read_text(encoding="utf-8"))))
     assert record["n_test_untouched"] == sum(row["split"] == "test" for row in splits) > 0
     assert record["n_samples"] == sum(row["split"] in ("train", "val") for row in splits)
+
+
+def test_best_recipe_is_the_recipe_as_it_is_where_no_trial_beat_it(tuned: Path, place: Path) -> None:
+    loaded = load_recipe(str(place / "small.toml"), ["augment.views=1"])
+    record = TuneRecord.model_validate_json((tuned / "tune.json").read_text(encoding="utf-8"))
+    assert record.recipe_as_it_is is not None
+    assert record.best is not None
+    unbeaten = record.recipe_as_it_is.model_copy(update={"value": record.best.value})
+    text = format_best(record.model_copy(update={"recipe_as_it_is": unbeaten}), loaded)
+    assert text.startswith("# The recipe as it is")
+    assert tomllib.loads(text) == tomllib.loads(loaded.text)
 
 
 def test_same_command_goes_on_and_repeats_nothing(

@@ -7,7 +7,7 @@ import re
 
 from snellen.core.letters import show_name
 from snellen.metrics.decision import CALLED
-from snellen.records.bundle import Manifest
+from snellen.records.bundle import Calibration, Manifest
 
 
 def render_model_card(manifest: Manifest) -> str:
@@ -39,12 +39,21 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 
 ## Model
 
-{manifest.task} classifier: {manifest.backbone} with a trained head, as one ONNX graph (uint8 pixels in, calibrated
+{manifest.task} classifier: {manifest.backbone} {
+        _name_training(manifest)
+    }, as one ONNX graph (uint8 pixels in, calibrated
 probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
 Calibration: {manifest.calibration.method.replace("_", " ")}, T = {manifest.calibration.temperature:.3f}, fitted on \
 {manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}{
         _describe_decision(manifest)
     }
+
+
+{manifest.task} classifier: {manifest.backbone} {_name_training(manifest)}, as one ONNX graph (uint8 pixels in, {
+        _name_output(manifest)
+    }
+out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
+Calibration: {_describe_calibration(manifest.calibration)}
 
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
 fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\
@@ -85,6 +94,27 @@ Written by Snellen {manifest.snellen_version} on {manifest.created}.
 def _describe_decision(manifest: Manifest) -> str:
     """How grades are decided; nothing for the most probable class, which is what everybody expects."""
     return "" if manifest.decision == "most_probable" else f"\nA picture is called {CALLED[manifest.decision]}."
+
+
+def _name_training(manifest: Manifest) -> str:
+    if not manifest.tuned_share:
+        return "with a trained head"
+    return f"with a trained head, {manifest.tuned_share:.0%} of its multiplications fine-tuned"
+
+
+def _name_output(manifest: Manifest) -> str:
+    if manifest.calibration.method != "none":
+        return "calibrated probabilities"
+    # compared on patients left out, none was the best: nothing is lacking
+    return "probabilities, left as they are" if manifest.calibration.is_compared else "probabilities, not calibrated"
+
+
+def _describe_calibration(calibration: Calibration) -> str:
+    if calibration.method == "none":
+        told = f"none. {calibration.reason}".strip()
+        return told if calibration.is_compared else f"{told} A probability of 0.8 need not mean 80 of 100."
+    fitted = f"T = {calibration.temperature:.3f}, fitted on {calibration.fitted_on} ({calibration.n} pictures)."
+    return f"{calibration.method.replace('_', ' ')}, {fitted} {calibration.reason}".strip()
 
 
 def render_notice(manifest: Manifest) -> str:

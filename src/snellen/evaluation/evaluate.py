@@ -88,12 +88,7 @@ def score_samples(
     With `members` `(N,)` each sample is scored by that member of a fold ensemble alone.
     """
     classes = predictor.classes
-    unknown = sorted({sample.label for sample in samples} - set(classes))
-    if unknown:
-        raise DataError(
-            f"The data have classes that the bundle does not know: {', '.join(unknown)}.",
-            f"Its classes are {', '.join(classes)}: rename or leave out the others.",
-        )
+    require_known_classes(classes, samples)
     if not samples:
         raise DataError("There is no picture to score.", "Check the split: it holds no readable picture.")
     rows = pixels.select(samples)
@@ -112,6 +107,16 @@ def score_samples(
         classes=classes,
         decision=predictor.manifest.decision,
     )
+
+
+def require_known_classes(classes: Sequence[str], samples: Sequence[Sample]) -> None:
+    """Raise DataError for labels that the bundle does not know: before an opening of the test split is counted."""
+    unknown = sorted({sample.label for sample in samples} - set(classes))
+    if unknown:
+        raise DataError(
+            f"The data have classes that the bundle does not know: {', '.join(unknown)}.",
+            f"Its classes are {', '.join(classes)}: rename or leave out the others.",
+        )
 
 
 def choose_thresholds(

@@ -26,6 +26,7 @@ from snellen.records.plan import UNDECIDED, Plan
 
 FEW_PATIENTS = 100
 FEW_PATIENTS_OF_A_CLASS = 10
+_OWN_TEST = "are of the bundle's own test split"
 _PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each picture", re.IGNORECASE)
 
 
@@ -71,7 +72,8 @@ def collect_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | No
         *_notices_of_calibration(evaluation),
     ]
     notes = [note for note in evaluation.notes if not any(notice.is_said_by(note) for notice in own)]
-    notices = own + [Notice("warning", note) for note in notes]
+    graver = [Notice("severe", note) for note in notes if _OWN_TEST in note]
+    notices = graver + own + [Notice("warning", note) for note in notes if _OWN_TEST not in note]
     return sorted(notices, key=lambda notice: notice.severity != "severe")
 
 

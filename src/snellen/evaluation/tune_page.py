@@ -78,10 +78,13 @@ def judge(record: TuneRecord) -> str:
     told = f"The best trial, no. {best.number}, reaches {metric} {wording.format_number(best.value, 4)} on the folds."
     if as_it_is is None or as_it_is.value is None:
         return told
-    gain = best.value - as_it_is.value if record.direction == "maximize" else as_it_is.value - best.value
+    gain = record.gain or 0.0
     before = wording.format_number(as_it_is.value, 4)
-    if gain <= 0:
-        return f"{told} The recipe as it is reaches {before}, which no trial beat: keep it."
+    if record.keeps_recipe:
+        return (
+            f"{told} The recipe as it is reaches {before}, which no trial beat: keep it. best.toml is the recipe as it "
+            "is."
+        )
     noise = best.spread or 0.0
     doubt = (
         " The gain is smaller than what folds differ by: it may be chance."

@@ -87,7 +87,7 @@ def build_pixel_cache(
         if missing:
             work = [(row, distinct[hashes[row]]) for row in missing]
             with store.open_writer() as write:
-                for chunk in _fill(work, root, read, write, threads):
+                for chunk in _fill(work, root, read, write, threads, is_packed=packed is not None):
                     store.done[chunk] = True
             store.settle()
     return PixelCache(store.values, tuple(hashes), key, place)
@@ -120,7 +120,9 @@ def _require_same_pixels(packed: Packed, plan: PreprocessPlan) -> None:
         )
 
 
-def _fill(work: list[tuple[int, Sample]], root: Path, read: Reader, write: Writer, threads: int) -> Iterator[list[int]]:
+def _fill(
+    work: list[tuple[int, Sample]], root: Path, read: Reader, write: Writer, threads: int, *, is_packed: bool
+) -> Iterator[list[int]]:
     """Preprocess and write `work`, and tell the rows of each finished chunk."""
 
     def one(item: tuple[int, Sample]) -> int:
@@ -129,9 +131,9 @@ def _fill(work: list[tuple[int, Sample]], root: Path, read: Reader, write: Write
             _require_unchanged(root, sample)
             write(row, read(sample.location))
         except PictureError as error:
-            raise PictureError(
-                f"{sample.name}: {error.message}", "It changed since it was read: start again."
-            ) from error
+            # nobody has read a picture of a packed file before: its own hint says what is to be done
+            hint = error.hint if is_packed else "It changed since it was read: start again."
+            raise PictureError(f"{sample.name}: {error.message}", hint) from error
         return row
 
     before = cv2.getNumThreads()

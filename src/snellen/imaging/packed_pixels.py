@@ -26,7 +26,9 @@ def read_packed_pixels(root: Path, location: str) -> NDArray[np.uint8]:
         images = _open_images(root / file, found.st_size, found.st_mtime_ns)
         return np.asarray(images[int(index)], np.uint8)
     except (OSError, KeyError, ValueError, IndexError, RuntimeError) as error:
-        raise PictureError(f"{file} holds no whole {entry}: {error}", "Copy or pack the file again.") from error
+        raise PictureError(
+            f"{entry} of {file} is damaged: {error}", "Copy the file again from where it was packed, or pack it again."
+        ) from error
 
 
 def mark_packed(root: Path, location: str) -> tuple[str, ...]:

@@ -111,7 +111,8 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BundleError(
-            f"{folder / MANIFEST_FILE}: {place}: {first['msg']}", "The manifest is damaged: get the bundle again."
+            f"{folder / MANIFEST_FILE}: {place}: {first['msg'].removeprefix('Value error, ')}",
+            "The manifest is damaged: get the bundle again.",
         ) from error
 
 

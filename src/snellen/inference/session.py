@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import BundleError
+from snellen.core.onnx_runtime import load_onnx_runtime
 from snellen.core.progress import say
 
 # measured on two cores: 8 pictures a call run a fifth faster than 64, which no longer fit the processor's cache
@@ -19,8 +20,7 @@ class GraphSession:
     """A loaded graph. `threads` are those of one call; `batch` pictures go into one, fewer once memory ran out."""
 
     def __init__(self, model: Path, *, threads: int) -> None:
-        import onnxruntime
-
+        onnxruntime = load_onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

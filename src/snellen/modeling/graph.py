@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from snellen.core.onnx_runtime import switch_off_telemetry
 from snellen.core.storage import write_atomic
 
 OPSET = 18
@@ -19,6 +20,7 @@ OPSET = 18
 
 def export_graph(module: nn.Module, path: Path, *, shape: tuple[int, int, int], outputs: Sequence[str]) -> None:
     """Write `module` as ONNX; its one input is uint8 `pixels` `(N, *shape)` with N free."""
+    switch_off_telemetry()  # parts of the exporter load ONNX Runtime by themselves
     module.eval()
     example = torch.zeros(2, *shape, dtype=torch.uint8)
     batch = torch.export.Dim("N", min=1)

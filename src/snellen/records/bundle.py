@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from snellen.records.base import Record
 from snellen.records.plan import PreprocessPlan
@@ -45,15 +47,22 @@ class Calibration(Record):
     is_compared: bool = False
 
 
+def _require_probability(value: float) -> float:
+    # a probability of single precision may exceed 1 by its last digit, and the point above all scores by one more
+    if not 0 <= value <= 1 + 1e-6:
+        raise ValueError(f"{value:g} is no probability: a threshold lies within 0 and 1")
+    return value
+
+
 class Threshold(Record):
-    """A named operating point: positive when the probability of `positive` is at least `threshold`.
+    """A named operating point: positive when the probability of `positive` is at least `threshold`, within 0 and 1.
 
     `chosen_on` is a split, or `fixed` where no data chose it.
     """
 
     name: str
     rule: str
-    threshold: float
+    threshold: Annotated[float, AfterValidator(_require_probability)]
     chosen_on: str
     is_default: bool = False
 

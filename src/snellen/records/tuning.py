@@ -46,7 +46,7 @@ class TuneRecord(Record):
     state: Literal["running", "stopped", "finished"]
     request: TuneRequest
     command: str
-    train_command: str = Field(description="trains the best trial's recipe, with the same splits")
+    train_command: str = Field(description="trains best.toml, with the same splits")
     page: str
     study: str
     question_sha256: str
@@ -67,3 +67,16 @@ class TuneRecord(Record):
     versions: dict[str, str] = {}
     started: str
     seconds: float = 0.0
+
+    @property
+    def gain(self) -> float | None:
+        """By how much the best trial is better than the recipe as it is; None where one of them has no value."""
+        values = [None if trial is None else trial.value for trial in (self.best, self.recipe_as_it_is)]
+        if values[0] is None or values[1] is None:
+            return None
+        return values[0] - values[1] if self.direction == "maximize" else values[1] - values[0]
+
+    @property
+    def keeps_recipe(self) -> bool:
+        """No trial beat the recipe as it is: it is what best.toml holds."""
+        return self.gain is not None and self.gain <= 0

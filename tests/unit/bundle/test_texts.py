@@ -10,7 +10,7 @@ import pytest
 from models import CALIBRATED, deliver_plain_bundle, make_plan
 from pictures import make_preprocess
 from snellen.bundle.texts import render_model_card, render_notice
-from snellen.records.bundle import Manifest, Threshold
+from snellen.records.bundle import Calibration, Manifest, Threshold
 from snellen.records.run import WeightsRecord
 
 WEIGHTS = WeightsRecord(
@@ -27,6 +27,18 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 def change(manifest: Manifest, **changes: Any) -> Manifest:
     return manifest.model_copy(update=changes)
+
+
+def test_card_promises_calibrated_probabilities_only_where_they_are(manifest: Manifest) -> None:
+    none = Calibration(method="none", temperature=1.0, fitted_on="val", n=0, reason="Too few patients.")
+    assert "calibrated probabilities" in render_model_card(manifest).replace("\n", " ")
+    lacking = render_model_card(change(manifest, calibration=none)).replace("\n", " ")
+    assert "probabilities, not calibrated" in lacking
+    assert "calibrated probabilities" not in lacking
+    assert "Calibration: none. Too few patients. A probability of 0.8" in lacking
+    assert "T = " not in lacking
+    best = render_model_card(change(manifest, calibration=none.model_copy(update={"is_compared": True})))
+    assert "not calibrated" not in best
 
 
 @pytest.mark.parametrize(

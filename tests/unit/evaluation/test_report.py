@@ -277,6 +277,13 @@ def test_sound_evaluation_brings_no_warning() -> None:
     assert findings.collect_notices(report_inputs.build_minimal().evaluation, None) == []
 
 
+def test_that_the_data_are_the_bundle_s_own_test_split_comes_first(binary: ReportInputs) -> None:
+    own = "30 pictures are of the bundle's own test split: this is no external test, but one more opening of it."
+    update = {"n_patients": 12, "patient_rule": "picture-level", "notes": ("2 pictures were left out.", own)}
+    first = findings.collect_notices(binary.evaluation.model_copy(update=update), None)[0]
+    assert (first.severity, first.text) == ("severe", own)
+
+
 def test_severe_issues_of_the_audit_come_before_notes(binary: ReportInputs) -> None:
     evaluation = binary.evaluation.model_copy(update={"n_patients": 12})
 

@@ -82,6 +82,15 @@ def test_verdict_compares_with_the_unchanged_recipe(as_it_is: float, said: str) 
     assert said in judge(make_record(TRIALS, as_it_is=as_it_is))
 
 
+def test_page_tells_to_train_what_the_verdict_tells_to_keep() -> None:
+    kept, chosen = render(TRIALS, as_it_is=0.95), render(TRIALS, as_it_is=0.8)
+    assert "best.toml is the recipe as it is" in kept
+    assert "Train with the recipe as it is" in kept
+    assert "best trial’s recipe" not in kept
+    assert "best trial’s recipe" in chosen
+    assert "recipe as it is, which" not in chosen
+
+
 def test_verdict_knows_that_a_loss_is_to_be_small() -> None:
     record = make_record(TRIALS[:1], as_it_is=0.9, metric="log_loss", direction="minimize")
     assert "0.1000 better" in judge(record)

@@ -190,6 +190,14 @@ def test_manifest_with_a_wrong_key_names_it(copy: Path, key: str, value: object)
         load_bundle(copy)
 
 
+@pytest.mark.parametrize("value", [7, -0.1, float("nan"), float("inf")])
+def test_threshold_that_is_no_probability_is_refused_by_place(copy: Path, value: float) -> None:
+    point = {"name": "balanced", "rule": "youden", "chosen_on": "val", "is_default": True}
+    edit_manifest(copy, thresholds=[{**point, "threshold": value}])
+    with pytest.raises(BundleError, match=r"manifest\.json: thresholds\.0\.threshold: (?!Value error)"):
+        load_bundle(copy)
+
+
 def test_manifest_without_the_newer_keys_opens(copy: Path) -> None:
     content = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     del content["prevalence"], content["calibration"]["bias"], content["calibration"]["prevalence"]

@@ -14,7 +14,7 @@ import pytest
 
 from pictures import write_pictures
 from snellen import workflow
-from snellen.core.errors import DataError, StorageError, UsageError
+from snellen.core.errors import DataError, PictureError, StorageError, UsageError
 from snellen.imaging.packed_pixels import read_packed_pixels
 from snellen.ingest.cohort import read_cohort
 from snellen.ingest.packed import read_packed
@@ -187,16 +187,41 @@ def test_truncated_file_is_told(path: Path, share: float, tmp_path: Path) -> Non
         read_cohort(DataRequest(data=str(path)), threads=1, cache=tmp_path / "cache")
 
 
-def test_damaged_picture_is_told_with_its_place(path: Path) -> None:
+def _flip(path: Path, row: int, n_bytes: int = 1) -> None:
+    """Damage the picture of this row, as a bad disk would."""
     with h5py.File(path, "r") as file:
-        chunk = file["images"].id.get_chunk_info(7)
+        chunk = file["images"].id.get_chunk_info(row)
     data = bytearray(path.read_bytes())
-    for offset in range(chunk.byte_offset + 10, chunk.byte_offset + 60):
+    for offset in range(chunk.byte_offset + 10, chunk.byte_offset + 10 + n_bytes):
         data[offset] ^= 0xFF
     path.write_bytes(bytes(data))
+
+
+def test_audit_sets_a_damaged_picture_aside_by_name(path: Path, tmp_path: Path) -> None:
+    whole = read_cohort(DataRequest(data=str(path)), threads=1, cache=tmp_path / "cache")
+    _flip(path, 7)
+    cohort = workflow.audit(path, out=tmp_path / "audit", cache=tmp_path / "cache")
+    name = whole.samples[7].name
+    issue = next(issue for issue in cohort.audit.issues if issue.code == "damaged_packed_picture")
+    assert (issue.severity, issue.samples) == ("severe", (name,))
+    assert cohort.audit.n_set_aside == whole.audit.n_set_aside + 1
+    assert cohort.audit.n_read == len(cohort.samples) == sum(cohort.audit.classes.values()) == 47
+    assert name in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+
+
+def test_training_on_a_damaged_file_says_the_true_cause(path: Path, tmp_path: Path) -> None:
+    _flip(path, 7)
+    with pytest.raises(PictureError, match=r"images\[7\] of cohort\.h5 is damaged") as caught:
+        workflow.train(path, out=tmp_path / "run", cache=tmp_path / "cache")
+    assert "changed" not in caught.value.hint
+    assert "pack it again" in caught.value.hint
+
+
+def test_damaged_picture_is_told_with_its_place(path: Path) -> None:
+    _flip(path, 7, 50)
     with pytest.raises(DataError, match=r"images\[7\]") as caught:
         read_packed_pixels(path.parent, "cohort.h5::images[7]")
-    assert "pack the file again" in caught.value.hint
+    assert "pack it again" in caught.value.hint
 
 
 def test_foreign_file_is_not_taken_for_ours(tmp_path: Path) -> None:
