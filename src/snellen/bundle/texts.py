@@ -41,10 +41,11 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 
 {manifest.task} classifier: {manifest.backbone} {
         _name_training(manifest)
-    }, as one ONNX graph (uint8 pixels in, calibrated
-probabilities out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
-Calibration: {manifest.calibration.method.replace("_", " ")}, T = {manifest.calibration.temperature:.3f}, fitted on \
-{manifest.calibration.fitted_on} ({manifest.calibration.n} pictures). {manifest.calibration.reason}{
+    }, as one ONNX graph (uint8 pixels in, {
+        _name_output(manifest)
+    }
+out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
+Calibration: {_describe_calibration(manifest.calibration)}{
         _describe_decision(manifest)
     }
 
