@@ -39,22 +39,11 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 
 ## Model
 
-{manifest.task} classifier: {manifest.backbone} {
-        _name_training(manifest)
-    }, as one ONNX graph (uint8 pixels in, {
-        _name_output(manifest)
-    }
-out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
-Calibration: {_describe_calibration(manifest.calibration)}{
-        _describe_decision(manifest)
-    }
-
-
 {manifest.task} classifier: {manifest.backbone} {_name_training(manifest)}, as one ONNX graph (uint8 pixels in, {
         _name_output(manifest)
     }
 out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
-Calibration: {_describe_calibration(manifest.calibration)}
+Calibration: {_describe_calibration(manifest.calibration)}{_describe_decision(manifest)}
 
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
 fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\
