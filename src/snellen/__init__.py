@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from snellen.estimator import ImageClassifier
     from snellen.inference.predictor import Predictor
+    from snellen.run_seeds import SeedRuns
     from snellen.runs import Run, open_run
     from snellen.workflow import audit, doctor, evaluate, fetch, load, pack, plan, predict, resume, train, tune
 
@@ -40,6 +41,7 @@ _HOMES = {
         "snellen.workflow",
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
+    "SeedRuns": "snellen.run_seeds",
     "ImageClassifier": "snellen.estimator",
     "Predictor": "snellen.inference.predictor",
     **dict.fromkeys(
@@ -60,6 +62,7 @@ __all__ = [
     "PictureError",
     "Predictor",
     "Run",
+    "SeedRuns",
     "SnellenError",
     "StorageError",
     "UsageError",

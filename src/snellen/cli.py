@@ -18,6 +18,7 @@ from snellen.core.errors import SnellenError, UsageError
 
 if TYPE_CHECKING:
     from snellen.records.evaluation import Evaluation
+    from snellen.run_seeds import SeedRuns
     from snellen.runs import Run
 
 app = typer.Typer(
@@ -53,6 +54,9 @@ Out = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote to --out.")]
 Folds = Annotated[int, typer.Option(help="Cross-validate by patient in so many folds, at least 3, into one ensemble.")]
 Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and training.", min=0, max=2**32 - 1)]
+SplitSeed = Annotated[
+    int | None, typer.Option(help="Draws the split instead of --seed.", min=0, max=2**32 - 1, show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -138,6 +142,7 @@ def plan(
     cache: Cache = None,
     folds: Folds = 0,
     seed: Seed = 0,
+    split_seed: SplitSeed = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what `train` would do, with the reason for every value, and the table of layers.
@@ -155,6 +160,7 @@ def plan(
             overwrite=overwrite,
             folds=folds,
             seed=seed,
+            split_seed=split_seed,
             columns=_parse_columns(columns),
             patients=patients,
             cache=cache,
@@ -180,6 +186,11 @@ def train(
     cache: Cache = None,
     folds: Folds = 0,
     seed: Seed = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="So many runs, with --seed and the seeds after it: mean and spread.", min=2, max=100),
+    ] = None,
+    split_seed: SplitSeed = None,
     no_test: Annotated[bool, typer.Option("--no-test", help="Keep the test split shut.")] = False,
     track: Annotated[
         list[str] | None, typer.Option(help="Also follow the run in tensorboard or mlflow; repeatable.")
@@ -194,18 +205,24 @@ def train(
 
     Example: snellen train few-patients/ --folds 5 --set data.fractions=[0.8,0.2,0]
 
+    Example: snellen train data/ --seeds 3 --out runs/three
+
     Example: snellen train data/ --track tensorboard --track mlflow
     """
     with told():
         from snellen import workflow
+        from snellen.runs import Run
 
         if (data is None) == (resume is None):
             raise UsageError("Give either DATA or --resume RUN.", "Example: snellen train data/")
+        run: Run | SeedRuns
         if data is None and resume is not None:
             run = workflow.resume(resume)
         else:
             run = workflow.train(
                 str(data),
+                seeds=seeds,
+                split_seed=split_seed,
                 recipe=recipe,
                 settings=settings or [],
                 out=out,
@@ -218,6 +235,9 @@ def train(
                 patients=patients,
                 cache=cache,
             )
+        if not isinstance(run, Run):
+            _print_seeds(run, as_json)
+            return
         _print_evaluation(run.evaluation, as_json)
         if not as_json:
             _say_next(run)
@@ -535,6 +555,20 @@ def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
     from snellen import terminal
 
     terminal.show_evaluation(evaluation)
+
+
+def _print_seeds(found: SeedRuns, as_json: bool) -> None:
+    record = found.record
+    if as_json:
+        typer.echo(record.to_json(), nl=False)
+        return
+    from snellen import terminal
+
+    terminal.show_seeds(record)
+    typer.echo(f"\nPage:    {found.page}")
+    if record.recommended is not None:
+        typer.echo(f"Bundle:  {found.recommended.bundle} (of the run that is best on validation)\n\nNext:")
+        typer.echo(f"  snellen predict {found.recommended.bundle} PICTURE")
 
 
 def _say_next(run: Run, example: Any = "PICTURE") -> None:

@@ -25,6 +25,7 @@ class Output:
 AUDIT = Output("audit.json", ("audit.json", "audit.html", "cohort.csv"))
 PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "audit.html", "splits.csv", "fingerprint.json"))
 TUNING = Output("tune.json", ("tune.json", "study.db", "trials.csv", "best.toml", "tune.html"))
+SEEDS = Output("seeds.json", ("seeds.json", "seeds.html"))  # its runs are cleared one by one
 EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html"))
 RUN = Output(
     "run.json",
@@ -132,11 +133,18 @@ def hold_output(folder: Path, *, wait_s: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def make_output(folder: Path, output: Output) -> None:
-    """Make the folder, and remove from it what an earlier call of the same command wrote. Other files stay."""
+def make_output(folder: Path, output: Output, *, keep: str = "") -> None:
+    """Make the folder, and remove from it what an earlier call of the same command wrote, but for the file `keep`.
+
+    Other files stay; what a killed call had half written goes.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in output.owned:
+            for torn in folder.glob(f".{name}.????????"):
+                torn.unlink()
+            if name == keep:
+                continue
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -87,7 +87,8 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     """Read, split, measure, plan."""
     cohort, cache = read_data(request.source, loaded.recipe.data.merge)
     n_folds = loaded.recipe.evaluation.folds
-    splits = choose_splits(cohort, loaded.recipe.data.fractions, request.seed, n_folds=n_folds)
+    split_seed = request.seed if request.split_seed is None else request.split_seed
+    splits = choose_splits(cohort, loaded.recipe.data.fractions, split_seed, n_folds=n_folds)
     train = {row.sample for row in splits if row.split == "train"}
     fingerprint = (
         compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))

@@ -73,12 +73,13 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
             find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
         opened_before = run.record.test_opened if is_resumed(run, request) else 0
-        make_output(run.folder, RUN)
+        record = _begin_record(request, run, command, opened_before)
+        # before all else: whatever kills it from here on, the folder says what it is and how often test was opened
+        run.save(RUN.mark, record)
+        make_output(run.folder, RUN, keep=RUN.mark)
         begin_log()
         say(f"Run: {run.folder}")
         write_atomic(run.folder / "recipe.toml", loaded.text)
-        record = _begin_record(request, run, command, opened_before)
-        run.save("run.json", record)
         save_prepared(run, prepared, request.source)
         split_sha256 = compute_split_sha256(prepared.splits, "test")
         with watch_run(run, request.track, prepared.plan, split_sha256) as watch:

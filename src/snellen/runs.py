@@ -27,6 +27,7 @@ from snellen.records.cohort import Audit, Cohort, Split
 from snellen.records.evaluation import Evaluation
 from snellen.records.plan import Fingerprint, Plan
 from snellen.records.run import EpochRecord, RunRecord
+from snellen.records.seeds import SEEDS_FILE
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -120,6 +121,8 @@ def open_run(path: str | Path) -> Run:
             f"{folder} is a bundle, not a run.",
             f"Give the run that made it, or the bundle together with DATA: snellen evaluate {folder} DATA",
         )
+    if (folder / SEEDS_FILE).is_file():
+        raise UsageError(f"{folder} holds the runs of several seeds.", f"Give one of them, such as {folder}/seed-0.")
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} is no run: it holds no run.json.", "Give the folder that `snellen train` made.")
     return Run(folder)

@@ -18,6 +18,7 @@ from snellen.records.cohort import Cohort
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Plan
+from snellen.records.seeds import SeedsRecord
 from snellen.records.tuning import TuneRecord
 
 if TYPE_CHECKING:
@@ -86,6 +87,22 @@ def show_tuning(record: TuneRecord) -> None:
         table.add_row(key, reveal(describe_value(value)))
     console.print(table)
     console.print(f"\nPage:  {record.page}\nNext:\n  {record.train_command}", soft_wrap=True)
+
+
+def show_seeds(record: SeedsRecord) -> None:
+    """Mean and spread of every metric, the runs, and what to know of the numbers."""
+    from snellen.evaluation.seeds_page import build_runs, build_spreads
+
+    console = _console()
+    tables = [build_spreads(split, found) for split, found in record.spreads.items()]
+    for made in [*tables, build_runs(record)]:
+        console.print(f"\n{made.caption}")
+        table = Table(*made.head, box=None, pad_edge=False)
+        for row in made.rows:
+            table.add_row(*(str(cell) for cell in row))
+        console.print(table)
+    for note in record.notes:
+        console.print(reveal(f"Note: {note}"))
 
 
 def show_evaluation(evaluation: Evaluation) -> None:

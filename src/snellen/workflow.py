@@ -6,12 +6,12 @@ import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import ValidationError
 
 from snellen.core.arguments import require_known, require_whole, to_path, to_path_or_none, to_text, to_texts
-from snellen.core.errors import DataError, UsageError
+from snellen.core.errors import DataError, SnellenError, UsageError
 from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
@@ -19,13 +19,25 @@ from snellen.core.storage import compute_digest, hold_lock, open_cache
 from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
 from snellen.inference.prevalence import PrevalenceWish
-from snellen.outputs import AUDIT, EVALUATION, PLAN, RUN, TUNING, hold_output, make_output, require_file, require_output
+from snellen.outputs import (
+    AUDIT,
+    EVALUATION,
+    PLAN,
+    RUN,
+    SEEDS,
+    TUNING,
+    hold_output,
+    make_output,
+    require_file,
+    require_output,
+)
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
+from snellen.run_seeds import MOST, SeedRuns, begin_seeds, drop_empty_seeds, go_through_seeds, is_seed_runs
 from snellen.runs import Run, choose_run_folder, open_run
 from snellen.tracking.trackers import require_trackers
 
@@ -50,12 +62,13 @@ class DataOptions(TypedDict, total=False):
 
 class TrainOptions(DataOptions, total=False):
     """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates;
-    `track` names trackers.
+    `track` names trackers; `split_seed` draws the split where `seed` should not.
     """
 
     recipe: str | Path
     settings: Iterable[str]
     seed: int
+    split_seed: int | None
     folds: int
     test: bool
     track: Iterable[str]
@@ -192,17 +205,36 @@ def _is_packed(path: Path) -> bool:
         return False
 
 
-def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
-    """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do."""
+@overload
+def train(data: str | Path, *, seeds: None = None, **options: Unpack[TrainOptions]) -> Run: ...
+
+
+@overload
+def train(data: str | Path, *, seeds: int, **options: Unpack[TrainOptions]) -> SeedRuns: ...
+
+
+@overload
+def train(data: str | Path, *, seeds: int | None, **options: Unpack[TrainOptions]) -> Run | SeedRuns: ...
+
+
+def train(data: str | Path, *, seeds: int | None = None, **options: Unpack[TrainOptions]) -> Run | SeedRuns:
+    """From labelled pictures to a run with its report and bundle. Raises SnellenError with what to do.
+
+    With `seeds=3` three runs, with the seeds `seed`, `seed + 1`, `seed + 2`, and their mean and spread.
+    """
     from snellen.planning.recipe_files import load_recipe
 
-    require_known(options, TrainOptions)
+    require_known(options, TrainOptions, "seeds")
+    if seeds is not None:
+        require_whole(seeds, "seeds", 2, MOST)
     # the recipe comes first: its mistakes are told at once, before the data are looked for
     settings = to_texts(options.get("settings") or (), "settings")
     name = load_recipe(to_text(options.get("recipe", "auto"), "recipe"), settings).recipe.name
     request = build_train_request(data, {**options, "settings": settings})
     require_trackers(request.track)
     folder = choose_run_folder(to_path_or_none(options.get("out"), "out"), Path(request.source.data).stem, name)
+    if seeds is not None:
+        return _train_seeds(request, folder, seeds, overwrite=options.get("overwrite", False))
     with hold_output(folder):
         if not options.get("overwrite", False):
             _require_not_interrupted(folder)
@@ -210,12 +242,40 @@ def train(data: str | Path, **options: Unpack[TrainOptions]) -> Run:
         return _run(request, Run(folder), describe_command(request, folder))
 
 
+def _train_seeds(request: TrainRequest, folder: Path, n: int, *, overwrite: bool) -> SeedRuns:
+    with hold_output(folder):
+        if is_seed_runs(folder) and not overwrite and SeedRuns(folder).record.state == "running":
+            raise _tell_interrupted(folder)
+        require_output(folder, SEEDS, overwrite=overwrite, data=Path(request.source.data))
+        whole = begin_seeds(folder, request, n, f"{describe_command(request, folder)} --seeds {n}")
+        try:
+            return _go_through_seeds(whole)
+        except SnellenError:
+            drop_empty_seeds(whole)
+            raise
+
+
+def _go_through_seeds(whole: SeedRuns) -> SeedRuns:
+    def train_one(request: TrainRequest, run: Run) -> Run:
+        return _start(request, run, describe_command(request, run.folder))
+
+    try:
+        return go_through_seeds(whole, train_one)
+    except KeyboardInterrupt as error:
+        error.add_note(f"Go on with: snellen train --resume {shlex.quote(str(whole.folder))}")
+        raise
+
+
+def _start(request: TrainRequest, run: Run, command: str) -> Run:
+    with prefer_interrupt():
+        from snellen.run_training import run_training  # loads torch: only once all that can be refused was
+
+        return run_training(request, run, command)
+
+
 def _run(request: TrainRequest, run: Run, command: str) -> Run:
     try:
-        with prefer_interrupt():
-            from snellen.run_training import run_training  # loads torch: only once all that can be refused was
-
-            return run_training(request, run, command)
+        return _start(request, run, command)
     except KeyboardInterrupt as error:
         again = f"Go on with: snellen train --resume {shlex.quote(str(run.folder))}"
         is_begun = (run.folder / RUN.mark).is_file() and run.record.state == "running"
@@ -225,21 +285,39 @@ def _run(request: TrainRequest, run: Run, command: str) -> Run:
 
 def _require_not_interrupted(folder: Path) -> None:
     if (folder / RUN.mark).is_file() and Run(folder).record.state == "running":
-        raise UsageError(
-            f"{folder} holds a run that was interrupted, or that still goes on.",
-            f"Go on with it: snellen train --resume {shlex.quote(str(folder))}. Or begin anew with --overwrite.",
-        )
+        raise _tell_interrupted(folder)
 
 
-def resume(run: str | Path) -> Run:
-    """Go on with a run that was interrupted: what is cached is not computed again, and the result is the same."""
-    opened = open_run(run)
+def _tell_interrupted(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} holds a run that was interrupted, or that still goes on.",
+        f"Go on with it: snellen train --resume {shlex.quote(str(folder))}. Or begin anew with --overwrite.",
+    )
+
+
+def resume(run: str | Path) -> Run | SeedRuns:
+    """Go on with a run that was interrupted, or with runs of several seeds: what is cached is not computed again, and
+    the result is the same.
+    """
+    folder = to_path(run, "RUN")
+    if is_seed_runs(folder):
+        return _resume_seeds(SeedRuns(folder))
+    opened = open_run(folder)
     with hold_output(opened.folder):
         record = opened.record
         if record.state == "finished":
             raise UsageError(f"The run {opened.folder} is finished.", f"Its report: {opened.report}")
         require_trackers(record.request.track)
         return _run(record.request, opened, record.command)
+
+
+def _resume_seeds(whole: SeedRuns) -> SeedRuns:
+    with hold_output(whole.folder):
+        record = whole.record
+        if record.state == "finished":
+            raise UsageError(f"The runs in {whole.folder} are finished.", f"Mean and spread: {whole.page}")
+        require_trackers(record.request.track)
+        return _go_through_seeds(whole)
 
 
 def tune(data: str | Path, *, trials: int = 100, **options: Unpack[TuneOptions]) -> TuneRecord:
@@ -386,6 +464,7 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
         recipe=to_text(options.get("recipe", "auto"), "recipe"),
         settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
         seed=options.get("seed", 0),
+        split_seed=options.get("split_seed"),
         opens_test=options.get("test", True),
         track=tuple(dict.fromkeys(options.get("track") or ())),
     )
@@ -413,5 +492,8 @@ def describe_command(request: TrainRequest, folder: Path) -> str:
         words += ["--set", setting]
     for name in request.track:
         words += ["--track", name]
-    words += ["--seed", str(request.seed), "--out", str(folder)]
+    words += ["--seed", str(request.seed)]
+    if request.split_seed is not None:
+        words += ["--split-seed", str(request.split_seed)]
+    words += ["--out", str(folder)]
     return shlex.join(words if request.opens_test else [*words, "--no-test"])

@@ -20,7 +20,7 @@ import typer.main
 import snellen
 from snellen.cli import app
 from snellen.core import errors
-from snellen.records import bundle, cohort, doctor, evaluation, plan, run, tuning
+from snellen.records import bundle, cohort, doctor, evaluation, plan, run, seeds, tuning
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "snellen"
@@ -37,6 +37,7 @@ FIELDS_OF_FILES = (
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
     doctor.MachineFacts, doctor.Extra, doctor.Speed, doctor.Work, doctor.StepTime, doctor.Hazard, doctor.Diagnosis,
+    seeds.Spread, seeds.SeedOutcome, seeds.SeedsRecord,
     tuning.TuneRequest, tuning.TrialRecord, tuning.TuneRecord,
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ from snellen.inference.gate import GATE_FILE, load_gate
 from snellen.inference.predictor import OpenedBundle, Predictor
 from snellen.inference.session import GraphSession
 from snellen.records.bundle import INPUT, MANIFEST_SCHEMA, MEMBER_OUTPUTS, OUTPUTS, Manifest
+from snellen.records.seeds import SEEDS_FILE
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -77,6 +78,10 @@ def find_bundle(path: Path) -> Path:
                 f"The run {run} is not finished: it holds no bundle yet.",
                 f"Go on with it: snellen train --resume {shlex.quote(str(run))}",
             )
+    if (path / SEEDS_FILE).is_file():
+        raise BundleError(
+            f"{path} holds the runs of several seeds.", f"Give one of them; {path / SEEDS_FILE} recommends one."
+        )
     if not path.exists():
         raise BundleError(f"The bundle {path} does not exist.", "Give the bundle folder, or the run that contains it.")
     raise BundleError(

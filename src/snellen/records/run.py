@@ -30,12 +30,16 @@ class DataRequest(Record):
 
 
 class TrainRequest(Record):
-    """Everything that `train` was asked, so that `--resume` and the report can repeat it."""
+    """Everything that `train` was asked, so that `--resume` and the report can repeat it.
+
+    `split_seed` draws the split where `seed` should not.
+    """
 
     source: DataRequest
     recipe: str = "auto"
     settings: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     opens_test: bool = True
     track: tuple[str, ...] = ()
 

@@ -37,6 +37,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in checkpoint.tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
+    for torn in path.parent.glob(f".{path.name}.????????"):  # of a process that was killed while it wrote
+        torn.unlink(missing_ok=True)
     write_atomic(path, save(tensors, {_FACTS: json.dumps(dict(checkpoint.facts))}))
 
 

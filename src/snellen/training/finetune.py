@@ -377,14 +377,22 @@ def _resume(trainee: Trainee, optimizer: torch.optim.Optimizer, standing: _Stand
     if found is None:
         return
     trainee.load_state_dict(found.select("now"))
-    standing.ema = {name: value.to(place.device) for name, value in found.select("ema").items()}
-    standing.best = {name: value.to(place.device) for name, value in found.select("best").items()}
+    own = trainee.state_dict()
+    standing.ema = {name: _lay_out(value, own[name]) for name, value in found.select("ema").items()}
+    standing.best = {name: _lay_out(value, own[name]) for name, value in found.select("best").items()}
     standing.best_epoch, standing.best_loss = found.facts["best_epoch"], found.facts["best_loss"]
     standing.best_auc, standing.step = found.facts["best_auc"], found.facts["step"]
     standing.records = [EpochRecord.model_validate(epoch) for epoch in found.facts["epochs"]]
+    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, State] = {}
     for name, value in found.select("optimizer").items():
         number, _, key = name.partition("/")
-        moments.setdefault(int(number), {})[key] = value
+        like = learned[int(number)]
+        moments.setdefault(int(number), {})[key] = _lay_out(value, like) if value.shape == like.shape else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     say(f"Going on after epoch {len(standing.records)} of stage {place.stage}")
+
+
+def _lay_out(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """`value` on the device and in the memory order of `like`: in another order sums differ in their last bits."""
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
