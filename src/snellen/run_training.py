@@ -29,6 +29,7 @@ from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import Classifier, compute_map_shape
+from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
@@ -39,7 +40,7 @@ from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, RunRecord, StageOutcome, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
-from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, choose_device, finetune_run
+from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.run_watch import Watch, watch_run
