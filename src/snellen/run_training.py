@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -73,8 +74,11 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
             _require_test(request, prepared)
         if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
             find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
-        opened_before = run.record.test_opened if is_resumed(run, request) else 0
+        goes_on = is_resumed(run, request)
+        opened_before = run.record.test_opened if goes_on else 0
         make_output(run.folder, RUN)
+        if not goes_on:
+            shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         begin_log()
         say(f"Run: {run.folder}")
         write_atomic(run.folder / "recipe.toml", loaded.text)
