@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-SMALL = ["--set", "preprocess.size=96", "--set", "augment.views=1", "--set", "evaluation.resamples=200"]
+SMALL = [
+    "--set", "preprocess.size=96", "--set", "augment.views=1", "--set", "evaluation.resamples=200",
+    "--set", "training.stages.1.unfreeze=none",
+]  # fmt: skip
 
 
 def run_snellen(*arguments: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:

@@ -102,13 +102,6 @@ class Part:
     fallback: nn.Sequential
 
 
-def choose_device() -> torch.device:
-    """A GPU where there is one."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, follow: Follow) -> Tuned:
     """All stages of the plan behind the first. `follow(stage)` gives what is told every epoch of a stage."""
     torch.set_num_threads(bench.plan.training.threads)

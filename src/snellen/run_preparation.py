@@ -15,6 +15,7 @@ from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.ingest.cohort import read_cohort
+from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import PACKAGES, foresee_weights
 from snellen.planning.fingerprint import compute_fingerprint
 from snellen.planning.planner import Machine, choose_plan
@@ -96,7 +97,7 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
         else cohort.packed.fingerprint  # of the same training part, measured on the original pictures
     )
     has_offline = any(has_package(package.module) for package in PACKAGES.values())
-    machine = Machine(count_threads(), request.seed, has_offline)
+    machine = Machine(count_threads(), request.seed, has_offline, choose_device().type)
     plan = choose_plan(loaded, cohort, fingerprint, machine)
     if lacking := foresee_weights(plan.model.backbone, plan.model.weights):
         say(f"Warning: {lacking}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import Classifier, compute_map_shape
+from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
@@ -39,7 +41,7 @@ from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, RunRecord, StageOutcome, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
-from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, choose_device, finetune_run
+from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.run_watch import Watch, watch_run
@@ -72,11 +74,14 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
             _require_test(request, prepared)
         if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
             find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
-        opened_before = run.record.test_opened if is_resumed(run, request) else 0
+        goes_on = is_resumed(run, request)
+        opened_before = run.record.test_opened if goes_on else 0
         record = _begin_record(request, run, command, opened_before)
         # before all else: whatever kills it from here on, the folder says what it is and how often test was opened
         run.save(RUN.mark, record)
         make_output(run.folder, RUN, keep=RUN.mark)
+        if not goes_on:
+            shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         begin_log()
         say(f"Run: {run.folder}")
         write_atomic(run.folder / "recipe.toml", loaded.text)

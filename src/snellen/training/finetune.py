@@ -330,7 +330,7 @@ def compute_logits(
     with torch.no_grad():
         for part in _split(len(positions), _EVALUATED):
             values = source.take(positions[part], np.zeros(len(positions[part]), np.intp))
-            parts.append(trainee(values.to(device)).double().cpu().numpy())
+            parts.append(trainee(values.to(device)).cpu().double().numpy())
     return np.concatenate(parts)
 
 
