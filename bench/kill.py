@@ -154,6 +154,8 @@ def _kill_one_run(asked: Asked, place: Path, number: int, waiting: list[float]) 
                 print((place / "told.txt").read_text(errors="replace")[-2000:])
             same = asked.folder / "undisturbed" / "run"
             differs = [f"exit code {code}"] if code else compare_runs(same, place / "run")
+    if differs and not kills:
+        kills.append(Kill(number, 1, 0.0, "not killed at all"))
     for kill in kills:
         kill.differs = differs
     if not differs:
