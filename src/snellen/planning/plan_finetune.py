@@ -13,6 +13,7 @@ from snellen.records.recipe import FinetuneWish
 MIN_PICTURES = 150
 MIN_PATIENTS = 12
 BUDGET_S = 400
+FOLDS_BUDGET_S = 1200
 _LEARNED_PER_S = 2e10  # multiplications a thread: measured with EfficientNet-Lite0 on two cores
 _RUN_PER_S = 1.5e10  # the same for the frozen layers, which are the large ones
 _PASSES = 3  # a step costs the forward pass and twice as much backwards
@@ -20,6 +21,23 @@ _SHARES = (0.6, 0.35)
 _EPOCHS = (12, 8, 6, 4)
 _FEWEST_VIEWS = 2
 _VIEWS_IN_ALL = 30_000
+
+
+@dataclass(frozen=True)
+class Means:
+    """What learning can count on: processors, the kind of device, the multiplications of one picture's forward pass
+    (`cost`), and among how many members of a fold ensemble the time is shared.
+    """
+
+    threads: int
+    device: str
+    cost: float
+    n_members: int = 1
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds for one member."""
+        return BUDGET_S if self.n_members == 1 else FOLDS_BUDGET_S / self.n_members
 
 
 @dataclass(frozen=True)
@@ -33,13 +51,10 @@ class _Size:
 
 
 def plan_finetune(
-    wish: FinetuneWish, place: str, fingerprint: Fingerprint, ledger: Ledger, machine: tuple[int, str], cost: float
+    wish: FinetuneWish, place: str, fingerprint: Fingerprint, ledger: Ledger, means: Means
 ) -> FinetunePlan | None:
-    """The stage at `place`, or None where it would not pay. `machine` has the threads and the kind of device; `cost`
-    is the number of multiplications of one picture's forward pass.
-    """
-    threads, device = machine
-    size = _choose_size(fingerprint, threads, device, cost)
+    """The stage at `place`, or None where it would not pay."""
+    size, device = _choose_size(fingerprint, means), means.device
     reason = size.reason
     if wish.unfreeze == "none" or (wish.unfreeze == "auto" and not size.epochs):
         if wish.unfreeze == "none":
@@ -89,7 +104,7 @@ def plan_finetune(
     return FinetunePlan(unfreeze="all" if whole else "top", share=share, **found)
 
 
-def _choose_size(fingerprint: Fingerprint, threads: int, device: str, cost: float) -> _Size:
+def _choose_size(fingerprint: Fingerprint, means: Means) -> _Size:
     """The most that fits into the budget: first the larger share, then epochs, then views."""
     n = fingerprint.n_samples
     fewest = min(fingerprint.patients_by_class.values(), default=0)
@@ -98,14 +113,16 @@ def _choose_size(fingerprint: Fingerprint, threads: int, device: str, cost: floa
             f"{n} training pictures, {fewest} patients in the smallest class: fewer than {MIN_PICTURES} and "
             f"{MIN_PATIENTS} cannot show whether fine-tuning paid"
         ))  # fmt: skip
-    if not cost:
+    if not means.cost:
         return _Size(0, 0, 0, 'this network cannot be cut in two; unfreeze = "all" lets the whole of it learn')
     reason = "validation decides whether it pays; the frozen network's model stays otherwise"
     most = max(_FEWEST_VIEWS, _VIEWS_IN_ALL // n)
     for share, epochs in product(_SHARES, _EPOCHS):
         for views in (epochs, epochs // 2, _FEWEST_VIEWS):
             learning = _PASSES * share * epochs / _LEARNED_PER_S
-            seconds = cost * n / threads * (learning + (1 - share) * (1 + views) / _RUN_PER_S)
-            if views <= most and (device != "cpu" or seconds <= BUDGET_S):
+            seconds = means.cost * n / means.threads * (learning + (1 - share) * (1 + views) / _RUN_PER_S)
+            if views <= most and (means.device != "cpu" or seconds <= means.budget_s):
                 return _Size(share, epochs, views, reason)
-    return _Size(0, 0, 0, f"{n} pictures would take more than {BUDGET_S // 60} minutes on {threads} processors")
+    return _Size(
+        0, 0, 0, f"{n} pictures would take more than {means.budget_s / 60:.0f} minutes on {means.threads} processors"
+    )

@@ -12,7 +12,7 @@ from snellen.modeling.weights import PACKAGES
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_data import plan_data
 from snellen.planning.plan_decision import plan_decision
-from snellen.planning.plan_finetune import plan_finetune
+from snellen.planning.plan_finetune import Means, plan_finetune
 from snellen.planning.plan_imbalance import plan_imbalance
 from snellen.planning.plan_pixels import plan_pixels
 from snellen.planning.recipe_files import LoadedRecipe
@@ -188,7 +188,8 @@ def _plan_training(
             stages.append(_plan_stage(stage, number, fingerprint, model.head, ledger))
             continue
         cost = cost or count_multiplications(model, preprocess)
-        found = plan_finetune(stage, f"training.stages.{number}", fingerprint, ledger, (threads, machine.device), cost)
+        means = Means(threads, machine.device, cost, max(1, loaded.recipe.evaluation.folds))
+        found = plan_finetune(stage, f"training.stages.{number}", fingerprint, ledger, means)
         stages += [found] if found else []
     return TrainingPlan(seed=machine.seed, threads=threads, stages=tuple(stages))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snellen.planning.ledger import Ledger
-from snellen.planning.plan_finetune import MIN_PATIENTS, MIN_PICTURES, plan_finetune
+from snellen.planning.plan_finetune import MIN_PATIENTS, MIN_PICTURES, Means, plan_finetune
 from snellen.records.plan import FinetunePlan, Fingerprint
 from snellen.records.recipe import FinetuneWish
 
@@ -31,7 +31,9 @@ def choose(
     *, n: int = 500, fewest: int = 100, cost: float = COST, machine: tuple[int, str] = (2, "cpu"), **wishes: Any
 ) -> tuple[FinetunePlan | None, Ledger]:
     ledger = Ledger(frozenset(f"{PLACE}.{key}" for key in wishes))
-    return plan_finetune(FinetuneWish(**wishes), PLACE, make_fingerprint(n, fewest), ledger, machine, cost), ledger
+    return plan_finetune(
+        FinetuneWish(**wishes), PLACE, make_fingerprint(n, fewest), ledger, Means(*machine, cost)
+    ), ledger
 
 
 def get_reason(ledger: Ledger, key: str) -> tuple[str, str]:
@@ -113,7 +115,7 @@ def test_the_more_pictures_the_less_is_learned_until_nothing_is() -> None:
 
 def test_what_takes_too_long_says_so() -> None:
     assert (
-        "100000 pictures would take more than 6 minutes on 2 processors"
+        "100000 pictures would take more than 7 minutes on 2 processors"
         in get_reason(choose(n=100_000)[1], "unfreeze")[1]
     )
 
@@ -135,3 +137,13 @@ def test_network_that_cannot_be_cut_is_not_fine_tuned() -> None:
     made, ledger = choose(cost=0.0)
     assert made is None
     assert "cannot be cut" in get_reason(ledger, "unfreeze")[1]
+
+
+def test_members_of_an_ensemble_share_the_time() -> None:
+    def size(n_members: int) -> tuple[float, int]:
+        ledger = Ledger(frozenset())
+        means = Means(2, "cpu", COST, n_members)
+        made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(2_000), ledger, means)
+        return (made.share, made.epochs) if made else (0.0, 0)
+
+    assert size(10) < size(5) < size(1)
