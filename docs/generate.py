@@ -325,6 +325,22 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "The data bring their own splits, and identical pictures occur in several of them.",
         "Nothing: as above.",
     ),
+    "blank_pictures": (
+        "warning",
+        "Pictures are all one colour, or so nearly that nothing can be seen in them.",
+        "Take them out, or export them again: the model would learn that an empty picture means their class.",
+    ),
+    "class_names_vague": (
+        "info",
+        "A class is named like no finding, such as `unknown`, `ungradable`, `other` or `n/a`.",
+        "If its pictures were not graded, or cannot be, leave them out; else nothing.",
+    ),
+    "patients_of_several_classes": (
+        "info",
+        "Most patients that were inferred from names have pictures of several classes.",
+        "Where numbers begin anew in each class these are different patients: tell them by `--patients` or a column. "
+        "Where one patient does show several classes, nothing.",
+    ),
     "damaged_packed_picture": (
         "severe",
         "Pictures of a packed file are damaged: they cannot be read, or their checksum is wrong.",

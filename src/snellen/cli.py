@@ -15,13 +15,14 @@ import typer
 from snellen import __version__
 from snellen.console import close_streams, mend_streams, told
 from snellen.core.errors import SnellenError, UsageError
+from snellen.help_texts import LiteralHelp
 
 if TYPE_CHECKING:
     from snellen.records.evaluation import Evaluation
     from snellen.run_seeds import SeedRuns
     from snellen.runs import Run
 
-app = typer.Typer(
+app = LiteralHelp(
     name="snellen",
     help="From a folder of labelled medical images to a classifier whose numbers can be believed.\n\n"
     "Start with: snellen demo",
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache_app = typer.Typer(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
+cache_app = LiteralHelp(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
 _DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5, or DICOM files."
@@ -517,11 +518,12 @@ def cache_clear(cache: Cache = None, as_json: AsJson = False) -> None:
 
 def _require_cache(cache: str | None) -> Path:
     """The cache folder; one that was named must exist, the user's own may not have been needed yet."""
-    from snellen.core.storage import choose_cache_folder
+    from snellen.core.storage import choose_cache_folder, require_own_cache
 
     folder = choose_cache_folder(cache)
     if cache and not folder.is_dir():
         raise UsageError(f"--cache {cache}: there is no such folder.", "Leave out --cache to see the user's own cache.")
+    require_own_cache(folder)
     return folder
 
 

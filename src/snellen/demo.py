@@ -26,6 +26,7 @@ def draw(out: Path, kind: str, *, overwrite: bool, with_defects: bool = False) -
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: there is no such phantom.", f"Kinds are {', '.join(KINDS)}.")
+    _require_training()
     output = Output(_MARK, (_MARK, _DEFECTS, *(f"synthetic-{name}" for name in KINDS)))
     require_output(out, output, overwrite=overwrite)
     require_output(out / "run", RUN, overwrite=overwrite)
@@ -38,6 +39,17 @@ def draw(out: Path, kind: str, *, overwrite: bool, with_defects: bool = False) -
     if with_defects:
         _spoil(out, cohort)
     return cohort
+
+
+def _require_training() -> None:
+    """Raise UsageError before anything is drawn, where what the run needs is not installed."""
+    from snellen.run_doctor import EXTRAS
+
+    missing = [module for extra in ("train", "eval") for module in EXTRAS[extra] if not has_package(module)]
+    if missing:
+        raise UsageError(
+            f"The demo trains, and {missing[0]} is not installed: nothing was drawn.", "pip install 'snellen[train]'"
+        )
 
 
 def _spoil(out: Path, cohort: Path) -> None:

@@ -56,9 +56,15 @@ def predict_paths(
             sys.stdout.write(text)
     else:
         write_atomic(target.file, text)
-        n_abstained = sum(prediction.abstain and not prediction.error for prediction in predictions)
-        say(f"{len(predictions)} rows written to {target.file}, {n_abstained} with abstain")
+        say(f"{len(predictions)} rows written to {target.file}, {count_abstained(predictions)}")
     return sum(bool(prediction.error) for prediction in predictions), len(predictions)
+
+
+def count_abstained(predictions: Sequence[Prediction]) -> str:
+    """`3 with abstain (1 could not be read)`: as many as have it in the rows."""
+    n_abstained = sum(prediction.abstain for prediction in predictions)
+    n_unreadable = sum(bool(prediction.error) for prediction in predictions)
+    return f"{n_abstained} with abstain" + (f" ({n_unreadable} could not be read)" if n_unreadable else "")
 
 
 def _answer(predictor: Predictor, found: Sequence[Named]) -> Iterator[Prediction]:

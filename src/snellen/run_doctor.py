@@ -34,7 +34,7 @@ from snellen.planning.plan_pixels import plan_pixels
 from snellen.planning.recipe_files import LoadedRecipe, load_recipe
 from snellen.records.doctor import Diagnosis, Extra, MachineFacts, Speed, StepTime, Work
 from snellen.records.run import DataRequest
-from snellen.run_doctor_findings import advise, describe_bound, find_hazards, project_steps
+from snellen.run_doctor_findings import advise, describe_bound, find_hazards, project_steps, tell_finetuning
 from snellen.run_doctor_speeds import TrainingTimes, measure_pictures, measure_training
 from snellen.run_doctor_trial import PROJECTED, Trial, draw_trial_data, take_trial
 
@@ -163,6 +163,7 @@ def _measure(found: _Found, trial: Trial, loaded: LoadedRecipe, folder: Path) ->
     found.work = _describe_work(trial, plan, times)
     found.steps += project_steps(found.work, found.speeds, times, start_s)
     found.advice += advise(found.work, found.speeds, times, found.steps)
+    found.not_measured += tell_finetuning(plan, loaded.recipe)
 
 
 def _plan(loaded: LoadedRecipe, trial: Trial) -> Plan:

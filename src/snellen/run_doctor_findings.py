@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from snellen.core.machine import NETWORK_FILE_SYSTEMS
 from snellen.core.storage import format_bytes
+from snellen.planning.plan_finetune import BUDGET_S
 from snellen.records.doctor import Hazard, MachineFacts, Speed, StepTime, Work
+from snellen.records.plan import Plan
+from snellen.records.recipe import Recipe
 from snellen.run_doctor_speeds import TrainingTimes, find_speed
 
 _MUCH = 0.05
@@ -54,9 +57,26 @@ def project_steps(work: Work, speeds: Sequence[Speed], times: TrainingTimes, sta
         n_passes = work.n_train * (1 + work.views) + work.n_val
         add("features", n_passes / forward.per_second, "forward pass")
         add("train head", times.head_s, "head")
-        add("write bundle", times.export_s, "export")
+        # the graph, its proof against torch, and validation pictures through it for the operating points
+        add("write bundle", times.export_s + times.parity_s + work.n_val / forward.per_second, "export")
         add("evaluate", (2 * work.n_val + work.n_test) / forward.per_second, "forward pass")
     return steps
+
+
+def tell_finetuning(plan: Plan, recipe: Recipe) -> list[str]:
+    """That the projected time is without stage 2, where `train` may go through one."""
+    if plan.training.finetune_stages:
+        epochs = sum(stage.epochs for stage in plan.training.finetune_stages)
+        return [
+            f"Fine-tuning the network (stage 2, up to {epochs} epochs) is not in the projected time, and may take "
+            f"longer than all the rest; by rule it is planned for about {BUDGET_S // 60} minutes at most."
+        ]
+    if any(getattr(stage, "unfreeze", "none") != "none" for stage in recipe.training.stages):
+        return [
+            "Fine-tuning the network (stage 2) is not in the projected time: by this sample `train` leaves it out. "
+            "`snellen plan` says what it does with all pictures."
+        ]
+    return []
 
 
 def describe_bound(steps: Sequence[StepTime]) -> str:

@@ -36,13 +36,16 @@ _HEAD_BYTES = 24_000_000
 
 @dataclass(frozen=True)
 class TrainingTimes:
-    """Forward pass and head, and the seconds of one export; `smaller` is (size, its share of the time)."""
+    """Forward pass and head, and the seconds of one export and of the proof that the graph says what torch says;
+    `smaller` is (size, its share of the time).
+    """
 
     speeds: tuple[Speed, ...]
     export_s: float
     head_s: float
     width: int
     smaller: tuple[int, float]
+    parity_s: float = 0.0
 
 
 def measure_pictures(trial: Trial, plan: PreprocessPlan, folder: Path) -> tuple[list[Speed], NDArray[np.uint8]]:
@@ -99,6 +102,7 @@ def measure_training(trial: Trial, plan: Plan, pixels: NDArray[np.uint8], folder
 
     Without `weights` the network is random: that changes no time.
     """
+    from snellen.bundle.write import PARITY_SAMPLES
     from snellen.inference.session import GraphSession
     from snellen.modeling.graph import export_graph
     from snellen.modeling.weights import load_weights
@@ -117,8 +121,9 @@ def measure_training(trial: Trial, plan: Plan, pixels: NDArray[np.uint8], folder
         found, seconds = _time_forward(GraphSession(graph, threads=number), pixels)
         speeds.append(_speed("forward pass", len(found), seconds, number))
     head_s = _time_head(trial, plan, found)
-    smaller = _time_smaller(frozen, plan.preprocess, threads)
-    return TrainingTimes(tuple(speeds), export_s, head_s, found.shape[1], smaller)
+    smaller, torch_s = _time_torch(frozen, plan.preprocess, threads)
+    parity_s = PARITY_SAMPLES * (torch_s + seconds / len(found))
+    return TrainingTimes(tuple(speeds), export_s, head_s, found.shape[1], smaller, parity_s)
 
 
 def _time_forward(session: object, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
@@ -178,8 +183,10 @@ def _keep_torch_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _time_smaller(frozen: torch.nn.Module, plan: PreprocessPlan, threads: int) -> tuple[int, float]:
-    """Three quarters of the size, and its share of the time in torch: a second export would take longer."""
+def _time_torch(frozen: torch.nn.Module, plan: PreprocessPlan, threads: int) -> tuple[tuple[int, float], float]:
+    """Three quarters of the size and its share of the time in torch (a second export would take longer), and torch's
+    seconds for a picture of the whole size.
+    """
     import torch
 
     size = max(32, plan.size * 3 // 4 // 32 * 32)
@@ -195,7 +202,8 @@ def _time_smaller(frozen: torch.nn.Module, plan: PreprocessPlan, threads: int) -
 
     with _keep_torch_threads(), torch.no_grad():
         torch.set_num_threads(threads)
-        return size, take(size) / take(plan.size)
+        whole = take(plan.size)
+        return (size, take(size) / whole), whole / 4
 
 
 def find_speed(speeds: Iterable[Speed], name: str, threads: int | None = None) -> Speed | None:

@@ -101,6 +101,11 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     plan = choose_plan(loaded, cohort, fingerprint, machine)
     if lacking := foresee_weights(plan.model.backbone, plan.model.weights):
         say(f"Warning: {lacking}")
+    if plan.training.threads > count_threads():
+        say(
+            f"Warning: training.threads = {plan.training.threads}, but this process may use {count_threads()}: "
+            "more threads than processors wait for each other."
+        )
     prepared = Prepared(cohort, splits, fingerprint, plan, cache)
     counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
     left_out = Counter(row.reason for row in splits if row.split == "left_out")

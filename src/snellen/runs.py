@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from snellen.core.arguments import to_path
 from snellen.core.csv_text import format_csv
-from snellen.core.errors import StorageError, UsageError
+from snellen.core.errors import SnellenError, StorageError, UsageError
 from snellen.core.progress import Plain
 from snellen.core.storage import read_json, write_atomic
 from snellen.epoch_log import EPOCHS, read_epochs
@@ -183,7 +183,7 @@ class _Kept(logging.Handler):
         self.records.append(record)
 
 
-@contextmanager
+@contextlib.contextmanager
 def log_to(path: Path) -> Iterator[Callable[[], None]]:
     """Everything that Snellen says goes to `path` too, once the yielded function is called, also what came before."""
     logger = logging.getLogger("snellen")
@@ -204,6 +204,11 @@ def log_to(path: Path) -> Iterator[Callable[[], None]]:
 
     try:
         yield begin
+    except (SnellenError, OSError) as error:
+        if len(handlers) > 1:  # the folder is the run's: what stopped it stands there too, if the disk takes it
+            with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(f"{datetime.now().strftime('%Y-%m-%d %H:%M:%S')} Error: {error}\n")
+        raise
     finally:
         logger.setLevel(before)
         for handler in handlers:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
 from pydantic import ValidationError
 
 from snellen.core.arguments import require_known, require_whole, to_path, to_path_or_none, to_text, to_texts
-from snellen.core.errors import DataError, SnellenError, UsageError
+from snellen.core.errors import DataError, SnellenError, StorageError, UsageError
 from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
-from snellen.core.storage import compute_digest, hold_lock, open_cache
+from snellen.core.storage import compute_digest, explain_os_error, hold_lock, open_cache
 from snellen.inference.load import find_bundle, load_bundle
 from snellen.inference.predictor import PictureSource, Predictor
 from snellen.inference.prevalence import PrevalenceWish
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from snellen.records.tuning import TuneRecord, TuneRequest
 
 R = TypeVar("R", bound=Record)
+MAX_FOLDS = 20
 
 
 class DataOptions(TypedDict, total=False):
@@ -277,10 +278,24 @@ def _run(request: TrainRequest, run: Run, command: str) -> Run:
     try:
         return _start(request, run, command)
     except KeyboardInterrupt as error:
-        again = f"Go on with: snellen train --resume {shlex.quote(str(run.folder))}"
-        is_begun = (run.folder / RUN.mark).is_file() and run.record.state == "running"
-        error.add_note(again if is_begun else f"Give the same command again: {command}")
+        error.add_note(_go_on(run) if _is_begun(run) else f"Give the same command again: {command}")
         raise
+    except (StorageError, OSError) as error:  # such as a full disk: what was computed is kept
+        found = error if isinstance(error, StorageError) else _explain(error, run)
+        hint = f"{found.hint} {_go_on(run)}" if _is_begun(run) else found.hint
+        raise StorageError(found.message, hint) from error
+
+
+def _explain(error: OSError, run: Run) -> StorageError:
+    return explain_os_error(error, Path(error.filename or run.folder))
+
+
+def _is_begun(run: Run) -> bool:
+    return (run.folder / RUN.mark).is_file() and run.record.state == "running"
+
+
+def _go_on(run: Run) -> str:
+    return f"Go on with: snellen train --resume {shlex.quote(str(run.folder))}"
 
 
 def _require_not_interrupted(folder: Path) -> None:
@@ -457,6 +472,11 @@ def build_data_request(data: str | Path, options: DataOptions) -> DataRequest:
 def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest:
     """Everything that was asked, as a record."""
     folds = options.get("folds", 0)
+    if folds in (1, 2) or (isinstance(folds, int) and not 0 <= folds <= MAX_FOLDS):
+        raise UsageError(
+            f"--folds {folds}: give 0 (one validation split) or 3 to {MAX_FOLDS}.",
+            "Of three folds one measures, another chooses, and the rest learns. Example: --folds 5",
+        )
     settings = to_texts(options.get("settings") or (), "settings")
     return _ask(
         TrainRequest,
@@ -478,7 +498,7 @@ def _ask(kind: type[R], **values: object) -> R:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).replace("opens_test", "test")
         raise UsageError(
-            f"{name}: {first['msg']} (given: {str(first['input'])[:60]!r})",
+            f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {str(first['input'])[:60]!r})",
             "help(snellen.workflow.TrainOptions) lists the options and their kinds.",
         ) from error
 

@@ -8,9 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 import snellen
 from snellen.cli import app
@@ -51,6 +53,31 @@ def test_every_command_has_help_with_an_example() -> None:
     commands = dict(group.commands)  # type: ignore[attr-defined]
     commands |= {f"cache {name}": command for name, command in commands.pop("cache").commands.items()}
     assert {name for name, command in commands.items() if "Example: snellen" not in (command.help or "")} == set()
+
+
+def list_helps() -> list[tuple[list[str], list[str]]]:
+    """(words of a command, texts of its help)."""
+    found = []
+
+    def walk(command: Any, words: list[str]) -> None:
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, [*words, name])
+        if not hasattr(command, "commands"):
+            found.append((words, [command.help, *(getattr(each, "help", None) or "" for each in command.params)]))
+
+    walk(typer.main.get_command(app), [])
+    return found
+
+
+@pytest.mark.parametrize(("words", "texts"), list_helps(), ids=lambda value: " ".join(value)[:20])
+def test_help_shows_every_bracket_that_was_written(
+    words: list[str], texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERMINAL_WIDTH", "400")
+    shown = " ".join(CliRunner().invoke(app, [*words, "--help"]).output.split())
+    brackets = [part for text in texts for part in re.findall(r"\[[^]]*\]", text)]
+    assert [part for part in brackets if part not in shown] == []
 
 
 def test_nothing_pickled_is_ever_loaded() -> None:

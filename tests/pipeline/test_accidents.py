@@ -142,6 +142,8 @@ def test_full_disk_is_told_and_the_run_goes_on_later(tiny: Path, undisturbed: Pa
     assert "Traceback" not in told
     assert "--cache DIR" in told
     assert str(place / "cache") in told
+    assert f"Go on with: snellen train --resume {place / 'run'}" in told
+    assert f"Error: {place / 'cache'}" in (place / "run" / "run.log").read_text()
     run_snellen("train", "--resume", place / "run")
     assert read_scores(place) == read_scores(undisturbed)
 
@@ -246,6 +248,12 @@ def test_help_into_a_full_stream_is_told() -> None:
     words = f'"{sys.executable}" -m snellen --help >/dev/full'
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
     assert (done.returncode, "cannot be written" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_cache_info_counts_nothing_in_a_folder_of_others(tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "mine").write_text("x")
+    assert "is no cache of Snellen" in run_snellen("cache", "info", "--cache", tmp_path, expect=2).stderr
 
 
 def test_unknown_home_is_told(tiny: Path) -> None:

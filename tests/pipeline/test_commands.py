@@ -189,6 +189,11 @@ def test_plan_shows_reasons_and_layers(cohort: Path, cache: Path) -> None:
     assert "3,371,008" in done.stdout  # parameters of EfficientNet-Lite0 without its classifier
 
 
+def test_more_threads_than_processors_are_told(cohort: Path, cache: Path) -> None:
+    words = ["plan", cohort, "--cache", cache, "--set", "training.threads=256"]
+    assert "Warning: training.threads = 256, but this process may use" in run_snellen(*words).stderr
+
+
 def test_class_that_cannot_fill_the_splits_is_named_with_counts(tmp_path: Path, cohort: Path, cache: Path) -> None:
     shutil.copytree(cohort / "normal", tmp_path / "data" / "normal")
     (tmp_path / "data" / "cysts").mkdir()

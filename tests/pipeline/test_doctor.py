@@ -53,7 +53,8 @@ def test_doctor_measures_a_run_on_data_and_leaves_nothing(data: Path, tmp_path: 
     assert all(speed.per_second > 0 for speed in found.speeds)
     assert found.total_s == pytest.approx(sum(step.seconds for step in found.steps), abs=0.1)
     assert re.fullmatch(r".+: \d+% of .+ is .+\.", found.bound or "")
-    assert found.not_measured == ()
+    assert [text for text in found.not_measured if "stage 2" not in text] == []
+    assert len(found.not_measured) == 1
     assert list((tmp_path / "cache" / "doctor").iterdir()) == []
 
 
@@ -78,3 +79,16 @@ def test_doctor_of_no_data_is_told(tmp_path: Path) -> None:
 def test_extras_are_those_that_can_be_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(EXTRAS) == set(project["optional-dependencies"]) - {"dev", "fuzz"}
+
+
+def test_demo_without_training_libraries_draws_nothing(tmp_path: Path) -> None:
+    script = _BASE.format(absent={"torch", "timm"}, cache=str(tmp_path)).replace(
+        '"doctor", "--json", "--cache",', '"demo", "--out",'
+    )
+    out = tmp_path / "try"
+    script = script.replace(repr(str(tmp_path)), repr(str(out)))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "torch is not installed: nothing was drawn" in done.stderr
+    assert "pip install 'snellen[train]'" in done.stderr
+    assert not out.exists()

@@ -89,3 +89,14 @@ def test_bad_entries_keep_their_place_among_the_rows(bundle: Path, picture: str,
         "the folder holds no picture", "", "the path cannot be read: it is a pipe, no file",
         "the file does not exist", "",
     ]  # fmt: skip
+
+
+def test_what_is_told_of_the_rows_is_what_they_hold(
+    bundle: Path, picture: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "snellen")
+    (tmp_path / "b.png").write_text("no picture")
+    predict_into(tmp_path / "rows.csv", bundle, picture, str(tmp_path / "b.png"))
+    with (tmp_path / "rows.csv").open(newline="") as stream:
+        n_abstained = sum(row["abstain"] == "true" for row in csv.DictReader(stream))
+    assert f"2 rows written to {tmp_path / 'rows.csv'}, {n_abstained} with abstain (1 could not be read)" in caplog.text

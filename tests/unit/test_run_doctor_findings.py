@@ -6,15 +6,25 @@ from typing import Any
 
 import pytest
 
+from models import make_plan
+from snellen.planning.recipe_files import load_recipe
 from snellen.records.doctor import MachineFacts, Speed, Work
-from snellen.run_doctor_findings import advise, describe_bound, find_hazards, format_seconds, project_steps
+from snellen.records.plan import FinetunePlan
+from snellen.run_doctor_findings import (
+    advise,
+    describe_bound,
+    find_hazards,
+    format_seconds,
+    project_steps,
+    tell_finetuning,
+)
 from snellen.run_doctor_speeds import TrainingTimes
 
 WORK = Work(
     n_pictures=1000, n_train=700, n_val=150, n_test=150, size=224, views=4, backbone="b", n_candidates=7,
     need_bytes={"pixels": 150_000_000, "features": 25_000_000},
 )  # fmt: skip
-TIMES = TrainingTimes((), export_s=10.0, head_s=5.0, width=1280, smaller=(160, 0.5))
+TIMES = TrainingTimes((), export_s=10.0, head_s=5.0, width=1280, smaller=(160, 0.5), parity_s=8.0)
 MACHINE = MachineFacts(
     platform="Linux", processors=2, processor_limit=None, busy_processors=0.1, free_memory_bytes=8 << 30,
     openmp_threads=None, cache="/cache", cache_file_system="ext4", cache_free_bytes=10 << 30, gpu=None,
@@ -34,21 +44,35 @@ def figures(*, forward: float = 50.0, preprocess: float = 100.0, disk: float = 5
     ]  # fmt: skip
 
 
+def test_fine_tuning_is_told_as_not_projected() -> None:
+    recipe = load_recipe("auto").recipe
+    plan = make_plan()
+    (told,) = tell_finetuning(plan, recipe)
+    assert "leaves it out" in told
+    stage = FinetunePlan.model_construct(epochs=7)
+    tuned = plan.training.model_copy(update={"stages": (*plan.training.stages, stage)})
+    (told,) = tell_finetuning(plan.model_copy(update={"training": tuned}), recipe)
+    assert "up to 7 epochs) is not in the projected time" in told
+    frozen = recipe.training.model_copy(update={"stages": recipe.training.stages[:1]})
+    assert tell_finetuning(plan, recipe.model_copy(update={"training": frozen})) == []
+
+
 def test_steps_are_counts_over_speeds() -> None:
+    # the bundle: 10 s of export, 8 s of proof, 150 validation pictures
     steps = {step.step: step.seconds for step in project_steps(WORK, figures(), TIMES, start_s=4.0)}
     # features: 700 pictures five times and 150 once, at 50 a second
     assert steps == {
         "start": 4.0, "read and plan": 10.0, "load backbone": 10.0, "preprocess": 10.0, "features": 73.0,
-        "train head": 5.0, "write bundle": 10.0, "evaluate": 9.0,
+        "train head": 5.0, "write bundle": 21.0, "evaluate": 9.0,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "Compute bounds this run: 63% of 2 min is the forward pass."),
-        ({"preprocess": 2.0}, "Reading and decoding bound this run: 82% of 10 min is reading, decoding"),
-        ({"disk": 0.3}, "The disk of the cache bounds this run: 81% of 10 min is writing the pixel cache."),
+        ({}, "Compute bounds this run: 58% of 2 min is the forward pass."),
+        ({"preprocess": 2.0}, "Reading and decoding bound this run: 81% of 11 min is reading, decoding"),
+        ({"disk": 0.3}, "The disk of the cache bounds this run: 79% of 11 min is writing the pixel cache."),
     ],
 )
 def test_bound_is_what_takes_most(changes: dict[str, float], expected: str) -> None:

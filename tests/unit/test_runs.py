@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from snellen.core.errors import StorageError
-from snellen.runs import Run
+from snellen.runs import Run, log_to
 
 READERS: dict[str, Callable[[Run], object]] = {
     "plan.json": lambda run: run.plan,
@@ -32,3 +32,14 @@ def test_damaged_table_of_a_run_is_named(name: str, content: bytes, tmp_path: Pa
     (tmp_path / name).write_bytes(content)
     with pytest.raises(StorageError, match=f"{name} cannot be read"):
         READERS[name](Run(tmp_path))
+
+
+def test_log_of_a_run_ends_with_the_error_that_stopped_it(tmp_path: Path) -> None:
+    def stop() -> None:
+        with log_to(tmp_path / "run.log") as begin:
+            begin()
+            raise StorageError("The disk is full.", "Free some space.")
+
+    with pytest.raises(StorageError):
+        stop()
+    assert "Error: The disk is full." in (tmp_path / "run.log").read_text()

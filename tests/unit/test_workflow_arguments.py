@@ -132,3 +132,17 @@ def test_views_of_another_kind_are_refused(views: Any, cohort: Path, tmp_path: P
 def test_mistakes_of_the_recipe_are_told_before_the_data_are_looked_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"preprocess\.size"):
         snellen.train(tmp_path / "nowhere", settings=iter(["preprocess.size=3"]))
+
+
+@pytest.mark.parametrize("folds", [1, 2, -3, 100])
+def test_folds_that_cannot_be_are_told_by_the_option(folds: int, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        build_train_request(tmp_path, {"folds": folds})
+    assert caught.value.message.startswith(f"--folds {folds}: ")
+    assert "recipe" not in str(caught.value)
+
+
+def test_mistake_of_an_option_speaks_no_library_s_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        build_train_request(tmp_path, {"seed": -1, "patients": ""})
+    assert "Value error" not in str(caught.value)

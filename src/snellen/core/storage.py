@@ -54,17 +54,25 @@ def _read_umask() -> int:
 
 def explain_os_error(error: OSError, path: Path) -> StorageError:
     """The same failure in words that say what to do."""
+    elsewhere = "put the cache elsewhere with --cache DIR" if _lies_in_cache(path) else "choose another --out"
     hints = {
-        27: "Files of that size are not allowed here: put the cache elsewhere with --cache DIR.",
-        28: "The disk is full: free some space, or put the cache elsewhere with --cache DIR.",
+        27: f"Files of that size are not allowed here: {elsewhere}.",
+        28: f"The disk is full: free some space, or {elsewhere}.",
         13: "Choose a folder that you may write with --out or --cache.",
-        122: "Your quota is used up: free some space, or put the cache elsewhere with --cache DIR.",
+        122: f"Your quota is used up: free some space, or {elsewhere}.",
         2: "There is no such folder, and none can be made there: check --out and --cache.",
         20: "A file stands where a folder is needed: check --out and --cache.",
         30: "The file system is read-only: choose another folder with --out or --cache.",
     }
     reason = error.strerror or str(error)
     return StorageError(f"{path}: {reason}", hints.get(error.errno or 0, "Check the path and try again."))
+
+
+def _lies_in_cache(path: Path) -> bool:
+    try:
+        return any((parent / CACHE_TAG).exists() for parent in path.absolute().parents)
+    except OSError:  # a folder above may not be looked into
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -219,10 +227,17 @@ def _measure_file(path: Path) -> int:
         return 0
 
 
+def require_own_cache(folder: Path) -> None:
+    """Raise UsageError where the folder is there and is no cache of Snellen: its parts are not ours to count."""
+    if folder.exists() and not (folder / CACHE_TAG).exists():
+        raise UsageError(
+            f"{folder} is no cache of Snellen: it holds no {CACHE_TAG}.", "Nothing was deleted. Check --cache."
+        )
+
+
 def clear_cache(folder: Path) -> int:
     """Delete what Snellen keeps in `folder`, and nothing else. Returns the bytes freed."""
-    if folder.exists() and not (folder / CACHE_TAG).exists():
-        raise UsageError(f"{folder} is no cache of Snellen: it holds no {CACHE_TAG}.", "Nothing was deleted.")
+    require_own_cache(folder)
     freed = sum(measure_folder(folder).values())
     for part in CACHE_PARTS:
         place = folder / part

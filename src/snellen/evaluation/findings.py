@@ -68,6 +68,7 @@ def collect_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | No
         *_notices_of_audit(audit),
         *_notices_of_size(evaluation),
         *_notices_of_baselines(evaluation),
+        *_notices_of_probabilities(evaluation),
         *_notices_of_positive(plan),
         *_notices_of_calibration(evaluation),
     ]
@@ -232,6 +233,23 @@ def _notices_of_baselines(evaluation: Evaluation) -> Iterator[Notice]:
                 f"A baseline does better than the model: {name_baseline(key).lower()}, {name_metric(metric)} "
                 f"{format_number(other)} against {format_number(own)}.",
             )
+
+
+def _notices_of_probabilities(evaluation: Evaluation) -> Iterator[Notice]:
+    """Both losses of probabilities, against those that look at no picture."""
+    majority = next((found for key, found in evaluation.baselines.items() if "majority" in key), {})
+    worse = []
+    for metric in ("brier", "log_loss"):
+        own, other = _value(evaluation.metrics, metric), _value(majority, metric)
+        if own is not None and other is not None and own >= other:
+            worse.append(f"{name_metric(metric)} {format_number(own)} against {format_number(other)}")
+    if worse:
+        yield Notice(
+            "warning",
+            "The probabilities are no better than the shares of the classes in training, given for every picture: "
+            f"{', '.join(worse)}.",
+            "Do not use them as probabilities here. A higher AUC may still rank pictures well.",
+        )
 
 
 def _notices_of_positive(plan: Plan | None) -> Iterator[Notice]:

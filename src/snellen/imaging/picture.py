@@ -23,6 +23,7 @@ __all__ = [
     "Levels",
     "Picture",
     "compute_pixels_sha256",
+    "is_blank",
     "is_grey",
     "require_file_size",
     "require_memory",
@@ -31,6 +32,7 @@ __all__ = [
 MAX_PIXELS = 178_000_000
 MAX_BYTES = 1 << 30
 MAX_FILE_BYTES = 1_000_000_000
+_BLANK_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Picture:
     """`pixels` is `(H, W)` for grey or `(H, W, 3)` RGB, upright; the sizes are those of the full picture.
 
     `bits` is 8 where `pixels` is uint8, else how many a channel the file says to hold. `notes` are short codes of what
-    was done or left out: animated, multi_page, transparent, icc, icc_ignored, dicom_window, dicom_window_ignored.
+    was done or left out: animated, multi_page, transparent, icc, icc_ignored, dicom_window, dicom_window_ignored;
+    reading a cohort adds blank.
     """
 
     pixels: Levels
@@ -93,6 +96,19 @@ def compute_pixels_sha256(pixels: Levels) -> str:
     digest = hashlib.sha256(f"{kind}{seen.shape}".encode())
     digest.update(np.ascontiguousarray(seen, seen.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def is_blank(pixels: Levels) -> bool:
+    """Whether `(H, W)` or `(H, W, C)` is all one colour, or so nearly that nothing can be seen (of 256 levels).
+
+    Of more than 8 bits only what is quite constant is blank: which levels a plan will tell apart is not known here.
+    """
+    limit = _BLANK_LEVELS if pixels.dtype == np.uint8 else 1
+    planes = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
+    # most pictures are told by a few of their rows
+    if (np.ptp(planes[:: max(1, len(planes) // 997)], axis=0) >= limit).any():
+        return False
+    return bool((np.ptp(planes, axis=0) < limit).all())
 
 
 def is_grey(pixels: Levels) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError, UsageError
 from snellen.core.progress import say
+from snellen.imaging.picture import is_blank
 from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
 from snellen.imaging.readers import Levels
 from snellen.inference.gate import Gate
@@ -23,7 +24,6 @@ from snellen.metrics.decision import decide
 from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Threshold
 
 __all__ = ["OpenedBundle", "PictureSource", "Predictor", "RawScores"]
-_BLANK_LEVELS = 8
 _BLANK = "the picture is blank"
 _UNREADABLE = "the picture cannot be read"
 _FOREIGN = "the picture is unlike those the model was trained on"
@@ -158,7 +158,7 @@ class Predictor:
         scores = self.score_pixels(pixels)
         is_foreign = self.is_foreign(scores.embedding)
         reasons = [
-            _BLANK if np.ptp(picture) < _BLANK_LEVELS else _FOREIGN if flag else ""
+            _BLANK if is_blank(picture) else _FOREIGN if flag else ""
             for picture, flag in zip(pixels, is_foreign, strict=True)
         ]
         return [self._decide(row, reason) for row, reason in zip(scores.probabilities, reasons, strict=True)]

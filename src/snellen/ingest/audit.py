@@ -9,6 +9,7 @@ from snellen.ingest.patients import HOW_TO_TELL
 from snellen.records.cohort import SPLITS, Audit, Issue, PatientRule, Sample, SetAside
 
 _SMALL_CLASS = 30
+_FEW_PATIENTS = 5
 
 
 def build_audit(
@@ -24,6 +25,7 @@ def build_audit(
         *issues,
         *check_duplicates(samples, groups),
         *check_patients(rule),
+        *check_mixed_patients(samples, rule),
         *check_splits(samples),
         *check_classes(samples, classes),
     ]
@@ -93,6 +95,31 @@ def check_patients(rule: PatientRule) -> list[Issue]:
                 else "No patient has several pictures. If that is wrong"
             )
             + f", use {HOW_TO_TELL}.",
+        )
+    ]
+
+
+def check_mixed_patients(samples: Sequence[Sample], rule: PatientRule) -> list[Issue]:
+    """Patients guessed from names of whom most have several classes: numbers may begin anew in each class's folder."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        labels[sample.patient].append(sample.label)
+    several = {patient: set(found) for patient, found in labels.items() if len(found) > 1}
+    mixed = [patient for patient, found in several.items() if len(found) > 1]
+    if rule.origin != "inferred" or len(several) < _FEW_PATIENTS or 2 * len(mixed) <= len(several):
+        return []
+    chosen = set(mixed)
+    names = tuple(sample.name for sample in samples if sample.patient in chosen)
+    shown = ", ".join([sample.name for sample in samples if sample.patient == mixed[0]][:3])
+    return [
+        Issue(
+            code="patients_of_several_classes",
+            severity="info",
+            message=f"{len(mixed)} of {len(several)} inferred patients with several pictures have several classes, "
+            f"such as {shown}.",
+            advice=f"Where numbers begin anew in each class these are different patients: give {HOW_TO_TELL}. Where "
+            "one patient does show several classes, nothing.",
+            samples=names,
         )
     ]
 

@@ -13,6 +13,16 @@ from snellen.ingest.patients import RawSample
 from snellen.ingest.samples import make_issue, show_names
 from snellen.records.cohort import Issue
 
+# as they are compared: without case, blanks and punctuation; "none" and "nothing" may well mean healthy
+_VAGUE = frozenset(
+    {
+        "", "na", "nan", "null", "unknown", "unk", "other", "others", "misc", "miscellaneous", "ungradable",
+        "ungradeable", "notgradable", "notgradeable", "ungraded", "unlabelled", "unlabeled", "unclassified",
+        "unclassifiable", "undefined", "undetermined", "indeterminate", "uncertain", "unsure", "unclear", "tbd", "todo",
+        "missing", "rest",
+    }
+)  # fmt: skip
+
 
 def normalise_labels(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
     """Labels in Unicode's composed form (NFC), and an issue where that changed them."""
@@ -53,6 +63,26 @@ def check_alike(samples: Sequence[RawSample]) -> list[Issue]:
             [sample.name for sample in samples if any(sample.label in labels for labels in alike)],
         )
     ]
+
+
+def check_vague(samples: Sequence[RawSample]) -> list[Issue]:
+    """Classes that are named like the lack of a finding's name: the model will learn to answer with them."""
+    found = [label for label in sort_classes({sample.label for sample in samples}) if _is_vague(label)]
+    if not found:
+        return []
+    return [
+        make_issue(
+            "class_names_vague",
+            "info",
+            f"Classes are named like no finding: {show_names(found)}. They are learned and answered like any other.",
+            "If their pictures were not graded, or cannot be, leave them out: delete the label, or move the folder.",
+            [sample.name for sample in samples if sample.label in found],
+        )
+    ]
+
+
+def _is_vague(label: str) -> bool:
+    return re.sub(r"[\W_]+", "", label.casefold()) in _VAGUE
 
 
 def sort_classes(labels: set[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
 from snellen.ingest.audit import build_audit
-from snellen.ingest.classes import check_alike, sort_classes
+from snellen.ingest.classes import check_alike, check_vague, sort_classes
 from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
 from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
@@ -74,6 +74,7 @@ def read_cohort(
     issues = [
         *source.issues,
         *check_alike(source.samples),
+        *check_vague(source.samples),
         *_tell_unreadable(unreadable, len(grouped)),
         *patient_issues,
     ]

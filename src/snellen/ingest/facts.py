@@ -12,10 +12,11 @@ from typing import Any
 from snellen.core.errors import PictureError, StorageError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
+from snellen.imaging.picture import is_blank
 from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
 from snellen.ingest.patients import RawSample
 
-FACTS_VERSION = "facts-3"
+FACTS_VERSION = "facts-4"
 # at this side a JPEG of 12 megapixels is still read at half scale: eight times faster, and no two pictures look equal
 _SCAN_SIDE_PX = 1024
 _PIECE = 512
@@ -82,7 +83,7 @@ def _read_one(root: Path, location: str) -> Facts:
         n_bytes=picture.n_bytes,
         pixels_sha256=_compute_hash(root, location, picture),
         bits=picture.bits,
-        notes=picture.notes,
+        notes=(*picture.notes, "blank") if is_blank(picture.pixels) else picture.notes,
     )
 
 

@@ -163,7 +163,7 @@ def _by_pattern(samples: Sequence[RawSample], wish: str) -> tuple[list[RawSample
     ]
     if len(unmatched) == len(samples):
         raise UsageError(
-            f"--patients {wish!r} fits none of the {len(samples)} names, such as {samples[0].name!r}.",
+            f"--patients '{wish}' fits none of the {len(samples)} names, such as {samples[0].name!r}.",
             "The expression is searched in the sample's name (path below the data folder).",
         )
     issues = [_unknown(len(unmatched), len(samples), tuple(unmatched))] if unmatched else []

@@ -77,4 +77,5 @@ def _choose_group(wish: str) -> str | int:
 
 
 def _show(pattern: str) -> str:
-    return repr(pattern if len(pattern) <= _SHOWN else f"{pattern[:_SHOWN]}…")
+    # as it was typed: Python's own form would double each backslash
+    return f"'{pattern if len(pattern) <= _SHOWN else pattern[:_SHOWN] + '…'}'"

@@ -8,6 +8,7 @@ from snellen.records.cohort import Issue, Sample, Severity
 
 # note of the reader → code of the issue
 _CODES = {
+    "blank": "blank_pictures",
     "animated": "animated_pictures",
     "multi_page": "multi_page_pictures",
     "transparent": "transparent_pictures",
@@ -18,6 +19,12 @@ _CODES = {
 }
 # code → severity, what is said after the number of pictures, advice
 _TEXTS: dict[str, tuple[Severity, str, str]] = {
+    "blank_pictures": (
+        "warning",
+        "are blank: all one colour, so that nothing can be seen in them",
+        "Take them out, or export them again: the model would learn that an empty picture means their class. `predict` "
+        "does not answer on such.",
+    ),
     "animated_pictures": (
         "info",
         "are animations (GIF, WebP or APNG); their first picture is used",

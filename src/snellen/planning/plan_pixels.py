@@ -131,7 +131,8 @@ def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:
         return (
             320,
             "rule",
-            f"colour pictures of {side:.0f} px show small lesions; on validation folds 320 px beat 224 px",
+            f"colour pictures of {side:.0f} px show small lesions; in our experiments (docs/experiments.md) 320 px "
+            "beat 224 px",
         )
     return 224, "rule", f"the backbone's own size; pictures are {side:.0f} px, {fingerprint.n_samples} in training"
 
@@ -140,5 +141,8 @@ def _choose_fit(fingerprint: Fingerprint) -> tuple[Any, How, str]:
     return (
         "pad",
         "rule",
-        (f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); on validation folds it beat stretching"),
+        (
+            f"keeps proportions (median aspect {fingerprint.aspect_median:.2f}); in our experiments "
+            "(docs/experiments.md) it beat stretching"
+        ),
     )

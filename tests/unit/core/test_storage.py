@@ -255,6 +255,15 @@ def test_measure_folder_counts_bytes_by_part(cache: Path) -> None:
     assert measure_folder(cache) == dict.fromkeys(CACHE_PARTS, 10)
 
 
+@pytest.mark.parametrize("number", [27, 28, 122])
+def test_full_disk_is_told_by_the_option_that_named_it(number: int, tmp_path: Path) -> None:
+    cache = open_cache(str(tmp_path / "cache"))
+    assert "--cache" in explain_os_error(OSError(number, "reason"), cache / "pixels" / "a").hint
+    beside = explain_os_error(OSError(number, "reason"), tmp_path / "run" / "bundle" / "model.onnx").hint
+    assert "--out" in beside
+    assert "--cache" not in beside
+
+
 def test_clear_cache_deletes_only_its_parts(cache: Path) -> None:
     clear_cache(cache)
     assert sorted(item.name for item in cache.iterdir()) == [CACHE_TAG, "photos", "thesis.txt"]

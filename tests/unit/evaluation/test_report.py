@@ -302,6 +302,17 @@ def test_better_baseline_is_told() -> None:
     assert "A baseline does better than the model: linear probe, AUC 0.999" in notices[0].text
 
 
+@pytest.mark.parametrize(("own", "is_told"), [(0.31, True), (0.25, True), (0.2, False)])
+def test_probabilities_worse_than_shares_are_told(own: float, is_told: bool) -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    update = {
+        "metrics": {"brier": Estimate(value=own)},
+        "baselines": {"majority_class": {"brier": Estimate(value=0.25)}},
+    }
+    told = [notice.text for notice in findings.collect_notices(evaluation.model_copy(update=update), None)]
+    assert any("no better than the shares" in text for text in told) == is_told
+
+
 @pytest.mark.parametrize(
     ("update", "note"),
     [

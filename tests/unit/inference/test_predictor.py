@@ -315,6 +315,12 @@ def test_foreign_picture_gets_abstain_with_its_reason(predictor: Predictor, pict
     assert (found.abstain, found.reason) == (True, "the picture is unlike those the model was trained on")
 
 
+def test_picture_of_one_colour_is_blank(predictor: Predictor) -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[..., 0] = 200
+    assert predictor.predict([picture])[0].reason == "the picture is blank"
+
+
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_blank_picture_gets_abstain_whatever_the_gate_says(predictor: Predictor, level: int) -> None:
     found = answer(predictor, np.full((64, 64), level, np.uint8))

@@ -12,6 +12,7 @@ from snellen.ingest.audit import (
     build_audit,
     check_classes,
     check_duplicates,
+    check_mixed_patients,
     check_patients,
     check_splits,
     find_duplicates,
@@ -162,3 +163,16 @@ def test_pictures_without_a_split_are_told_where_others_have_one() -> None:
     samples = [make_sample("a.png", "x", "1", split="train"), make_sample("b.png", "x", "2")]
     assert [(issue.code, issue.samples) for issue in check_splits(samples)] == [("split_untold", ("b.png",))]
     assert check_splits(samples[1:]) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "n_mixed", "is_told"), [("inferred", 4, True), ("inferred", 2, False), ("column", 5, False)]
+)
+def test_inferred_patients_of_several_classes_are_told(origin: str, n_mixed: int, is_told: bool) -> None:
+    samples = [
+        make_sample(f"{k}_{eye}", "b" if eye and k < n_mixed else "a", f"P{k}") for k in range(5) for eye in (0, 1)
+    ]
+    rule = PatientRule.model_validate({"rule": "r", "origin": origin, "n": 5})
+    found = check_mixed_patients(samples, rule)
+    assert codes(found) == ["patients_of_several_classes"] * is_told
+    assert not is_told or "such as 0_0, 0_1." in found[0].message

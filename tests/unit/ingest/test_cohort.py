@@ -364,3 +364,17 @@ def test_read_cohort_joins_patients_written_in_two_unicode_forms(tmp_path: Path,
         tmp_path, f"image,label,patient\na.png,x,{composed}\nb.png,y,{decomposed}\nc.png,x,A\nd.png,y,B\n"
     )
     assert read(table, cache).patients.n == 3
+
+
+def test_blank_pictures_are_told_by_name(folder: Path, cache: Path) -> None:
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[..., 0] = 200
+    nearly = np.full((32, 32), 100, np.uint8)
+    nearly[::2] += 7
+    seen = nearly.copy()
+    seen[16, 16] = 200
+    for name, pixels in {"red": red, "nearly": nearly, "seen": seen}.items():
+        (folder / "sick" / f"9_{name}.png").write_bytes(encode(pixels, "PNG"))
+    for _ in range(2):  # read, and remembered
+        issue = next(issue for issue in read(folder, cache).audit.issues if issue.code == "blank_pictures")
+        assert (issue.severity, issue.samples) == ("warning", ("sick/9_nearly.png", "sick/9_red.png"))

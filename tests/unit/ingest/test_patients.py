@@ -201,7 +201,7 @@ def test_pattern_that_finds_an_empty_patient_counts_as_no_fit(wish: str) -> None
 def test_pattern_that_cannot_work_is_refused(wish: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         group(["1-a.png"], wish)
-    assert repr(wish) in caught.value.message
+    assert f"'{wish}'" in caught.value.message
     assert caught.value.hint
 
 
@@ -242,9 +242,16 @@ def test_pattern_that_does_not_end_is_given_up_by_name(monkeypatch: pytest.Monke
     wish = r"^((?:[a-z_/]+)+)+\$$"
     with pytest.raises(UsageError, match="takes too long") as caught:
         group([f"normal/patient_{'abcdefgh' * 4}_{k}.png" for k in range(20)], wish)
-    assert repr(wish) in caught.value.message
+    assert f"'{wish}'" in caught.value.message
     assert "repeat" in caught.value.hint
 
 
 def test_pattern_reads_names_that_are_no_utf8() -> None:
     assert group(["é-1-\udcff.png", "é-2-\udcff.png"], r"é-(\d+-\udcff)") == ["1-\udcff", "2-\udcff"]
+
+
+@pytest.mark.parametrize("wish", [r"(\d\d\d\d)x", r"\d+_"])
+def test_expression_is_told_as_it_was_typed(wish: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        group_patients([RawSample("a.png", "a.png", "x")], wish)
+    assert f"'{wish}'" in caught.value.message
