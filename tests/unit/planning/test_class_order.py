@@ -12,6 +12,7 @@ from snellen.planning.ledger import Ledger
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.severity_words import order_by_words
 from snellen.records.cohort import Audit, Cohort, PatientRule
+from snellen.run_audit import foresee_order
 
 WORDS = ("mild", "moderate", "none", "proliferative", "severe")
 IN_ORDER = ("none", "mild", "moderate", "severe", "proliferative")
@@ -178,6 +179,12 @@ def test_order_that_a_plan_settled_holds_where_it_is_planned_again(ordered: bool
 def test_find_sure_order_gives_the_reason_where_there_is_none() -> None:
     assert find_sure_order(make("a", "b")) == "two classes need no order"
     assert "data.ordered=true: 0 < 1 < 2" in str(find_sure_order(make("0", "1", "2")))
+
+
+def test_audit_lists_classes_as_training_would_order_them() -> None:
+    found = foresee_order(make("Grade 10", "grade 9", "grade_2"))
+    assert (found.classes, found.is_ordered) == (("grade_2", "grade 9", "Grade 10"), True)
+    assert foresee_order(make(*WORDS)) == make(*WORDS)
 
 
 @pytest.mark.parametrize(
