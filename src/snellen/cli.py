@@ -202,7 +202,7 @@ def train(
 
     Example: snellen train data/
 
-    Example: snellen train labels.csv --columns image=file,label=grade --set data.ordered=true
+    Example: snellen train labels.csv --columns image=file,label=finding --set 'data.order=["none","mild","severe"]'
 
     Example: snellen train few-patients/ --folds 5 --set data.fractions=[0.8,0.2,0]
 

@@ -19,6 +19,7 @@ from snellen.evaluation.audit_page import THUMBNAIL_PX, AuditPage, choose_pictur
 from snellen.evaluation.gallery import encode_thumbnail
 from snellen.imaging.readers import Levels, read_location
 from snellen.imaging.window import apply_window
+from snellen.planning.class_order import find_sure_order
 from snellen.planning.splits import check_lacking, draw_splits
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.recipe import DataWish
@@ -31,6 +32,12 @@ def foresee_splits(cohort: Cohort) -> tuple[Cohort, tuple[Split, ...]]:
     splits = draw_splits(cohort, DataWish().fractions, seed=0)
     audit = cohort.audit.with_issues(check_lacking(cohort, splits))
     return cohort.model_copy(update={"audit": audit}), splits
+
+
+def foresee_order(cohort: Cohort) -> Cohort:
+    """The cohort with its classes as `train` would order them by default."""
+    found = find_sure_order(cohort)
+    return cohort if isinstance(found, str) else cohort.with_order(found.classes, is_ordered=True)
 
 
 def save_audit(folder: Path, cohort: Cohort, splits: Sequence[Split], request: DataRequest) -> None:

@@ -17,6 +17,7 @@ from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.ingest.cohort import read_cohort
 from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import PACKAGES, foresee_weights
+from snellen.planning.class_order import show_order
 from snellen.planning.fingerprint import compute_fingerprint
 from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import LoadedRecipe
@@ -99,6 +100,7 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     has_offline = any(has_package(package.module) for package in PACKAGES.values())
     machine = Machine(count_threads(), request.seed, has_offline, choose_device().type)
     plan = choose_plan(loaded, cohort, fingerprint, machine)
+    cohort = cohort.with_order(plan.data.classes, is_ordered=plan.data.ordered)
     if lacking := foresee_weights(plan.model.backbone, plan.model.weights):
         say(f"Warning: {lacking}")
     if plan.training.threads > count_threads():
@@ -118,6 +120,8 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     for decision in plan.decisions:
         if decision.reason.startswith(UNDECIDED):
             say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
+    if plan.data.ordered:
+        say(f"Order of the classes: {show_order(plan.data.classes)}")
     if plan.data.positive:
         say(f"Positive class (the one that is looked for): {plan.data.positive}")
     return prepared

@@ -29,6 +29,7 @@ from snellen.evaluation.wording import format_duration, name_metric
 from snellen.metrics.scores import compute_scores
 from snellen.modeling.weights import PACKAGES, load_weights
 from snellen.outputs import TUNING, make_output
+from snellen.planning.class_order import suggest_order
 from snellen.planning.folds import draw_folds
 from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import LoadedRecipe, with_values
@@ -186,7 +187,8 @@ def run_tuning(asked: Asked, begin_anew: bool) -> TuneRecord:
     prepared = prepare(_to_train_request(request), asked.loaded)
     if tune.metric == "kappa_quadratic" and not prepared.plan.data.ordered:
         raise UsageError(
-            "tune.metric = kappa_quadratic needs ordered classes.", "If they are grades: --set data.ordered=true"
+            "tune.metric = kappa_quadratic needs ordered classes.",
+            f"If they are grades, lowest first: --set {shlex.quote(suggest_order(prepared.cohort.classes))}",
         )
     development = collect_development(prepared, tune.folds, request.seed)
     question_sha256 = _compute_question(asked, prepared, development)
@@ -382,6 +384,7 @@ class Session:
             trials=trials,
             name=self.prepared.cohort.name,
             classes=self.prepared.cohort.classes,
+            is_ordered=self.prepared.cohort.is_ordered,
             snellen_version=__version__,
         )
         write_atomic(folder / "tune.html", render_tuning(page))

@@ -36,6 +36,8 @@ def show_audit(cohort: Cohort) -> None:
     for name, count in audit.classes.items():
         table.add_row(show_name(name), str(count))
     console.print(table)
+    if cohort.is_ordered:
+        console.print(f"\nOrder: {' < '.join(map(show_name, cohort.classes))}")
     console.print(reveal(f"\nPatients: {audit.patients.n} ({audit.patients.rule})"))
     for example in audit.patients.examples:
         console.print(f"  e.g. {show_name(example)}")
@@ -113,6 +115,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
         f"\n{evaluation.split}: {evaluation.subjects}"
         + (f", positive class {show_name(evaluation.positive)}" if evaluation.positive else "")
     )
+    if evaluation.is_ordered:
+        console.print(f"Order of the classes: {' < '.join(map(show_name, evaluation.classes))}")
     table = Table("metric", "value", level, *evaluation.baselines, box=None, pad_edge=False)
     for name, estimate in evaluation.metrics.items():
         others = [_value(found.get(name)) for found in evaluation.baselines.values()]

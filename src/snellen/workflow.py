@@ -107,7 +107,7 @@ def audit(
     """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there."""
     from snellen.ingest.cohort import read_cohort
     from snellen.ingest.packed_damage import set_damaged_aside
-    from snellen.run_audit import foresee_splits, save_audit
+    from snellen.run_audit import foresee_order, foresee_splits, save_audit
 
     require_known(options, DataOptions, "out", "overwrite")
     folder = to_path_or_none(out, "out")
@@ -115,7 +115,7 @@ def audit(
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
     cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache))
-    cohort, splits = foresee_splits(set_damaged_aside(cohort, count_threads()))
+    cohort, splits = foresee_splits(foresee_order(set_damaged_aside(cohort, count_threads())))
     if folder is not None:
         make_output(folder, AUDIT)
         save_audit(folder, cohort, splits, request)

@@ -16,6 +16,7 @@ def render_model_card(manifest: Manifest) -> str:
     classes = "\n".join(
         f"| {_show(name)} | {manifest.trained_on.class_counts.get(name, 0)} |" for name in manifest.classes
     )
+    order = f"\nOrder: {' < '.join(map(_show, manifest.classes))}.\n" if manifest.ordered else ""
     points = "\n".join(
         f"| {point.name}{' (default)' * point.is_default} | {point.rule} | {point.threshold:.4f} | {point.chosen_on} |"
         for point in manifest.thresholds
@@ -62,7 +63,7 @@ Pictures with more than 8 bits a channel: {
 | class | pictures |
 | --- | --- |
 {classes}
-{thresholds}
+{order}{thresholds}
 ## Performance
 
 See `report.html` and `evaluation.json` of the run: every number there was computed with this file.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from snellen.evaluation import audit_tables
 from snellen.evaluation.pages import open_environment
-from snellen.evaluation.wording import format_count, list_some, name_split
+from snellen.evaluation.wording import format_count, list_some, name_classes, name_split
 from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
 
 THUMBNAIL_PX = 128
@@ -211,7 +211,7 @@ def _list_facts(page: AuditPage) -> dict[str, str]:
         "Data": page.data,
         "Read as": cohort.layout,
         "Labels from": cohort.class_origin,
-        "Classes": list_some(cohort.classes, 12, " · ") + (" (ordered)" if cohort.is_ordered else ""),
+        "Classes": name_classes(cohort.classes, is_ordered=cohort.is_ordered),
         "Patients told by": cohort.patients.rule,
     }
     return {name: value for name, value in facts.items() if value}

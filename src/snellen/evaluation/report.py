@@ -118,8 +118,9 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
 def _list_facts(inputs: ReportInputs) -> dict[str, str]:
     """What was asked and of whom it is measured."""
     evaluation, plan, manifest = inputs.evaluation, inputs.plan, inputs.manifest
+    classes = wording.name_classes(evaluation.classes, is_ordered=evaluation.is_ordered)
     facts = {
-        "Task": f"{TASKS[evaluation.task]}: {wording.list_some(evaluation.classes, 12, ' · ')}",
+        "Task": f"{TASKS[evaluation.task]}: {classes}",
         "Positive class": evaluation.positive or "",
         "A picture is called": "" if evaluation.decision == "most_probable" else CALLED[evaluation.decision],
         "Data": evaluation.data,

@@ -33,6 +33,7 @@ class TunePage:
     name: str
     classes: Sequence[str]
     snellen_version: str = ""
+    is_ordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _list_facts(page: TunePage) -> dict[str, str]:
     better = "lower" if record.direction == "minimize" else "higher"
     return {
         "Data": record.request.source.data,
-        "Classes": wording.list_some(page.classes, 12, " · "),
+        "Classes": wording.name_classes(page.classes, is_ordered=page.is_ordered),
         "Tuned for": f"{wording.name_metric(record.metric)}, {better} is better",
         "Measured on": (
             f"{record.n_folds} folds by patient: {wording.format_count(record.n_samples, 'picture')} of "

@@ -150,6 +150,11 @@ def list_some(names: Sequence[str], at_most: int, joint: str = ", ") -> str:
     return joint.join(names) if more <= 0 else f"{joint.join(names[:at_most])} and {more} more"
 
 
+def name_classes(names: Sequence[str], *, is_ordered: bool, at_most: int = 12) -> str:
+    """`a < b < c` where they are ordered, else `a · b · c`."""
+    return list_some(names, at_most, " < " if is_ordered else " · ")
+
+
 def name_rule(rule: str) -> str:
     """How a threshold was chosen: `sensitivity>=0.90` → sensitivity of at least 0.90."""
     return RULES.get(rule, re.sub(r"\s*>=\s*", " of at least ", rule))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from snellen.core.natural_order import sort_naturally
 from snellen.ingest.patients import RawSample
 from snellen.ingest.samples import make_issue, show_names
 from snellen.records.cohort import Issue
@@ -86,10 +86,5 @@ def _is_vague(label: str) -> bool:
 
 
 def sort_classes(labels: set[str]) -> tuple[str, ...]:
-    """Natural order: `grade_2` before `grade_10`."""
-
-    def key(label: str) -> list[tuple[int, int, str]]:
-        parts = re.split(r"(\d+)", label)
-        return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part]
-
-    return tuple(sorted(labels, key=lambda label: (key(label), label)))
+    """Natural order: `grade_2` before `grade_10`, -1 before 0.25 before 0.5."""
+    return sort_naturally(labels)

@@ -12,12 +12,12 @@ from snellen.ingest.audit import build_audit
 from snellen.ingest.classes import check_alike, check_vague, sort_classes
 from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
-from snellen.ingest.merging import Merge, describe_merge, keeps_order, merge_labels, order_classes
+from snellen.ingest.merging import Merge, describe_merge, map_labels, merge_labels, order_classes
 from snellen.ingest.patients import HOW_TO_TELL, RawSample, group_patients
 from snellen.ingest.picture_kinds import check_kinds
 from snellen.ingest.samples import SET_ASIDE
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
-from snellen.records.cohort import Cohort, Issue, PatientRule, Sample, SetAside
+from snellen.records.cohort import MERGED, Cohort, Issue, PatientRule, Sample, SetAside
 from snellen.records.run import DataRequest
 
 Pick = Callable[[Path, list[RawSample]], list[RawSample]]
@@ -85,8 +85,9 @@ def read_cohort(
         root=str(source.root),
         layout=source.layout,
         classes=classes,
-        class_origin=source.class_origin + (f", merged: {describe_merge(merge)}" if merge else ""),
-        is_ordered=source.is_ordered and keeps_order(labels, merge),
+        class_origin=source.class_origin + (f"{MERGED}{describe_merge(merge)}" if merge else ""),
+        labels=map_labels(labels, merge) if merge else {},
+        is_ordered=source.is_ordered,
         samples=tuple(samples),
         patients=rule,
         audit=audit,

@@ -7,9 +7,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from snellen.core.errors import UsageError, require_no_problems
+from snellen.core.natural_order import read_numbers, sort_naturally
 from snellen.ingest.patients import RawSample
 
 Merge = Mapping[str, Sequence[str]]
@@ -42,17 +42,20 @@ def _require_labels(samples: Sequence[RawSample], class_of: Mapping[str, str]) -
 
 
 def order_classes(labels: Sequence[str], merge: Merge) -> tuple[str, ...]:
-    """Classes in the order of the first of their labels; `labels` are those of the data in natural order."""
-    class_of = invert(merge)
-    return tuple(dict.fromkeys(class_of.get(label, label) for label in labels))
+    """Numbered classes by number, others in the order of the first of their labels.
+
+    `labels` are those of the data in their own order, which is kept where nothing is merged.
+    """
+    class_of = map_labels(labels, merge)
+    classes = tuple(dict.fromkeys(class_of.values()))
+    is_renamed = any(label != name for label, name in class_of.items())
+    return sort_naturally(classes) if is_renamed and read_numbers(classes) else classes
 
 
-def keeps_order(labels: Sequence[str], merge: Merge) -> bool:
-    """Whether merging ordered `labels` joined neighbours only, so that the classes are ordered too."""
+def map_labels(labels: Sequence[str], merge: Merge) -> dict[str, str]:
+    """Label of the data → class, in the order of `labels`."""
     class_of = invert(merge)
-    named = [class_of.get(label, label) for label in labels]
-    n_runs = sum(one != other for one, other in pairwise(named)) + 1
-    return n_runs == len(set(named))
+    return {label: class_of.get(label, label) for label in labels}
 
 
 def invert(merge: Merge) -> dict[str, str]:

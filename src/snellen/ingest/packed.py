@@ -165,6 +165,7 @@ def _read_cohort(path: Path, file: Any, n: int) -> Cohort:
         classes=classes,
         class_origin=facts["class_origin"],
         is_ordered=facts["is_ordered"],
+        has_settled_order=facts.get("has_settled_order", False),  # files of earlier versions do not say
         samples=samples,
         patients=PatientRule.model_validate_json(json.dumps(facts["patients"])),
         audit=audit.model_copy(update={"issues": (*issues, _tell(path, plan, VIEWS in file))}),

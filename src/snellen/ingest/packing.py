@@ -102,6 +102,7 @@ def _write_records(file: Any, packing: Packing) -> None:
         "layout": cohort.layout,
         "class_origin": cohort.class_origin,
         "is_ordered": cohort.is_ordered,
+        "has_settled_order": cohort.has_settled_order,
         "patients": cohort.patients.to_dict(),
     }
     file.attrs["cohort"] = json.dumps(facts, ensure_ascii=False)

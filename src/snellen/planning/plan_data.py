@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from snellen.core.errors import UsageError
+from snellen.planning.class_order import plan_order
 from snellen.planning.ledger import Ledger
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort
@@ -17,14 +18,12 @@ _NEGATIVE = re.compile(
     r"|^(?:no|non|not|normal|healthy)[ ,_-]",
     re.IGNORECASE,
 )
-_GRADED = re.compile(r"^(?:grade|stage|level|severity|class|score)[ _-]?\d+$", re.IGNORECASE)
-_GRADED_COLUMN = re.compile(r"grade|stage|level|severity", re.IGNORECASE)
 
 
 def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
     wish = loaded.recipe.data
     n_classes = len(cohort.classes)
-    ordered = ledger.settle("data.ordered", wish.ordered, _choose_ordered(cohort, wish.task))
+    classes, ordered = plan_order(wish, cohort, ledger)
     task = ledger.settle("data.task", wish.task, _choose_task(n_classes, ordered))
     if (task == "binary") != (n_classes == 2):
         raise UsageError(
@@ -34,7 +33,7 @@ def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
     _require_class(wish.positive, cohort.classes)
     positive: str | None = None
     if task == "binary":
-        positive = ledger.settle("data.positive", wish.positive, choose_positive(cohort.classes))
+        positive = ledger.settle("data.positive", wish.positive, choose_positive(classes))
     value = {name: list(labels) for name, labels in wish.merge.items()}
     merged: tuple[How, str] = ("asked", "set in the recipe or with --set: these labels of the data mean one class")
     how, reason = merged if value else ("fixed", "every label of the data is a class of its own")
@@ -45,7 +44,7 @@ def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
         (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
     )
     return DataPlan(
-        task=task, classes=cohort.classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
+        task=task, classes=classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
     )
 
 
@@ -63,20 +62,6 @@ def _require_class(positive: str, classes: Sequence[str]) -> None:
             f"data.positive = {positive!r} is for two classes only, not for {len(classes)}: {', '.join(classes)}.",
             "Leave it out, or make two classes of them with data.merge.",
         )
-
-
-def _choose_ordered(cohort: Cohort, task: Task | str) -> tuple[bool, How, str]:
-    if len(cohort.classes) == 2:
-        return False, "rule", "two classes need no order"
-    if task == "ordinal":
-        return True, "rule", "the task was asked to be ordinal"
-    if cohort.is_ordered:
-        return True, "rule", f"the source's classes are grades ({cohort.class_origin})"
-    if all(_GRADED.match(name) for name in cohort.classes):
-        return True, "rule", "the class names are numbered grades"
-    if all(name.isdigit() for name in cohort.classes) and _GRADED_COLUMN.search(cohort.class_origin):
-        return True, "rule", f"the labels are numbers of a grade ({cohort.class_origin})"
-    return False, "rule", "nothing says that the classes are grades; if they are, set data.ordered=true"
 
 
 def _choose_task(n_classes: int, ordered: bool) -> tuple[Task, How, str]:

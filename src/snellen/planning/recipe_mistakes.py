@@ -15,6 +15,7 @@ from snellen.records.recipe import Recipe
 _SHOWN = 60
 _EXAMPLES = {
     "data.fractions": "[0.7, 0.15, 0.15]",
+    "data.order": '["none", "mild", "severe"]',
     "data.merge": '{sick = ["cnv", "dme"]}',
     "preprocess.window": "[0, 4095]",
     "model.backbone_args": '{pad_type = "same"}',

@@ -12,6 +12,7 @@ from snellen.records.plan import Fingerprint, PreprocessPlan
 
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
+MERGED = ", merged: "
 
 
 class Sample(Record):
@@ -96,17 +97,40 @@ class Packed(Record):
 
 
 class Cohort(Record):
-    """All readable samples with labels, patients and provenance."""
+    """All readable samples with labels, patients and provenance.
+
+    `labels` maps the labels of the data, in natural order, to their classes where `data.merge` joined some; else empty.
+    `is_ordered` is what the source says, until a plan has settled the order: then what the plan says.
+    """
 
     root: str
     layout: str
     classes: tuple[str, ...]
     class_origin: str = ""
-    is_ordered: bool = Field(default=False, description="the source itself says that classes are ordered")
+    labels: dict[str, str] = {}
+    is_ordered: bool = False
+    has_settled_order: bool = False
     samples: tuple[Sample, ...]
     patients: PatientRule
     audit: Audit
     packed: Packed | None = Field(default=None, description="set where the pictures are preprocessed already")
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether a class goes by another name than its labels."""
+        return any(label != name for label, name in self.labels.items())
+
+    @property
+    def label_origin(self) -> str:
+        """Where the labels came from, without what was merged."""
+        return self.class_origin.partition(MERGED)[0]
+
+    def with_order(self, classes: tuple[str, ...], *, is_ordered: bool) -> Cohort:
+        """The same cohort with its classes as a plan lists them."""
+        counts = {name: self.audit.classes[name] for name in classes}
+        audit = self.audit.model_copy(update={"classes": counts})
+        settled = {"classes": classes, "is_ordered": is_ordered, "has_settled_order": True, "labels": {}}
+        return self.model_copy(update={**settled, "audit": audit})
 
     @property
     def name(self) -> str:

@@ -109,6 +109,11 @@ class Evaluation(Record):
     notes: tuple[str, ...] = ()
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether `classes` stand from lowest to highest: only then is there a kappa with squared distances."""
+        return "kappa_quadratic" in self.metrics
+
+    @property
     def subjects(self) -> str:
         """Of whom the numbers are, in words: patients, or pictures whose patients nobody knows."""
         if self.intervals.unit == "picture":

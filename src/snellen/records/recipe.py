@@ -35,7 +35,7 @@ def _require_name(text: str) -> str:
 
 
 ClassName = Annotated[str, AfterValidator(_require_name)]
-Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
 TuneMetric = Literal["auc", "balanced_accuracy", "log_loss", "kappa_quadratic"]
 
@@ -81,11 +81,13 @@ HeadLayer = Annotated[GlobalAvgPool | BatchNorm | Dropout | Dense | Relu, Field(
 class DataWish(Record):
     """`fractions` are those of train, val and test where the data bring no splits of their own.
 
-    `merge` maps a class to the labels of the data that mean it; labels that it does not list stay classes.
+    `order` names every class once, from lowest to highest. `merge` maps a class to the labels of the data that mean it;
+    labels that it does not list stay classes.
     """
 
     task: Task | Auto = "auto"
     ordered: bool | Auto = "auto"
+    order: Annotated[tuple[Label, ...], Field(min_length=2)] | Auto = "auto"
     positive: ClassName | Auto = "auto"
     merge: dict[ClassName, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -174,6 +175,36 @@ def test_read_cohort_merges_labels_into_classes(tmp_path: Path, cache: Path) -> 
     assert cohort.classes == ("no", "referable")
     assert cohort.audit.classes == {"no": 4, "referable": 4}
     assert "referable = 2, 3" in cohort.class_origin
+
+
+def test_read_cohort_counts_merged_names_and_keeps_the_labels(tmp_path: Path, cache: Path) -> None:
+    cohort = read_grades(tmp_path, cache, {"grade_10": ("0",), "grade_9": ("1", "2"), "grade_1": ("3",)})
+    assert cohort.classes == tuple(cohort.audit.classes) == ("grade_1", "grade_9", "grade_10")
+    assert cohort.labels == {"0": "grade_10", "1": "grade_9", "2": "grade_9", "3": "grade_1"}
+    assert (cohort.is_merged, cohort.label_origin) == (True, "column grade")
+
+
+@pytest.mark.parametrize("layout", ["folders", "table", "npz", "hdf5"])
+def test_read_cohort_counts_labels_in_every_layout(layout: str, tmp_path: Path, cache: Path) -> None:
+    labels = ("10", "1.25", "0.5", "-1", "0.25", "9")
+    data = tmp_path / "data"
+    names = [f"{label}/{index}.png" for index, label in enumerate(labels)]
+    pixels = np.stack([draw_noise(seed) for seed in range(len(labels))])
+    data.mkdir()
+    if layout == "folders":
+        write_pictures(data, names)
+    elif layout == "table":
+        rows = "".join(f"{name},{label}\n" for name, label in zip(names, labels, strict=True))
+        data = write_table(data, f"image,grade\n{rows}", names)
+    elif layout == "npz":
+        np.savez(data / "eyes.npz", images=pixels, labels=np.array(labels))
+        data = data / "eyes.npz"
+    else:
+        with h5py.File(data / "eyes.h5", "w") as file:
+            file["images"], file["labels"] = pixels, [label.encode() for label in labels]
+        data = data / "eyes.h5"
+    columns = {"label": "grade"} if layout == "table" else {}
+    assert read(data, cache, columns=columns).classes == ("-1", "0.25", "0.5", "1.25", "9", "10")
 
 
 def test_read_cohort_tells_of_labels_to_merge_that_are_not_there(tmp_path: Path, cache: Path) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from snellen.core.errors import DataError, UsageError
-from snellen.ingest.merging import describe_merge, invert, keeps_order, merge_labels, order_classes
+from snellen.ingest.merging import describe_merge, invert, map_labels, merge_labels, order_classes
 from snellen.ingest.patients import RawSample
 
 GRADES = ("0", "1", "2", "3", "4")
@@ -58,9 +58,20 @@ def test_order_classes_follows_their_first_label() -> None:
     assert order_classes(GRADES, {"none": ("0",), "mild": ("1", "2"), "bad": ("3", "4")}) == ("none", "mild", "bad")
 
 
-@pytest.mark.parametrize(("merge", "kept"), [({"low": ("0", "1")}, True), ({"ends": ("0", "4")}, False), ({}, True)])
-def test_keeps_order_only_where_neighbours_are_joined(merge: dict[str, tuple[str, ...]], kept: bool) -> None:
-    assert keeps_order(GRADES, merge) is kept
+def test_order_classes_counts_numbered_names_whatever_their_labels() -> None:
+    words = ("mild", "moderate", "none", "severe")
+    merge = {"grade_1": ("mild",), "grade_10": ("severe",), "grade_0": ("none",), "grade_2": ("moderate",)}
+    assert order_classes(words, merge) == ("grade_0", "grade_1", "grade_2", "grade_10")
+
+
+def test_order_classes_keeps_an_order_that_merging_does_not_touch() -> None:
+    assert order_classes(("2", "0", "1"), {"0": ("0",)}) == ("2", "0", "1")
+
+
+def test_map_labels_keeps_the_order_of_the_labels() -> None:
+    assert list(map_labels(GRADES, {"bad": ("3", "4")}).items()) == [
+        ("0", "0"), ("1", "1"), ("2", "2"), ("3", "bad"), ("4", "bad"),
+    ]  # fmt: skip
 
 
 def test_describe_merge_reads_well() -> None:

@@ -106,7 +106,8 @@ def test_layout_is_what_the_documentation_says(path: Path) -> None:
         assert file.attrs["snellen_schema"] == 1
         assert json.loads(file.attrs["classes"]) == ["amd", "normál"]
         assert json.loads(file.attrs["preprocess"])["size"] == 32
-        assert set(json.loads(file.attrs["cohort"])) == {"layout", "class_origin", "is_ordered", "patients"}
+        facts = {"layout", "class_origin", "is_ordered", "has_settled_order", "patients"}
+        assert set(json.loads(file.attrs["cohort"])) == facts
         assert file["images"].chunks == (1, 32, 32, 3)
         assert set(file["splits"].asstr()[:]) == {"train", "val", "test"}
         assert file["views/view"][:4].tolist() == [1, 2, 1, 2]

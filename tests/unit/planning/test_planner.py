@@ -89,8 +89,8 @@ def test_task_follows_from_the_classes(classes: Sequence[str], facts: dict[str, 
 
 
 def test_unordered_task_says_how_to_order_it() -> None:
-    made = plan(cohort=make_classes("small", "medium", "large"))
-    assert "data.ordered=true" in get_decision(made, "data.ordered").reason
+    made = plan(cohort=make_classes("large", "medium", "small"))
+    assert 'set data.order=["small", "medium", "large"]' in get_decision(made, "data.ordered").reason
 
 
 def test_task_asked_to_be_ordinal_orders_the_classes() -> None:
