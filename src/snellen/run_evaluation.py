@@ -15,7 +15,7 @@ from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, open_cache, write_atomic
 from snellen.evaluation.evaluate import Question, Scored, evaluate, require_known_classes, save_scores, score_samples
-from snellen.evaluation.findings import add_notices
+from snellen.evaluation.findings import add_drop, add_notices
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.known import find_own_test, find_trained_on
@@ -44,6 +44,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
     _require_unchanged(run)
     predictor = run.load()  # before the opening is counted: an altered bundle is refused
+    validation = run.validation if split == "test" else None
     cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
     wanted = _select(run, split)
     members = [sample for sample in cohort.samples if sample.name in wanted]
@@ -81,6 +82,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     scored = score_samples(predictor, members, pixels, folds)
     # the bundle's baselines have learned from every fold
     evaluation = evaluate(predictor, scored, question, None if folds is None else {})
+    evaluation = evaluation if validation is None else add_drop(evaluation, validation)
     evaluation = add_notices(evaluation, cohort.audit, run.plan)
     if out is not None:
         title = f"{cohort.name}: {split}"

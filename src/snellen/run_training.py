@@ -23,7 +23,7 @@ from snellen.core.storage import (
     write_atomic,
 )
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
-from snellen.evaluation.findings import add_notices
+from snellen.evaluation.findings import add_drop, add_notices
 from snellen.imaging.cache import PixelCache
 from snellen.inference.load import MODEL_FILE, load_bundle
 from snellen.inference.predictor import Predictor
@@ -305,6 +305,7 @@ def _evaluate_splits(
         scored = score_samples(predictor, samples, pixels, members)
         question = _build_question(prepared, record.request, (part, samples), opened)
         evaluation = evaluate(predictor, scored, question, baselines.get(part))
+        evaluation = add_drop(evaluation, run.validation) if part == "test" else evaluation
         evaluation = add_notices(evaluation, prepared.cohort.audit, prepared.plan)
         run.save("evaluation.json" if part == "test" else f"evaluation-{part}.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)

@@ -85,6 +85,19 @@ def add_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | None =
     return evaluation.model_copy(update={"notes": notes})
 
 
+def add_drop(evaluation: Evaluation, validation: Evaluation) -> Evaluation:
+    """The evaluation of the test split with a note where its AUC lies below the interval of validation's."""
+    own, before = evaluation.metrics.get("auc"), validation.metrics.get("auc")
+    if own is None or before is None or own.value is None or before.low is None or own.value >= before.low:
+        return evaluation
+    note = (
+        f"The AUC on test, {format_number(own.value)}, lies below the interval of validation's "
+        f"({format_number(before.low)} to {format_number(before.high)}). Believe the test: validation chose the model, "
+        "or the patients differ."
+    )
+    return evaluation.model_copy(update={"notes": (*evaluation.notes, note)})
+
+
 def _say_auc(evaluation: Evaluation) -> str:
     auc = evaluation.metrics.get("auc")
     if auc is None or auc.value is None:

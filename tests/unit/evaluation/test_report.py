@@ -302,6 +302,15 @@ def test_better_baseline_is_told() -> None:
     assert "A baseline does better than the model: linear probe, AUC 0.999" in notices[0].text
 
 
+@pytest.mark.parametrize(("auc", "is_told"), [(0.69, True), (0.7, False), (0.95, False)])
+def test_auc_below_the_interval_of_validation_is_told(auc: float, is_told: bool) -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    before = evaluation.model_copy(update={"metrics": {"auc": Estimate(value=0.8, low=0.7, high=0.9)}})
+    found = findings.add_drop(evaluation.model_copy(update={"metrics": {"auc": Estimate(value=auc)}}), before)
+    notices = findings.collect_notices(found, None)
+    assert any("below the interval of validation's" in notice.text for notice in notices) == is_told
+
+
 @pytest.mark.parametrize(("own", "is_told"), [(0.31, True), (0.25, True), (0.2, False)])
 def test_probabilities_worse_than_shares_are_told(own: float, is_told: bool) -> None:
     evaluation = report_inputs.build_minimal().evaluation
