@@ -222,9 +222,9 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     if inputs.run is not None and inputs.run.finetuned:
         yield (
             run_figures.draw_finetuning([each for each in inputs.epochs if each.stage], inputs.run.finetuned),
-            "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; dashed is the "
-            "model before, which stays where fine-tuning is not better. Blend is the share of what was learned in the "
-            "mean with the weights before.",
+            "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; the level dotted "
+            "lines are the model before, which stays where fine-tuning is not better. Blend is the share of what was "
+            "learned in the mean with the weights before.",
             tables.build_outcomes(inputs.run.finetuned),
         )
     yield (

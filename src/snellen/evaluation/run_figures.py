@@ -98,7 +98,7 @@ def draw_members(epochs: Sequence[EpochRecord]) -> Drawing | None:
 
 
 def draw_finetuning(epochs: Sequence[EpochRecord], outcomes: Sequence[StageOutcome]) -> Drawing | None:
-    """Loss and AUC by epoch of the fine-tuning stages on the pictures that choose; dashed where the model before stood.
+    """Loss and AUC by epoch of the fine-tuning stages on the pictures that choose; dotted where the model before stood.
 
     With folds a line a member; several stages follow each other.
     """
@@ -129,6 +129,9 @@ def draw_finetuning(epochs: Sequence[EpochRecord], outcomes: Sequence[StageOutco
             loss.axhline(outcome.before_loss, color=color, linewidth=0.8, linestyle=(0, (2, 2)))
             if outcome.before_auc is not None:
                 auc.axhline(outcome.before_auc, color=color, linewidth=0.8, linestyle=(0, (2, 2)))
+        for outcome in outcomes if len(lines) == 1 and len(outcomes) == 1 else ():
+            for axes in (loss, auc):
+                axes.axvline(outcome.epoch, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
         last = max(len(own) for own in lines.values())
         for axes in (loss, auc):
             axes.grid(True)
@@ -139,7 +142,7 @@ def draw_finetuning(epochs: Sequence[EpochRecord], outcomes: Sequence[StageOutco
         handles = loss.get_legend_handles_labels()
         figure.legend(*handles, loc="upper left", bbox_to_anchor=(0.12, 1.01), ncols=min(len(lines) + 1, 6))
         kept = sum(outcome.kept for outcome in outcomes)
-        text = f"{last} epochs; {kept} of {len(outcomes)} stages kept; dashed lines are the model before."
+        text = f"{last} epochs; {kept} of {len(outcomes)} stages kept; dotted level lines are the model before."
         return to_drawing(figure, "finetuning", "Fine-tuning", text)
 
 
