@@ -56,6 +56,9 @@ class RowClassifier(ImageClassifier):
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         return super().predict_proba(draw_rows(X))
 
+    def predict(self, X: Any) -> NDArray[Any]:
+        return super().predict(draw_rows(X))
+
 
 def draw_rows(X: Any) -> Any:
     """Rows `(N, F)` of finite numbers → pictures `(N, 32, 32)`, a stripe a number; all else stays as it is.

@@ -127,7 +127,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
         `predictor_` knows operating points and when to abstain.
         """
-        predicted: NDArray[Any] = self.classes_[[self._names.index(row.prediction or "") for row in self._ask(X)]]
+        found = self._ask(X)  # before classes_, which an unfitted classifier has not
+        predicted: NDArray[Any] = self.classes_[[self._names.index(row.prediction or "") for row in found]]
         return predicted
 
     def _ask(self, X: Any) -> list[Prediction]:

@@ -20,7 +20,8 @@ from snellen.runs import open_run
 STAGE = "training.stages.1"
 # a random network has statistics of nothing: they stay, and higher rates than those of `auto` learn something
 STAGE_SETTINGS = (
-    "unfreeze=top", "epochs=6", "batch_size=8", "lr=3e-3", "batch_norm=frozen", "dropout=0", "warmup=0", "ema=0",
+    "unfreeze=top", "epochs=6", "batch_size=8", "lr=3e-3", "head_lr=3e-4", "head_init=before", "layer_decay=0.9",
+    "batch_norm=frozen", "dropout=0", "warmup=0", "ema=0",
     "views=1",
 )  # fmt: skip
 SETTINGS = (
@@ -57,7 +58,8 @@ def test_outcome_is_in_the_record_and_its_epochs_in_the_metrics(tuned: Path) -> 
     lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
     learned = [line for line in lines if line["stage"] == 1]
     assert [line["epoch"] for line in learned] == [1, 2, 3, 4, 5, 6]
-    assert min(line["val_loss"] for line in learned) == outcome.val_loss
+    # a blend with the weights before may be better than every epoch
+    assert outcome.val_loss <= min(line["val_loss"] for line in learned)
     assert all(line["images_per_s"] > 0 for line in learned)
 
 

@@ -34,7 +34,7 @@ def make_stage(**changes: Any) -> FinetunePlan:
         "unfreeze": "top", "share": 0.5, "epochs": 5, "batch_size": 16, "lr": 1e-2, "head_lr": 1e-2, "layer_decay": 1.0,
         "weight_decay": 0.01, "schedule": "cosine", "warmup": 0.1, "patience": 9, "ema": 0.9, "clip_norm": 1.0,
         "dropout": 0.3, "drop_path": 0.0, "batch_norm": "learned", "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0,
-        "randaugment": 0, "views": 2, "cache": True, "precision": "fp32", "channels_last": True,
+        "randaugment": 0, "views": 2, "cache": True, "precision": "fp32", "channels_last": True, "head_init": "before",
     }  # fmt: skip
     return FinetunePlan(**{**plain, **changes})
 
@@ -225,7 +225,8 @@ def test_label_smoothing_is_a_share_of_even_labels(tmp_path: Path, smoothing: fl
     assert learn(tmp_path, stage).epochs[0].train_loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_moving_average_of_0_is_the_state_itself(tmp_path: Path) -> None:
+def test_moving_average_of_0_is_the_state_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snellen.training.finetune.BLENDS", ())
     states = []
     for ema in (0.0, 0.9):
         trainee = build_trainee()
@@ -250,9 +251,8 @@ def test_frozen_statistics_stay_and_learned_ones_move(tmp_path: Path) -> None:
     before = build_trainee().state_dict()
     for batch_norm in ("frozen", "learned"):
         found = learn(tmp_path / batch_norm, make_stage(epochs=1, batch_norm=batch_norm)).state
-        assert torch.equal(found["upper.1.running_mean"], before["upper.1.running_mean"]) == (batch_norm == "frozen")
-        # the head's are exact already
-        assert torch.equal(found["head.0.running_mean"], before["head.0.running_mean"])
+        for name in ("upper.1.running_mean", "head.0.running_mean"):
+            assert torch.equal(found[name], before[name]) == (batch_norm == "frozen")
 
 
 def test_validation_that_gains_nothing_ends_the_stage(tmp_path: Path) -> None:
@@ -278,3 +278,17 @@ def test_images_per_second_are_counted(tmp_path: Path) -> None:
     assert found.images_per_s is not None
     assert found.images_per_s > 0
     assert (found.stage, found.candidate, found.fold) == (1, 0, None)
+
+
+def test_blend_is_the_mean_with_the_state_before_that_validation_likes_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(epochs=2, lr=0.3, head_lr=0.3)  # too fast: half of it is better than all
+    blended = learn(tmp_path / "blended", stage)
+    monkeypatch.setattr("snellen.training.finetune.BLENDS", ())
+    whole = learn(tmp_path / "whole", stage)
+    assert blended.blend < whole.blend == 1.0
+    assert blended.val_loss < whole.val_loss
+    before = build_trainee().state_dict()
+    name = "head.1.weight"
+    assert torch.allclose(blended.state[name], torch.lerp(before[name], whole.state[name], blended.blend))
