@@ -50,6 +50,7 @@ from snellen.training.features import FeatureStore
 from snellen.training.probe import fit_baselines
 
 _STEP = 256
+_EMBEDDINGS = "embeddings"
 
 
 @dataclass
@@ -229,13 +230,14 @@ def _write_bundle(run: Run, progress: Progress, learned: Learned, built: tuple[B
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
+    shutil.rmtree(run.folder / CHECKPOINTS / _EMBEDDINGS, ignore_errors=True)
     return load_bundle(run.bundle, threads=plan.training.threads)
 
 
 def _with_own_embedding(model: TrainedModel, run: Run, learned: Learned, pixels: PixelCache) -> TrainedModel:
     """What the gate is fitted on, by the fine-tuned graph: kept in the run's folder until the bundle is written."""
     plan = model.plan
-    folder = run.folder / CHECKPOINTS / "embeddings"
+    folder = run.folder / CHECKPOINTS / _EMBEDDINGS
     store = FeatureStore(
         run.bundle / MODEL_FILE, pixels, plan.augment, folder, plan.training.seed, plan.training.threads
     )

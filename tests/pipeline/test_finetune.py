@@ -54,6 +54,7 @@ def test_outcome_is_in_the_record_and_its_epochs_in_the_metrics(tuned: Path) -> 
     (outcome,) = open_run(tuned).record.finetuned
     assert (outcome.stage, outcome.fold, outcome.n_epochs) == (1, None, 6)
     assert outcome.kept
+    assert [path.name for path in (tuned / "checkpoints").iterdir()] == ["stage-1.safetensors"]
     assert outcome.val_loss < outcome.before_loss
     lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
     learned = [line for line in lines if line["stage"] == 1]
