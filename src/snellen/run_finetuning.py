@@ -31,7 +31,7 @@ from snellen.run_preparation import Prepared
 from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
-from snellen.training.finetune import Finetuned, Material, Place, Trainee, finetune, judge_logits
+from snellen.training.finetune import Finetuned, Material, Place, Trainee, compare_logits, finetune, judge_logits
 from snellen.training.head import HeadData, iterate_epochs, make_ready
 from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
 from snellen.training.sources import KeptActivations, LivePixels, Source
@@ -100,6 +100,7 @@ class Part:
     head: nn.Sequential
     before: tuple[float, float | None]
     fallback: nn.Sequential
+    patients: tuple[str, ...]
 
 
 def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, follow: Follow) -> Tuned:
@@ -164,6 +165,7 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
         head=learned.head,
         before=judge_logits(learned.logits, data.val_labels),
         fallback=learned.head,
+        patients=tuple(sample.patient for sample in (*train, *val)),
     )
 
 
@@ -174,6 +176,7 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
     if not isinstance(learned.head, HeadEnsemble):
         raise TypeError("folds give an ensemble")
     rows = bench.pixels.select(learned.samples)
+    patients = tuple(sample.patient for sample in learned.samples)
     parts = []
     for fold, chosen in enumerate(learned.members):
         judge = (fold + 1) % data.n_folds
@@ -183,7 +186,8 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
             logits = head(torch.from_numpy(data.table.take(0, val))).double().numpy()
         train = np.flatnonzero(~np.isin(data.folds, (fold, judge)))
         before = judge_logits(logits, data.labels[val])
-        parts.append(Part(fold, rows, data.labels, train, val, head, before, learned.head.members[fold]))  # type: ignore[arg-type]  # a Sequential
+        fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
+        parts.append(Part(fold, rows, data.labels, train, val, head, before, fallback, patients))
     return parts
 
 
@@ -205,11 +209,13 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
     for number, stage in enumerate(bench.plan.training.finetune_stages, start=1):
         with follow(number) as note:
             tried, found = _run_stage(bench, part, (number, stage), network, note)
-        kept = found.val_loss < before[0]
+        fallen, error = _compare(bench, part, network, tried)
+        # a rule of one standard error (Breiman et al. 1984): the best of many epochs looks better than it is
+        kept = fallen > error
         outcome = StageOutcome(
             stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
             blend=found.blend,
-            before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
+            standard_error=error, before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
         )  # fmt: skip
         say(describe_outcome(outcome))
         outcomes.append(outcome)
@@ -218,6 +224,13 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
     if not any(outcome.kept for outcome in outcomes):
         return Network(network.backbone, part.fallback), outcomes
     return network, outcomes
+
+
+def _compare(bench: Bench, part: Part, before: Network, after: Network) -> tuple[float, float]:
+    """By how much the loss falls on the judging pictures, from their pixels, and the standard error of that."""
+    rows = part.rows[part.val]
+    logits = [compute_network_logits(bench, network, rows) for network in (before, after)]
+    return compare_logits(logits[0], logits[1], part.labels[part.val], [part.patients[at] for at in part.val])
 
 
 def describe_outcome(outcome: StageOutcome) -> str:
@@ -230,7 +243,8 @@ def describe_outcome(outcome: StageOutcome) -> str:
     )
     verdict = "kept" if outcome.kept else "not kept, the model before it stays"
     return (
-        f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {outcome.val_loss:.3f}"
+        f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {outcome.val_loss:.3f} "
+        f"(± {outcome.standard_error:.3f})"
         f"{aucs} (epoch {outcome.epoch} of {outcome.n_epochs}, {outcome.blend:.0%} of what was learned)"
     )
 

@@ -86,7 +86,7 @@ class ChosenHead(Record):
 
 class StageOutcome(Record):
     """What a stage of fine-tuning gave, on pictures that choose: log loss after the best temperature, and AUC, `before`
-    it and with it. It was kept only where the loss fell. `blend` is the part of what was learned in the weighted mean
+    it and with it. It was kept only where the loss fell by more than `standard_error`, that of its fall over patients. `blend` is the part of what was learned in the weighted mean
     with the weights before. With folds, of the member that leaves out `fold`.
     """
 
@@ -96,6 +96,7 @@ class StageOutcome(Record):
     epoch: int
     n_epochs: int
     blend: float = 1.0
+    standard_error: float = 0.0
     before_loss: float
     before_auc: float | None
     val_loss: float
