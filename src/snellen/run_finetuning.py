@@ -215,7 +215,8 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
         outcome = StageOutcome(
             stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
             blend=found.blend,
-            standard_error=error, before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
+            standard_error=error,
+            before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
         )  # fmt: skip
         say(describe_outcome(outcome))
         outcomes.append(outcome)

@@ -86,8 +86,9 @@ class ChosenHead(Record):
 
 class StageOutcome(Record):
     """What a stage of fine-tuning gave, on pictures that choose: log loss after the best temperature, and AUC, `before`
-    it and with it. It was kept only where the loss fell by more than `standard_error`, that of its fall over patients. `blend` is the part of what was learned in the weighted mean
-    with the weights before. With folds, of the member that leaves out `fold`.
+    it and with it. It was kept only where the loss fell by more than `standard_error`, that of its fall over patients.
+    `blend` is the part of what was learned in the weighted mean with the weights before. With folds, of the member that
+    leaves out `fold`.
     """
 
     stage: int
