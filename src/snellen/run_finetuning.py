@@ -211,7 +211,7 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
             tried, found = _run_stage(bench, part, (number, stage), network, note)
         fallen, error = _compare(bench, part, network, tried)
         # a rule of one standard error (Breiman et al. 1984): the best of many epochs looks better than it is
-        kept = fallen > error
+        kept = fallen > error or stage.keep == "always"
         outcome = StageOutcome(
             stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
             blend=found.blend,

@@ -21,6 +21,7 @@ STAGE = "training.stages.1"
 # a random network has statistics of nothing: they stay, and higher rates than those of `auto` learn something
 STAGE_SETTINGS = (
     "unfreeze=top", "epochs=6", "batch_size=8", "lr=3e-3", "head_lr=3e-4", "head_init=before", "layer_decay=0.9",
+    "keep=always",
     "batch_norm=frozen", "dropout=0", "warmup=0", "ema=0",
     "views=1",
 )  # fmt: skip
@@ -56,6 +57,7 @@ def test_outcome_is_in_the_record_and_its_epochs_in_the_metrics(tuned: Path) -> 
     assert outcome.kept
     assert [path.name for path in (tuned / "checkpoints").iterdir()] == ["stage-1.safetensors"]
     assert outcome.val_loss < outcome.before_loss
+    assert outcome.standard_error > 0
     lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
     learned = [line for line in lines if line["stage"] == 1]
     assert [line["epoch"] for line in learned] == [1, 2, 3, 4, 5, 6]
@@ -66,20 +68,20 @@ def test_outcome_is_in_the_record_and_its_epochs_in_the_metrics(tuned: Path) -> 
 
 def test_checkpoint_is_left(tuned: Path) -> None:
     found = load_file(tuned / "checkpoints" / "stage-1.safetensors")
-    assert {name.split("/")[0] for name in found} == {"now", "ema", "best", "optimizer"}
+    assert {name.split("/")[0] for name in found} == {"now", "ema", "best", "final", "optimizer"}
 
 
 def test_bundle_is_the_tuned_network(tuned: Path) -> None:
     manifest = json.loads((tuned / "bundle" / "manifest.json").read_text())
     assert 0 < manifest["tuned_share"] < 1
     assert json.loads((tuned / "bundle" / "parity.json").read_text())["is_within"]
-    best = {
-        name.removeprefix("best/upper."): value
+    final = {
+        name.removeprefix("final/upper."): value
         for name, value in load_file(tuned / "checkpoints" / "stage-1.safetensors").items()
-        if name.startswith("best/upper.")
+        if name.startswith("final/upper.")
     }
     delivered = load_file(tuned / "bundle" / "weights.safetensors")
-    pairs = [(value, delivered[f"frozen.{name}"]) for name, value in best.items() if f"frozen.{name}" in delivered]
+    pairs = [(value, delivered[f"frozen.{name}"]) for name, value in final.items() if f"frozen.{name}" in delivered]
     assert len(pairs) > 10
     assert all(torch.equal(one, other) for one, other in pairs if one.is_floating_point())
 

@@ -98,6 +98,7 @@ def plan_finetune(
             "bf16" if device == "cuda" else "fp32", "measured",
             "halves memory and time on this device" if device == "cuda" else "bf16 is slower on this processor",
         ),
+        "keep": ("better", "fixed", "a larger model has to show that it is better, by a standard error over patients"),
         "channels_last": (True, "rule", "faster for convolutions on processors and GPUs alike"),
     }  # fmt: skip
     found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}

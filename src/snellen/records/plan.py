@@ -16,6 +16,7 @@ from snellen.records.recipe import (
     HeadInit,
     HeadLayer,
     Imbalance,
+    Keep,
     Normalize,
     Optimizer,
     Precision,
@@ -162,6 +163,7 @@ class FinetunePlan(Record):
     cache: bool
     precision: Precision
     channels_last: bool
+    keep: Keep
 
 
 class TrainingPlan(Record):

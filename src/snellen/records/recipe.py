@@ -20,6 +20,7 @@ Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logi
 Schedule = Literal["constant", "cosine"]
 FinetuneSchedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 BatchStatistics = Literal["frozen", "learned"]
+Keep = Literal["better", "always"]
 HeadInit = Literal["before", "new"]
 Precision = Literal["fp32", "bf16"]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -161,7 +162,7 @@ class FinetuneWish(Record):
     stage, or `new`: then its weights begin at zero. `layer_decay` multiplies the learning rate
     from each layer to the one below. 0 switches off `ema`, `clip_norm`, `drop_path`, `label_smoothing`, `mixup`,
     `cutmix` and `randaugment`. `cache` keeps the activations below the first layer that learns, of each picture and
-    `views` augmented views.
+    `views` augmented views. `keep` takes the result where it is `better` on validation pictures, or `always`.
     """
 
     unfreeze: Literal["auto", "none", "top", "all"] = "auto"
@@ -189,6 +190,7 @@ class FinetuneWish(Record):
     cache: bool | Auto = "auto"
     precision: Precision | Auto = "auto"
     channels_last: bool | Auto = "auto"
+    keep: Keep | Auto = "auto"
 
 
 def _tell_stage(value: Any) -> str:

@@ -164,6 +164,7 @@ def finetune(
             f"Choose a smaller training.stages.{place.stage}.lr.",
         )
     blend, found, (loss, auc) = _choose_blend(worker, before, standing)
+    _save(trainee, optimizer, standing, place, final=found)
     return Finetuned(found, blend, standing.best_epoch, loss, auc, tuple(standing.records))
 
 
@@ -375,9 +376,13 @@ def _copy(state: Mapping[str, torch.Tensor]) -> State:
     return {name: value.detach().clone() for name, value in state.items()}
 
 
-def _save(trainee: Trainee, optimizer: torch.optim.Optimizer, standing: _Standing, place: Place) -> None:
+def _save(
+    trainee: Trainee, optimizer: torch.optim.Optimizer, standing: _Standing, place: Place, final: State | None = None
+) -> None:
+    """Where the stage stands; `final` is what it hands over once it is over."""
     tensors: State = {}
-    for part, state in (("now", trainee.state_dict()), ("ema", standing.ema), ("best", standing.best)):
+    parts = {"now": trainee.state_dict(), "ema": standing.ema, "best": standing.best, "final": final or {}}
+    for part, state in parts.items():
         tensors |= {f"{part}/{name}": value for name, value in state.items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in moments.items()}
