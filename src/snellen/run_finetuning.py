@@ -279,7 +279,10 @@ def _judge_stage(
 def _average(before: _Judged, after: _Judged, labels: NDArray[np.int64]) -> _Judged:
     """The first branch before and the one after, each as sure as it should be, so that both have an equal say."""
     branches, parts = [], []
-    for branch, logits in ((before.network.branches[0], before.first_logits), (after.network.branches[0], after.logits)):
+    for branch, logits in (
+        (before.network.branches[0], before.first_logits),
+        (after.network.branches[0], after.logits),
+    ):
         temperature = fit_temperature(logits, labels).temperature
         branches.append(_divide(branch, temperature))
         parts.append(logits / temperature)

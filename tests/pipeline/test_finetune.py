@@ -158,7 +158,8 @@ def averaged(cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 
 def test_models_that_validation_cannot_tell_apart_are_averaged(averaged: Path) -> None:
     (outcome,) = open_run(averaged).record.finetuned
-    assert outcome.kept and outcome.averaged
+    assert outcome.kept
+    assert outcome.averaged
     assert outcome.mean_loss is not None
     manifest = json.loads((averaged / "bundle" / "manifest.json").read_text())
     assert manifest["n_members"] == 1

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.metrics.calibration import fit_temperature
 from snellen.records.plan import FinetunePlan, ImbalancePlan
 from snellen.records.run import EpochRecord
 from snellen.training.feature_table import FeatureTable

@@ -51,7 +51,9 @@ def test_models_that_few_patients_cannot_tell_apart_leave_the_first() -> None:
 
 @pytest.mark.parametrize("better", ["before", "after"])
 def test_a_model_that_is_clearly_better_is_taken(better: str) -> None:
-    logits = {name: see(LABELS, 3.0 if name == better else 1.0, at) for at, name in enumerate(("before", "mean", "after"))}
+    logits = {
+        name: see(LABELS, 3.0 if name == better else 1.0, at) for at, name in enumerate(("before", "mean", "after"))
+    }
     assert choose_model(logits, "mean", LABELS, ALONE) == better
 
 
@@ -64,7 +66,9 @@ def test_pictures_of_one_patient_are_one_witness() -> None:
     # six pictures of four patients: what seems certain over pictures is not over patients
     labels = np.array([0, 0, 0, 1, 1, 2])
     logits = {"mean": see(labels, 1.0, 5), "after": see(labels, 3.0, 6)}
-    errors = [compare_logits(logits["mean"], logits["after"], labels, names)[1] for names in ("aaabbc", "abcdef")]
+    errors = [
+        compare_logits(logits["mean"], logits["after"], labels, names)[1] for names in (list("aaabbc"), list("abcdef"))
+    ]
     assert errors[0] != pytest.approx(errors[1])
 
 
@@ -75,4 +79,5 @@ def test_loss_is_that_after_the_best_temperature() -> None:
     scaled = logits / fit_temperature(logits, LABELS).temperature
     raised = np.exp(scaled)
     assert loss == pytest.approx(sklearn_log_loss(LABELS, raised / raised.sum(1, keepdims=True)), abs=1e-4)
-    assert auc is not None and auc > 0.5
+    assert auc is not None
+    assert auc > 0.5
