@@ -159,7 +159,7 @@ def build_tuned_classifier(bench: Bench, networks: Sequence[Network]) -> Calibra
 
 def compute_network_logits(bench: Bench, network: Network, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Logits `(n, C)` of rows of the pixel cache, from pixels: what the exported graph will say."""
-    return np.mean([_compute_branch_logits(bench, branch, rows) for branch in network.branches], axis=0)
+    return np.asarray(np.mean([_compute_branch_logits(bench, branch, rows) for branch in network.branches], axis=0))
 
 
 def _compute_branch_logits(bench: Bench, branch: Branch, rows: NDArray[np.intp]) -> NDArray[np.float64]:
