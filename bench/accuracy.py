@@ -1,17 +1,19 @@
 """`auto` on several cohorts, cross-validated by patient, beside the frozen probe and a plain fine-tuning.
 
-    python bench/accuracy.py --cohort NAME DATA COLUMNS SETTINGS … \
-                             [--seeds 3] [--folds 5] [--peer-folds 1] [--json FILE]
+    python bench/accuracy.py --cohort NAME DATA COLUMNS SETTINGS … --work DIR \
+                             [--seeds 3] [--folds 5] [--peer-folds 1] [--cache DIR]
     python bench/accuracy.py --cohort grades idrid/labels.csv image=image,label=grade data.ordered=true \
-                             --cohort fundus fundus/ "" "" --seeds 1
+                             --cohort fundus fundus/ "" "" --work /tmp/accuracy --seeds 1
 
 COLUMNS are as for `--columns`, SETTINGS are KEY=VALUE parted by blanks; both may be empty. All patients are in folds
 and no test part exists, so the data must be for development. `auto` is `snellen train --folds K --no-test` in a
 process of its own; every picture is scored by a member that did not see its patient. The probe is the logistic
-regression on frozen features that every report has, on the same folds. The peer is what a script would do: the whole
-of the same network with the same weights and pictures at 224 px, AdamW, one cycle, flips and crops, ten epochs, the
-last one kept. It takes long and runs on the first folds only (`--peer-folds`); `auto` is shown on those pictures, too.
-Mean over seeds, and half the range where there are several.
+regression on frozen features that every report has, on the same folds. The peer is what a timm script does: the whole
+of the same network with the same weights, timm's own training transforms at 224 px, timm's AdamW and cosine schedule
+with warm-up, ten epochs, the last one kept. It takes long and runs on the first folds only (`--peer-folds`); `auto` and
+the probe are shown on those pictures, too. Grades are called by the same rule for all.
+Mean over seeds, and half the range where there are several. What is finished lies in DIR: the same command goes on
+there, and tells the table of what there is.
 """
 
 from __future__ import annotations
@@ -19,16 +21,20 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from timm.data import create_transform
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from snellen.metrics.scores import compute_scores
@@ -37,62 +43,73 @@ from snellen.modeling.weights import load_weights
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.plan import Plan
 from snellen.records.run import TrainRequest
-from snellen.run_preparation import prepare
+from snellen.run_preparation import Prepared, prepare
 from snellen.runs import Run
 
 METRICS = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 _PEER_PX, _PEER_EPOCHS, _PEER_BATCH, _PEER_LR = 224, 10, 32, 1e-3
+_ROWS = "rows.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", nargs=4, action="append", required=True)
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--peer-folds", type=int, default=0)
     parser.add_argument("--cache", default=None)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    rows = []
-    for name, data, columns, settings in args.cohort:
-        for seed in range(args.seeds):
-            rows += _measure_cohort((name, data, columns, settings.split()), seed, args)
-            _print(rows)
-            if args.json:
-                args.json.write_text(json.dumps(rows, indent=2))
+    for seed in range(args.seeds):
+        for name, data, columns, settings in args.cohort:
+            folder = args.work / f"{name}-seed{seed}"
+            about = {"cohort": name, "seed": seed}
+            if not (folder / _ROWS).exists():
+                rows = _train(folder, about, (data, columns, settings.split()), args)
+                (folder / _ROWS).write_text(json.dumps(rows, indent=2))
+            if args.peer_folds and not (folder / f"peer-{_ROWS}").exists():
+                rows = _compare_peer(Run(folder / "run"), about, args)
+                (folder / f"peer-{_ROWS}").write_text(json.dumps(rows, indent=2))
+            _print([row for path in sorted(args.work.glob(f"*/*{_ROWS}")) for row in json.loads(path.read_text())])
 
 
-def _measure_cohort(cohort: tuple[str, str, str, list[str]], seed: int, args: argparse.Namespace) -> list[dict]:
-    name, data, columns, settings = cohort
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        command = [sys.executable, "-m", "snellen", "train", data, "--folds", str(args.folds), "--no-test"]
-        command += ["--seed", str(seed), "--out", str(out), "--set", "data.fractions=[0.8,0.2,0]"]
-        command += [word for setting in settings for word in ("--set", setting)]
-        command += ["--columns", columns] if columns else []
-        command += ["--cache", args.cache] if args.cache else []
-        begin = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.monotonic() - begin
-        found = json.loads((out / "evaluation-oof.json").read_text())
-        record = json.loads((out / "run.json").read_text())
-        about = {"cohort": name, "seed": seed, "n": found["n"], "n_patients": found["n_patients"]}
-        stages = {"kept": sum(each["kept"] for each in record["finetuned"]), "tried": len(record["finetuned"])}
-        rows = [
-            {**about, "who": "auto", "seconds": seconds, "memory_mb": record["peak_memory_mb"], **stages,
-             **{key: found["metrics"][key]["value"] for key in METRICS if key in found["metrics"]}},
-            {**about, "who": "frozen probe", **{
-                key: found["baselines"]["linear_probe"][key]["value"]
-                for key in METRICS if key in found["baselines"]["linear_probe"]
-            }},
-        ]  # fmt: skip
-        if args.peer_folds:
-            rows += _compare_peer(Run(out), about, args)
-        return rows
+def _train(folder: Path, about: dict, cohort: tuple[str, str, list[str]], args: argparse.Namespace) -> list[dict]:
+    """`auto` and the frozen probe, on all folds."""
+    data, columns, settings = cohort
+    out = folder / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "snellen", "train", data, "--folds", str(args.folds), "--no-test"]
+    command += ["--seed", str(about["seed"]), "--out", str(out), "--set", "data.fractions=[0.8,0.2,0]"]
+    command += [word for setting in settings for word in ("--set", setting)]
+    command += ["--columns", columns] if columns else []
+    command += ["--cache", args.cache] if args.cache else []
+    begin, before = time.monotonic(), _count_processor_seconds()
+    with (folder / "log.txt").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log)
+    spent = {"seconds": time.monotonic() - begin, "processor_s": _count_processor_seconds() - before}
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    found = json.loads((out / "evaluation-oof.json").read_text())
+    record = json.loads((out / "run.json").read_text())
+    taken = [
+        "mean" if each["averaged"] else "after" if each["kept"] else "before" for each in record["finetuned"]
+    ] or ["none"]
+    about = {**about, "n": found["n"], "n_patients": found["n_patients"]}
+    probe = found["baselines"]["linear_probe"]
+    return [
+        {**about, "who": "auto", "memory_mb": record["peak_memory_mb"], "taken": taken, **spent,
+         **{key: found["metrics"][key]["value"] for key in METRICS if key in found["metrics"]}},
+        {**about, "who": "frozen probe", **{key: probe[key]["value"] for key in METRICS if key in probe}},
+    ]  # fmt: skip
+
+
+def _count_processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]:
-    """The peer and `auto` on the same pictures of the first folds."""
+    """The peer, and `auto` on the same pictures of the first folds."""
     request = run.record.request
     loaded = load_recipe(str(run.folder / "recipe.toml"))
     prepared = prepare(TrainRequest(**{**request.model_dump(), "recipe": loaded.recipe.name}), loaded)
@@ -101,10 +118,13 @@ def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]
     pixels = np.stack([_shrink(picture) for picture in cache.pixels[cache.select(samples)]])
     classes = list(prepared.plan.data.classes)
     labels = np.array([classes.index(sample.label) for sample in samples])
-    begin = time.monotonic()
+    begin, before = time.monotonic(), time.process_time()
     parts = [(folds == fold) for fold in range(args.peer_folds)]
     probabilities = np.concatenate([_fit_peer(prepared.plan, pixels, labels, part) for part in parts])
-    seconds = (time.monotonic() - begin) * args.folds / args.peer_folds
+    share = args.folds / args.peer_folds
+    spent = {
+        "seconds": (time.monotonic() - begin) * share, "processor_s": (time.process_time() - before) * share,
+    }  # fmt: skip
     with (run.folder / "scores-oof.csv").open(encoding="utf-8", newline="") as stream:
         scored = {
             row["sample"]: [float(row[f"probability_{name}"]) for name in classes] for row in csv.DictReader(stream)
@@ -113,17 +133,18 @@ def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]
         [scored[sample.name] for part in parts for sample, is_in in zip(samples, part, strict=True) if is_in]
     )
     truth = np.concatenate([labels[part] for part in parts])
-    positive = None if prepared.plan.data.positive is None else classes.index(prepared.plan.data.positive)
-    is_ordered = prepared.plan.data.ordered
     label = f"first {args.peer_folds} of {args.folds} folds"
     return [
-        {**about, "who": who, "seconds": spent, **{
-            key: float(value[0])
-            for key, value in compute_scores(truth, found, positive=positive, is_ordered=is_ordered).items()
-            if key in METRICS
-        }}
-        for who, found, spent in ((f"peer, {label}", probabilities, seconds), (f"auto, {label}", own, None))
-    ]  # fmt: skip
+        {**about, "who": f"timm fine-tuning, {label}", **spent, **_score(prepared, truth, probabilities)},
+        {**about, "who": f"auto, {label}", **_score(prepared, truth, own)},
+    ]
+
+
+def _score(prepared: Prepared, truth: np.ndarray, probabilities: np.ndarray) -> dict:
+    data, rule = prepared.plan.data, prepared.plan.evaluation.decision
+    positive = None if data.positive is None else data.classes.index(data.positive)
+    found = compute_scores(truth, probabilities, positive=positive, is_ordered=data.ordered, rule=rule)
+    return {key: float(value[0]) for key, value in found.items() if key in METRICS}
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:
@@ -132,33 +153,39 @@ def _shrink(picture: np.ndarray) -> np.ndarray:
 
 
 def _fit_peer(plan: Plan, pixels: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.ndarray:
-    from torchvision.transforms import v2
+    """Probabilities `(m, C)` of the held-out pictures by a network that learned from all others."""
+    from PIL import Image
 
     torch.manual_seed(plan.training.seed)
     torch.set_num_threads(plan.training.threads)
     frozen = FrozenBackbone(plan.model)
     load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
     head = nn.Sequential(nn.Dropout(0.2), nn.Linear(frozen.backbone.num_features, plan.model.n_classes))
-    network = nn.Sequential(frozen, head).to(memory_format=torch.channels_last)
-    parameters = [*frozen.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=_PEER_LR, weight_decay=0.05)
+    network = nn.ModuleDict({"frozen": frozen, "head": head}).to(memory_format=torch.channels_last)
+    optimizer = create_optimizer_v2(network, opt="adamw", lr=_PEER_LR, weight_decay=0.05)
     train = np.flatnonzero(~held)
-    n_steps = -(-len(train) // _PEER_BATCH) * _PEER_EPOCHS
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_PEER_LR, total_steps=n_steps)
-    crop = v2.Compose([v2.RandomResizedCrop(_PEER_PX, scale=(0.7, 1.0), antialias=True), v2.RandomHorizontalFlip()])
+    n_steps = len(train) // _PEER_BATCH
+    schedule = CosineLRScheduler(
+        optimizer, t_initial=n_steps * _PEER_EPOCHS, warmup_t=n_steps, warmup_lr_init=_PEER_LR / 100, t_in_epochs=False
+    )
+    transform = create_transform(
+        _PEER_PX, is_training=True, scale=(0.7, 1.0), color_jitter=0.2, mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    step = 0
     for _ in range(_PEER_EPOCHS):
         network.train()
-        for picked in torch.split(torch.randperm(len(train)), _PEER_BATCH):
+        order = torch.randperm(len(train))[: n_steps * _PEER_BATCH]
+        for picked in torch.split(order, _PEER_BATCH):
             rows = train[picked.numpy()]
-            planes = torch.stack([crop(torch.from_numpy(pixels[row]).permute(2, 0, 1)) for row in rows])
-            if len(rows) < 2:
-                continue
-            logits = head(frozen(planes.permute(0, 2, 3, 1))[0])
+            pictures = [Image.fromarray(pixels[row].squeeze()).convert("RGB") for row in rows]
+            planes = torch.stack([transform(picture) for picture in pictures])
+            logits = head(frozen((planes * 255).permute(0, 2, 3, 1))[0])
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
+            step += 1
+            schedule.step_update(step)
     network.eval()
     with torch.no_grad():
         parts = np.array_split(np.flatnonzero(held), max(1, int(held.sum()) // 32))
@@ -168,28 +195,27 @@ def _fit_peer(plan: Plan, pixels: np.ndarray, labels: np.ndarray, held: np.ndarr
 
 def _print(rows: list[dict]) -> None:
     print(
-        f"\n{'cohort':<16}{'who':<26}"
+        f"\n{'cohort':<16}{'who':<38}"
         + "".join(f"{key:>20}" for key in METRICS)
-        + f"{'minutes':>9}{'MB':>7}{'kept':>7}"
+        + f"{'minutes':>9}{'processor':>11}{'MB':>7}  taken"
     )
     for cohort, who in dict.fromkeys((row["cohort"], row["who"]) for row in rows):
         own = [row for row in rows if (row["cohort"], row["who"]) == (cohort, who)]
         cells = "".join(f"{_tell([row[key] for row in own if key in row]):>20}" for key in METRICS)
-        minutes = [row["seconds"] / 60 for row in own if row.get("seconds")]
-        memory = [row["memory_mb"] for row in own if row.get("memory_mb")]
-        kept = f"{sum(row['kept'] for row in own)}/{sum(row['tried'] for row in own)}" if "kept" in own[0] else ""
-        print(
-            f"{cohort:<16}{who:<26}{cells}{statistics.mean(minutes) if minutes else 0:9.1f}"
-            f"{max(memory) if memory else 0:7.0f}{kept:>7}",
-            flush=True,
+        minutes, processor = (
+            statistics.mean([row.get(key, 0) / 60 for row in own]) for key in ("seconds", "processor_s")
         )
+        memory = max(row.get("memory_mb") or 0 for row in own)
+        taken = [each for row in own for each in row.get("taken", [])]
+        told = ", ".join(f"{taken.count(word)} {word}" for word in dict.fromkeys(taken))
+        print(f"{cohort:<16}{who:<38}{cells}{minutes:9.1f}{processor:11.1f}{memory:7.0f}  {told}", flush=True)
 
 
 def _tell(values: list[float]) -> str:
     if not values:
         return ""
     spread = f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+    return f"{statistics.mean(values):.3f}{spread} ({len(values)})"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Folds on kept features against running the backbone at every epoch: the same scores, and how many times faster.
 
     python bench/folds.py DATA --backbone mobilenetv2_100 --weights FILE.safetensors [--columns …] [--set KEY=VALUE]…
-                          [--pictures 600] [--folds 5] [--epochs 10] [--live-epochs 2] [--timed NAME=FILE …] [--json FILE]
+                          [--pictures 600] [--folds 5] [--epochs 10] [--live-epochs 2] [--timed NAME=FILE …]
+                          [--json FILE]
 
 A head (AdamW, batches of 64, no views) learns once a fold, patients kept together. One way computes features once, in
 the exported graph; the other runs the network in torch for every batch, as a script would. With `--live-epochs` below

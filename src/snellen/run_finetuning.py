@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import nn
 from snellen.core.progress import say
 from snellen.core.storage import compute_digest, describe_need, hold_lock
 from snellen.imaging.cache import PixelCache
+from snellen.metrics.calibration import fit_temperature
 from snellen.modeling.architectures import Calibrated, Classifier, FrozenBackbone, NetworkEnsemble
 from snellen.modeling.blocks import HeadEnsemble
 from snellen.modeling.cut import Halves, cut_backbone
@@ -31,9 +32,10 @@ from snellen.run_preparation import Prepared
 from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
-from snellen.training.finetune import Finetuned, Material, Place, Trainee, compare_logits, finetune, judge_logits
+from snellen.training.finetune import Finetuned, Material, Place, Trainee, finetune
 from snellen.training.head import HeadData, iterate_epochs, make_ready
 from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
+from snellen.training.judging import choose_model, compare_logits, judge_logits
 from snellen.training.sources import KeptActivations, LivePixels, Source
 
 State = dict[str, torch.Tensor]
@@ -45,11 +47,22 @@ _STEP = 8
 
 
 @dataclass(frozen=True)
-class Network:
-    """State of a whole backbone after fine-tuning (or as it was), and the head on it."""
+class Branch:
+    """State of a whole backbone after fine-tuning, or as it was (`is_frozen`), and the head on it, whose logits were
+    divided by `temperature`.
+    """
 
     backbone: State
     head: nn.Sequential
+    is_frozen: bool = False
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """One model: the mean of the logits of its branches, one or two."""
+
+    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,8 @@ class Bench:
 class Part:
     """One training: positions of `rows` (of the pixel cache) to learn from and to judge on, and the head to begin with.
 
-    `labels` `(N,)` are those of all rows, `before` log loss and AUC of the head alone on the judging pictures.
-    `fallback` is the head that stays where no stage pays: with folds it has learned from the judging pictures too.
+    `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
+    learned from the judging pictures too.
     """
 
     fold: int | None
@@ -98,7 +111,6 @@ class Part:
     train: NDArray[np.intp]
     val: NDArray[np.intp]
     head: nn.Sequential
-    before: tuple[float, float | None]
     fallback: nn.Sequential
     patients: tuple[str, ...]
 
@@ -121,25 +133,39 @@ def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, foll
 
 
 def build_tuned_classifier(bench: Bench, networks: Sequence[Network]) -> Calibrated:
-    """One network, or an ensemble that shares the part which no stage changed."""
-    if len(networks) == 1:
-        bench.frozen.backbone.load_state_dict(networks[0].backbone)
-        return Classifier(bench.frozen, networks[0].head)
+    """One network, or several that share the part which no stage changed; the frozen upper part stands there once."""
+    if len(networks) == 1 and len(networks[0].branches) == 1:
+        (branch,) = networks[0].branches
+        bench.frozen.backbone.load_state_dict(branch.backbone)
+        return Classifier(bench.frozen, branch.head)
     share = max(stage.share for stage in bench.plan.training.finetune_stages)
     lower = cut_backbone(bench.frozen, bench.shape, share).lower
+    uppers: list[nn.Module] = []
+    frozen_at: int | None = None
     members = []
     for network in networks:
-        own = copy.deepcopy(bench.frozen)
-        own.backbone.load_state_dict(network.backbone)
-        members.append((cut_backbone(own, bench.shape, share).upper, network.head))
-    return NetworkEnsemble(lower, members)
+        branches = []
+        for branch in network.branches:
+            at = len(uppers) if not branch.is_frozen or frozen_at is None else frozen_at
+            if at == len(uppers):
+                own = copy.deepcopy(bench.frozen)
+                own.backbone.load_state_dict(branch.backbone)
+                uppers.append(cut_backbone(own, bench.shape, share).upper)
+            frozen_at = at if branch.is_frozen else frozen_at
+            branches.append((at, branch.head))
+        members.append(branches)
+    return NetworkEnsemble(lower, uppers, members)
 
 
 def compute_network_logits(bench: Bench, network: Network, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Logits `(n, C)` of rows of the pixel cache, from pixels: what the exported graph will say."""
+    return np.asarray(np.mean([_compute_branch_logits(bench, branch, rows) for branch in network.branches], axis=0))
+
+
+def _compute_branch_logits(bench: Bench, branch: Branch, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     own = copy.deepcopy(bench.frozen)
-    own.backbone.load_state_dict(network.backbone)
-    whole = Classifier(own, network.head).eval()
+    own.backbone.load_state_dict(branch.backbone)
+    whole = Classifier(own, branch.head).eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(rows), _STEP):
@@ -163,7 +189,6 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
         train=np.arange(len(train)),
         val=np.arange(len(train), len(train) + len(val)),
         head=learned.head,
-        before=judge_logits(learned.logits, data.val_labels),
         fallback=learned.head,
         patients=tuple(sample.patient for sample in (*train, *val)),
     )
@@ -182,12 +207,9 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
         judge = (fold + 1) % data.n_folds
         head = _fit_without(data, bench.plan, (fold, judge), chosen)
         val = np.flatnonzero(data.folds == judge)
-        with torch.no_grad():
-            logits = head(torch.from_numpy(data.table.take(0, val))).double().numpy()
         train = np.flatnonzero(~np.isin(data.folds, (fold, judge)))
-        before = judge_logits(logits, data.labels[val])
         fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        parts.append(Part(fold, rows, data.labels, train, val, head, before, fallback, patients))
+        parts.append(Part(fold, rows, data.labels, train, val, head, fallback, patients))
     return parts
 
 
@@ -203,61 +225,105 @@ def _fit_without(data: FoldData, plan: Plan, folds: tuple[int, int], chosen: Cho
     return copy.deepcopy(kept).eval()
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A model, and logits `(M, C)` of the judging pictures: by it, and by its first branch alone."""
+
+    network: Network
+    logits: NDArray[np.float64]
+    first_logits: NDArray[np.float64]
+
+
 def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[StageOutcome]]:
-    network = Network(_copy(bench.frozen.backbone.state_dict()), part.head)
-    before, outcomes = part.before, []
+    first = Branch(_copy(bench.frozen.backbone.state_dict()), part.head, is_frozen=True)
+    logits = _compute_branch_logits(bench, first, part.rows[part.val])
+    model, outcomes = _Judged(Network((first,)), logits, logits), list[StageOutcome]()
     for number, stage in enumerate(bench.plan.training.finetune_stages, start=1):
         with follow(number) as note:
-            tried, found = _run_stage(bench, part, (number, stage), network, note)
-        fallen, error = _compare(bench, part, network, tried)
-        # a rule of one standard error (Breiman et al. 1984): the best of many epochs looks better than it is
-        kept = fallen > error or stage.keep == "always"
-        outcome = StageOutcome(
-            stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
-            blend=found.blend,
-            standard_error=error,
-            before_loss=before[0], before_auc=before[1], val_loss=found.val_loss, val_auc=found.val_auc, kept=kept,
-        )  # fmt: skip
+            tried, found = _run_stage(bench, part, (number, stage), model.network.branches[-1], note)
+        logits = _compute_branch_logits(bench, tried, part.rows[part.val])
+        model, outcome = _judge_stage(part, (number, stage), model, _Judged(Network((tried,)), logits, logits), found)
         say(describe_outcome(outcome))
         outcomes.append(outcome)
-        if kept:
-            network, before = tried, (found.val_loss, found.val_auc)
-    if not any(outcome.kept for outcome in outcomes):
-        return Network(network.backbone, part.fallback), outcomes
-    return network, outcomes
+    # a fold's head on the frozen network may in the end be the one that has learned from the judging pictures too
+    branches = (
+        _divide(replace(each, head=part.fallback), each.temperature) if each.is_frozen else each
+        for each in model.network.branches
+    )
+    return Network(tuple(branches)), outcomes
 
 
-def _compare(bench: Bench, part: Part, before: Network, after: Network) -> tuple[float, float]:
-    """By how much the loss falls on the judging pictures, from their pixels, and the standard error of that."""
-    rows = part.rows[part.val]
-    logits = [compute_network_logits(bench, network, rows) for network in (before, after)]
-    return compare_logits(logits[0], logits[1], part.labels[part.val], [part.patients[at] for at in part.val])
+def _judge_stage(
+    part: Part, which: tuple[int, FinetunePlan], before: _Judged, after: _Judged, found: Finetuned
+) -> tuple[_Judged, StageOutcome]:
+    """The model before the stage, the one after it, or the mean of both: the mean, unless validation says otherwise."""
+    number, stage = which
+    labels, patients = part.labels[part.val], [part.patients[at] for at in part.val]
+    options = {"before": before, "after": after, "mean": _average(before, after, labels)}
+    logits = {name: each.logits for name, each in options.items()}
+    taken = "after" if stage.keep == "always" else choose_model(logits, "mean", labels, patients)
+    scores = {name: judge_logits(each, labels) for name, each in logits.items()}
+    compared = "mean" if taken == "before" else taken
+    outcome = StageOutcome(
+        stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
+        blend=found.blend,
+        standard_error=compare_logits(logits["before"], logits[compared], labels, patients)[1],
+        before_loss=scores["before"][0], before_auc=scores["before"][1],
+        val_loss=scores["after"][0], val_auc=scores["after"][1],
+        mean_loss=scores["mean"][0], mean_auc=scores["mean"][1],
+        kept=taken != "before", averaged=taken == "mean",
+    )  # fmt: skip
+    return options[taken], outcome
+
+
+def _average(before: _Judged, after: _Judged, labels: NDArray[np.int64]) -> _Judged:
+    """The first branch before and the one after, each as sure as it should be, so that both have an equal say."""
+    branches, parts = [], []
+    for branch, logits in (
+        (before.network.branches[0], before.first_logits),
+        (after.network.branches[0], after.logits),
+    ):
+        temperature = fit_temperature(logits, labels).temperature
+        branches.append(_divide(branch, temperature))
+        parts.append(logits / temperature)
+    return _Judged(Network(tuple(branches)), np.mean(parts, axis=0), parts[0])
+
+
+def _divide(branch: Branch, temperature: float) -> Branch:
+    """The same branch with its logits divided by a number."""
+    head = copy.deepcopy(branch.head)
+    last = head[-1]
+    if not isinstance(last, nn.Linear):
+        raise TypeError("a head ends in a linear layer")
+    with torch.no_grad():
+        last.weight.div_(temperature)
+        last.bias.div_(temperature)
+    return replace(branch, head=head, temperature=temperature)
 
 
 def describe_outcome(outcome: StageOutcome) -> str:
-    """One line: whether it paid, and by what."""
+    """One line: what was taken, and what it gained."""
     where = "" if outcome.fold is None else f", fold {outcome.fold}"
-    aucs = (
-        f", AUC {outcome.before_auc:.3f} → {outcome.val_auc:.3f}"
-        if outcome.before_auc is not None and outcome.val_auc is not None
-        else ""
-    )
     verdict = "kept" if outcome.kept else "not kept, the model before it stays"
+    loss, auc = (outcome.mean_loss, outcome.mean_auc) if outcome.averaged else (outcome.val_loss, outcome.val_auc)
+    if outcome.averaged:
+        verdict = f"kept, averaged with the model before it (alone {outcome.val_loss:.3f})"
+    gained = f", AUC {outcome.before_auc:.3f} → {auc:.3f}" if outcome.before_auc is not None and auc is not None else ""
     return (
-        f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {outcome.val_loss:.3f} "
+        f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {loss:.3f} "
         f"(± {outcome.standard_error:.3f})"
-        f"{aucs} (epoch {outcome.epoch} of {outcome.n_epochs}, {outcome.blend:.0%} of what was learned)"
+        f"{gained} (epoch {outcome.epoch} of {outcome.n_epochs}, {outcome.blend:.0%} of what was learned)"
     )
 
 
 def _run_stage(
-    bench: Bench, part: Part, which: tuple[int, FinetunePlan], network: Network, note: Note
-) -> tuple[Network, Finetuned]:
+    bench: Bench, part: Part, which: tuple[int, FinetunePlan], begin: Branch, note: Note
+) -> tuple[Branch, Finetuned]:
     number, stage = which
     own = _build_learner(bench, stage)
-    own.backbone.load_state_dict(network.backbone)
+    own.backbone.load_state_dict(begin.backbone)
     halves = cut_backbone(own, bench.shape, stage.share)
-    head = copy.deepcopy(network.head)
+    head = copy.deepcopy(begin.head)
     if stage.head_init == "new":
         _renew(head, bench.plan.training.seed)
     made = _rebalance(part, bench.plan)
@@ -282,7 +348,7 @@ def _run_stage(
     trainee.to("cpu").to(memory_format=torch.contiguous_format)
     undo_shift(head, made.shift)
     head.eval()
-    return Network(_copy(own.backbone.state_dict()), head), found
+    return Branch(_copy(own.backbone.state_dict()), head), found
 
 
 def _renew(head: nn.Sequential, seed: int) -> None:

@@ -147,6 +147,33 @@ def test_folds_give_an_ensemble_of_networks(tuned_folds: Path, cohort: Path) -> 
     assert not np.allclose(alone[0], alone[1])
 
 
+@pytest.fixture(scope="module")
+def averaged(cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Too few patients to tell two models apart: a stage that learns next to nothing ends as the mean of both."""
+    folder = tmp_path_factory.mktemp("averaged") / "run"
+    weak = [word for setting in ("keep=better", "lr=1e-4", "head_lr=1e-4") for word in ("--set", f"{STAGE}.{setting}")]
+    run_snellen("train", cohort, "--out", folder, "--cache", cache, *TUNED, *weak)
+    return folder
+
+
+def test_models_that_validation_cannot_tell_apart_are_averaged(averaged: Path) -> None:
+    (outcome,) = open_run(averaged).record.finetuned
+    assert outcome.kept
+    assert outcome.averaged
+    assert outcome.mean_loss is not None
+    manifest = json.loads((averaged / "bundle" / "manifest.json").read_text())
+    assert manifest["n_members"] == 1
+    assert json.loads((averaged / "bundle" / "parity.json").read_text())["is_within"]
+    weights = load_file(averaged / "bundle" / "weights.safetensors")
+    assert {name.split(".")[1] for name in weights if name.startswith("uppers.")} == {"0", "1"}
+
+
+def test_recorded_validation_of_an_average_is_that_of_the_bundle(averaged: Path) -> None:
+    (outcome,) = open_run(averaged).record.finetuned
+    found = json.loads((averaged / "evaluation-val.json").read_text())["metrics"]["auc"]["value"]
+    assert found == pytest.approx(outcome.mean_auc, abs=1e-3)
+
+
 def test_out_of_fold_scores_are_those_of_the_member_that_left_the_fold_out(tuned_folds: Path, tmp_path: Path) -> None:
     run_snellen("evaluate", tuned_folds, "--split", "oof", "--out", tmp_path / "oof")
     assert (tmp_path / "oof" / "scores.csv").read_bytes() == (tuned_folds / "scores-oof.csv").read_bytes()

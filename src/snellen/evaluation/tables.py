@@ -181,14 +181,14 @@ def build_outcomes(outcomes: Sequence[StageOutcome]) -> Table:
             "" if each.fold is None else str(each.fold),
             f"{each.epoch} of {each.n_epochs}",
             f"{each.blend:.0%}",
-            f"{format_number(each.before_loss)} → {format_number(each.val_loss)}",
-            f"{format_number(each.before_auc)} → {format_number(each.val_auc)}",
-            "yes" if each.kept else "no",
+            " · ".join(format_number(loss) for loss in (each.before_loss, each.val_loss, each.mean_loss)),
+            " · ".join(format_number(auc) for auc in (each.before_auc, each.val_auc, each.mean_auc)),
+            ("mean" if each.averaged else "after") if each.kept else "before",
         )
         for each in outcomes
     )
-    head = ("Stage", "Fold", "Epoch", "Blend", "Loss", "AUC", "Kept")
-    return Table("Fine-tuning, before → after", head, rows, ("text", "text", *["num"] * 4, "text"))
+    head = ("Stage", "Fold", "Epoch", "Blend", "Loss", "AUC", "Taken")
+    return Table("Fine-tuning: before · after · mean of both", head, rows, ("text", "text", *["num"] * 4, "text"))
 
 
 def _format_mean(values: Sequence[float | None]) -> str:

@@ -154,24 +154,37 @@ class Classifier(Calibrated):
 
 
 class NetworkEnsemble(Calibrated):
-    """Networks of several folds with one common `lower` part: each member has an upper part and a head of its own.
+    """Several upper parts on one common `lower` part. A member says the mean of the logits of its branches, each the
+    number of an upper part and a head on it; several members are those of folds.
 
-    `embedding` and `feature_map` are the mean of the members'.
+    `embedding` and `feature_map` are the mean of the upper parts'.
     """
 
-    def __init__(self, lower: nn.Module, members: Sequence[tuple[nn.Module, nn.Sequential]]) -> None:
-        super().__init__(_count_classes(members[0][1]))
+    def __init__(
+        self,
+        lower: nn.Module,
+        uppers: Sequence[nn.Module],
+        members: Sequence[Sequence[tuple[int, nn.Sequential]]],
+    ) -> None:
+        super().__init__(_count_classes(members[0][0][1]))
         self.lower = lower
-        self.uppers = nn.ModuleList(upper for upper, _ in members)
-        self.heads = nn.ModuleList(head for _, head in members)
+        self.uppers = nn.ModuleList(uppers)
+        self.heads = nn.ModuleList(nn.ModuleList(head for _, head in branches) for branches in members)
+        self.places = tuple(tuple(at for at, _ in branches) for branches in members)
         self.n_members = len(members)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         activation = self.lower(pixels)
         maps = torch.stack([upper(activation) for upper in self.uppers], dim=1)
         embeddings = maps.mean((3, 4))
-        found = torch.stack([head(embeddings[:, number]) for number, head in enumerate(self.heads)], dim=1)
-        return self.answer(found, embeddings.mean(1), maps.mean(1))
+        found = torch.stack(
+            [self._ask(heads, places, embeddings) for heads, places in zip(self.heads, self.places, strict=True)], dim=1
+        )
+        return self.answer(found if self.n_members > 1 else found[:, 0], embeddings.mean(1), maps.mean(1))
+
+    def _ask(self, heads: nn.Module, places: Sequence[int], embeddings: torch.Tensor) -> torch.Tensor:
+        branches = zip(heads.children(), places, strict=True)
+        return torch.stack([head(embeddings[:, at]) for head, at in branches]).mean(0)
 
 
 def _count_classes(head: nn.Module) -> int:

@@ -98,7 +98,7 @@ def plan_finetune(
             "bf16" if device == "cuda" else "fp32", "measured",
             "halves memory and time on this device" if device == "cuda" else "bf16 is slower on this processor",
         ),
-        "keep": ("better", "fixed", "a larger model has to show that it is better, by a standard error over patients"),
+        "keep": ("better", "fixed", "validation chooses: before, after, or the mean of both where it cannot tell"),
         "channels_last": (True, "rule", "faster for convolutions on processors and GPUs alike"),
     }  # fmt: skip
     found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}
@@ -116,7 +116,7 @@ def _choose_size(fingerprint: Fingerprint, means: Means) -> _Size:
         ))  # fmt: skip
     if not means.cost:
         return _Size(0, 0, 0, 'this network cannot be cut in two; unfreeze = "all" lets the whole of it learn')
-    reason = "validation decides whether it pays; the frozen network's model stays otherwise"
+    reason = "validation decides whether it pays, and averages both models where it cannot tell"
     most = max(_FEWEST_VIEWS, _VIEWS_IN_ALL // n)
     for share, epochs in product(_SHARES, _EPOCHS):
         for views in (epochs, epochs // 2, _FEWEST_VIEWS):

@@ -162,7 +162,8 @@ class FinetuneWish(Record):
     stage, or `new`: then its weights begin at zero. `layer_decay` multiplies the learning rate
     from each layer to the one below. 0 switches off `ema`, `clip_norm`, `drop_path`, `label_smoothing`, `mixup`,
     `cutmix` and `randaugment`. `cache` keeps the activations below the first layer that learns, of each picture and
-    `views` augmented views. `keep` takes the result where it is `better` on validation pictures, or `always`.
+    `views` augmented views. `keep` takes what is `better` on validation pictures (the model before,
+    the one after, or the mean of both where they cannot tell), or what was learned `always`.
     """
 
     unfreeze: Literal["auto", "none", "top", "all"] = "auto"

@@ -86,9 +86,10 @@ class ChosenHead(Record):
 
 class StageOutcome(Record):
     """What a stage of fine-tuning gave, on pictures that choose: log loss after the best temperature, and AUC, `before`
-    it and with it. It was kept only where the loss fell by more than `standard_error`, that of its fall over patients.
-    `blend` is the part of what was learned in the weighted mean with the weights before. With folds, of the member that
-    leaves out `fold`.
+    it, with it, and of the `mean` of both models' logits, with `standard_error` of the fall from `before` to what was
+    taken (of the mean where nothing was). `kept` says whether anything of it was taken, `averaged` whether that is the
+    mean. `blend` is the part of what was learned in the weighted mean of the weights with those before. With folds, of
+    the member that leaves out `fold`.
     """
 
     stage: int
@@ -102,7 +103,10 @@ class StageOutcome(Record):
     before_auc: float | None
     val_loss: float
     val_auc: float | None
+    mean_loss: float | None = None
+    mean_auc: float | None = None
     kept: bool
+    averaged: bool = False
 
 
 class RunRecord(Record):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +19,11 @@ from torch import nn
 
 from snellen.core.errors import UsageError
 from snellen.core.progress import say
-from snellen.metrics.calibration import apply_temperature, fit_temperature
-from snellen.metrics.scores import compute_scores
 from snellen.records.plan import FinetunePlan
 from snellen.records.run import EpochRecord
 from snellen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from snellen.training.imbalance import Rebalanced
+from snellen.training.judging import judge_logits
 from snellen.training.mixing import mix
 from snellen.training.schedules import compute_rate_factor
 from snellen.training.sources import Source
@@ -182,39 +181,6 @@ def _choose_blend(
         if judged[0] < chosen[2][0]:
             chosen = blend, mixed, judged
     return chosen
-
-
-def judge_logits(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float | None]:
-    """Log loss after the best temperature, and AUC: what epochs are compared by. `logits` `(N, C)` at the true prior.
-
-    A fine-tuned network is surer of itself than a linear head; calibration mends that later, so it must not decide.
-    """
-    probabilities = _calibrate(logits, labels)
-    positive = 1 if logits.shape[1] == 2 else None
-    auc = float(compute_scores(labels, probabilities, positive=positive)["auc"][0])
-    return float(_compute_losses(probabilities, labels).mean()), None if math.isnan(auc) else auc
-
-
-def compare_logits(
-    before: NDArray[np.float64], after: NDArray[np.float64], labels: NDArray[np.int64], patients: Sequence[str]
-) -> tuple[float, float]:
-    """By how much the log loss falls from one model's logits `(N, C)` to another's, and the standard error of that.
-
-    Both after their best temperature, on the same pictures; the pictures of a patient count together (cluster-robust
-    variance; Liang and Zeger 1986).
-    """
-    fallen = _compute_losses(_calibrate(before, labels), labels) - _compute_losses(_calibrate(after, labels), labels)
-    _, group = np.unique(np.asarray(patients), return_inverse=True)
-    sums = np.bincount(group, weights=fallen - fallen.mean())
-    return float(fallen.mean()), float(np.sqrt((sums**2).sum()) / len(fallen))
-
-
-def _calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    return apply_temperature(logits, fit_temperature(logits, labels).temperature)
-
-
-def _compute_losses(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)))
 
 
 def _is_over(standing: _Standing, plan: FinetunePlan) -> bool:

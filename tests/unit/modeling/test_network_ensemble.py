@@ -29,7 +29,7 @@ def built() -> tuple[NetworkEnsemble, list[Classifier]]:
     torch.manual_seed(0)
     plan = make_model(n_classes=3)
     frozen = FrozenBackbone(plan).eval()
-    members, alone = [], []
+    uppers, members, alone = [], [], []
     for _ in range(3):
         own = copy.deepcopy(frozen)
         upper = cut_backbone(own, SHAPE, 0.5).upper
@@ -39,9 +39,10 @@ def built() -> tuple[NetworkEnsemble, list[Classifier]]:
                 parameter.mul_(1 + 0.2 * torch.randn(()))
         for parameter in head.parameters():
             nn.init.normal_(parameter, std=3.0)
-        members.append((upper, head))
+        uppers.append(upper)
+        members.append([(len(uppers) - 1, head)])
         alone.append(Classifier(own, head).eval())
-    ensemble = NetworkEnsemble(cut_backbone(frozen, SHAPE, 0.5).lower, members).eval()
+    ensemble = NetworkEnsemble(cut_backbone(frozen, SHAPE, 0.5).lower, uppers, members).eval()
     return ensemble, alone
 
 
@@ -91,3 +92,40 @@ def test_common_part_is_stored_once(built: tuple[NetworkEnsemble, list[Classifie
     one = sum(parameter.numel() for parameter in alone[0].parameters())
     together = sum(parameter.numel() for parameter in ensemble.parameters())
     assert one < together < 3 * one
+
+
+@pytest.fixture(scope="module")
+def averaged(built: tuple[NetworkEnsemble, list[Classifier]]) -> NetworkEnsemble:
+    """The first two networks as one model: two branches of a single member."""
+    ensemble, alone = built
+    branches = [(at, classifier.head) for at, classifier in enumerate(alone[:2])]
+    return NetworkEnsemble(ensemble.lower, list(ensemble.uppers)[:2], [branches]).eval()
+
+
+def test_branches_of_one_member_are_averaged(
+    averaged: NetworkEnsemble, built: tuple[NetworkEnsemble, list[Classifier]]
+) -> None:
+    found = dict(zip(averaged.outputs, run(averaged), strict=True))
+    each = [dict(zip(member.outputs, run(member), strict=True)) for member in built[1][:2]]
+    assert (averaged.n_members, averaged.outputs) == (1, OUTPUTS)
+    for name in ("logits", "embedding", "feature_map"):
+        np.testing.assert_allclose(found[name], np.mean([one[name] for one in each], 0), rtol=1e-4, atol=1e-5)
+
+
+def test_an_upper_part_may_serve_several_members(built: tuple[NetworkEnsemble, list[Classifier]]) -> None:
+    ensemble, alone = built
+    heads = [classifier.head for classifier in alone]
+    members = [[(0, heads[0]), (1, heads[1])], [(0, heads[2])]]
+    shared = NetworkEnsemble(ensemble.lower, list(ensemble.uppers)[:2], members).eval()
+    found = dict(zip(shared.outputs, run(shared), strict=True))
+    with torch.no_grad():
+        on_first = heads[2](torch.from_numpy(run(alone[0])[2])).numpy()
+    np.testing.assert_allclose(found["member_logits"][:, 1], on_first, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["logits"], found["member_logits"].mean(1), rtol=1e-4, atol=1e-4)
+
+
+def test_exported_average_says_the_same(averaged: NetworkEnsemble, tmp_path: Path) -> None:
+    export_graph(averaged, tmp_path / "averaged.onnx", shape=SHAPE, outputs=averaged.outputs)
+    found = GraphSession(tmp_path / "averaged.onnx", threads=1).run(PIXELS, averaged.outputs)
+    for name, expected in zip(averaged.outputs, run(averaged), strict=True):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)

@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.metrics.calibration import fit_temperature
 from snellen.records.plan import FinetunePlan, ImbalancePlan
 from snellen.records.run import EpochRecord
 from snellen.training.feature_table import FeatureTable
-from snellen.training.finetune import Finetuned, Material, Place, Trainee, compare_logits, finetune
+from snellen.training.finetune import Finetuned, Material, Place, Trainee, finetune
 from snellen.training.imbalance import rebalance
 from snellen.training.sources import KeptActivations
 
@@ -294,28 +293,3 @@ def test_blend_is_the_mean_with_the_state_before_that_validation_likes_best(
     before = build_trainee().state_dict()
     name = "head.1.weight"
     assert torch.allclose(blended.state[name], torch.lerp(before[name], whole.state[name], blended.blend))
-
-
-def test_fall_of_the_loss_has_the_standard_error_of_resampled_patients() -> None:
-    random = np.random.default_rng(3)
-    patients = np.repeat(np.arange(120), 3)
-    labels = random.integers(0, 3, 360)
-    of_patient = random.normal(0, 1, (120, 3))[patients]  # what pictures of a patient have in common
-    before = np.eye(3)[labels] + of_patient
-    after = 2 * np.eye(3)[labels] + 0.5 * of_patient + random.normal(0, 0.3, (360, 3))
-    fallen, error = compare_logits(before, after, labels, [str(each) for each in patients])
-    assert fallen > 0.1
-    alone = compare_logits(before, after, labels, [str(at) for at in range(360)])[1]
-    assert error > alone
-    losses = [log_loss(each, labels) for each in (before, after)]
-    resampled = [
-        np.mean((losses[0] - losses[1])[(random.integers(0, 120, 120)[:, None] * 3 + np.arange(3)).ravel()])
-        for _ in range(4000)
-    ]
-    assert fallen == pytest.approx(np.mean(losses[0] - losses[1]))
-    assert error == pytest.approx(np.std(resampled), rel=0.1)
-
-
-def log_loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    values = logits / fit_temperature(logits, labels).temperature
-    return np.log(np.exp(values).sum(1)) - values[np.arange(len(labels)), labels]
