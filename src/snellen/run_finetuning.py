@@ -18,15 +18,24 @@ from torch import nn
 from snellen.core.progress import say
 from snellen.core.storage import compute_digest, describe_need, hold_lock
 from snellen.imaging.cache import PixelCache
-from snellen.modeling.architectures import Calibrated, Classifier, FrozenBackbone, NetworkEnsemble
+from snellen.modeling.architectures import (
+    Calibrated,
+    Classifier,
+    FrozenBackbone,
+    NetworkEnsemble,
+    compute_map_shape,
+)
 from snellen.modeling.blocks import HeadEnsemble
 from snellen.modeling.cut import Halves, cut_backbone
+from snellen.modeling.devices import choose_device
 from snellen.modeling.graph import export_graph
-from snellen.modeling.weights import compute_state_sha256
+from snellen.modeling.weights import compute_state_sha256, load_weights
+from snellen.records.cohort import Sample
+from snellen.records.layers import takes_map
 from snellen.records.plan import FinetunePlan, Plan
 from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
-from snellen.run_features import encode_labels
-from snellen.run_learning import Learned
+from snellen.run_features import build_frozen, encode_labels
+from snellen.run_learning import Learned, guess_by_prior, initialise_head
 from snellen.run_preparation import Prepared
 from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
@@ -61,6 +70,11 @@ class Tuned:
     networks: tuple[Network, ...]
     logits: NDArray[np.float64]
     outcomes: tuple[StageOutcome, ...]
+
+    @property
+    def changes_backbone(self) -> bool:
+        """Whether the features are no longer those of the frozen network."""
+        return any(outcome.kept and outcome.share > 0 for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,41 @@ def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, foll
             at = slice(None) if part.fold is None else held
             logits[at] = compute_network_logits(bench, network, part.rows[held])
     return Tuned(tuple(networks) if any(outcome.kept for outcome in outcomes) else (), logits, tuple(outcomes))
+
+
+def learn_fold(
+    prepared: Prepared, samples: Sequence[Sample], labels: NDArray[np.int64], held: NDArray[np.bool_], folder: Path
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """All stages of a plan that learns on the feature map from the start, on the `samples` that are not `held` `(N,)`;
+    what is held out chooses the epochs. Its logits `(n, C)` and its positions. Checkpoints go below `folder`.
+    """
+    plan = prepared.plan
+    torch.set_num_threads(plan.training.threads)
+    frozen = build_frozen(plan)
+    load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
+    pixels = prepared.build_pixels(samples)
+    bench = Bench(prepared, pixels, frozen, folder, choose_device())
+    rows, train, val = pixels.select(samples), np.flatnonzero(~held), np.flatnonzero(held)
+    map_shape = compute_map_shape(frozen, plan.preprocess)
+    table = None if takes_map(plan.model.head) else _pool(frozen, pixels, rows[train])
+    head = initialise_head(plan, map_shape, table)
+    patients = tuple(sample.patient for sample in samples)
+    before = judge_logits(guess_by_prior(labels[train], len(val), plan.model.n_classes), labels[val])
+    part = Part(None, rows, labels, train, val, head, before, head, patients)
+    network = Network(_copy(frozen.backbone.state_dict()), head)
+    for number, stage in enumerate(plan.training.finetune_stages):
+        network, _ = _run_stage(bench, part, (number, stage), network, lambda _: None)
+    return compute_network_logits(bench, network, rows[val]), val
+
+
+def _pool(frozen: FrozenBackbone, pixels: PixelCache, rows: NDArray[np.intp]) -> FeatureTable:
+    """Pooled features of pictures, computed here and now."""
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(rows), _STEP):
+            taken = torch.from_numpy(np.ascontiguousarray(pixels.take(rows[start : start + _STEP])))
+            parts.append(frozen.eval()(taken)[0].numpy())
+    return FeatureTable.hold(np.concatenate(parts)[None])
 
 
 def build_tuned_classifier(bench: Bench, networks: Sequence[Network]) -> Calibrated:
@@ -178,13 +227,17 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
     rows = bench.pixels.select(learned.samples)
     patients = tuple(sample.patient for sample in learned.samples)
     parts = []
-    for fold, chosen in enumerate(learned.members):
+    for fold in range(data.n_folds):
         judge = (fold + 1) % data.n_folds
-        head = _fit_without(data, bench.plan, (fold, judge), chosen)
         val = np.flatnonzero(data.folds == judge)
-        with torch.no_grad():
-            logits = head(torch.from_numpy(data.table.take(0, val))).double().numpy()
         train = np.flatnonzero(~np.isin(data.folds, (fold, judge)))
+        head: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
+        if learned.members:
+            head = _fit_without(data, bench.plan, (fold, judge), learned.members[fold])
+            with torch.no_grad():
+                logits = head(torch.from_numpy(data.table.take(0, val))).double().numpy()
+        else:
+            logits = guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
         before = judge_logits(logits, data.labels[val])
         fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
         parts.append(Part(fold, rows, data.labels, train, val, head, before, fallback, patients))
@@ -206,7 +259,8 @@ def _fit_without(data: FoldData, plan: Plan, folds: tuple[int, int], chosen: Cho
 def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[StageOutcome]]:
     network = Network(_copy(bench.frozen.backbone.state_dict()), part.head)
     before, outcomes = part.before, []
-    for number, stage in enumerate(bench.plan.training.finetune_stages, start=1):
+    stages = bench.plan.training.finetune_stages
+    for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
         with follow(number) as note:
             tried, found = _run_stage(bench, part, (number, stage), network, note)
         fallen, error = _compare(bench, part, network, tried)
@@ -290,7 +344,7 @@ def _renew(head: nn.Sequential, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in head.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv1d):
                 module.reset_parameters()
     for parameter in head[-1].parameters():
         nn.init.zeros_(parameter)
@@ -341,7 +395,8 @@ def _export_lower(bench: Bench, halves: Halves) -> Path:
     model = bench.plan.model
     key = compute_digest(
         [_GRAPH_VERSION, compute_state_sha256(halves.lower), model.backbone, repr(sorted(model.backbone_args.items())),
-         repr(model.mean), repr(model.std), repr(bench.shape), f"{halves.share:.6f}"]
+         repr(model.mean), repr(model.std), repr(bench.shape), f"{halves.share:.6f}",
+         *(layer.model_dump_json() for layer in model.layers)]
     )  # fmt: skip
     path = bench.prepared.cache / "graphs" / f"{key[:24]}.onnx"
     with hold_lock(bench.prepared.cache / "locks" / f"{key[:24]}.lock"):
@@ -366,6 +421,7 @@ def _identify(bench: Bench, part: Part, stage: FinetunePlan, trainee: Trainee) -
     return compute_digest(
         [
             stage.model_dump_json(),
+            bench.plan.model.model_dump_json(),
             bench.plan.imbalance.model_dump_json(),
             bench.plan.augment.model_dump_json(),
             str(bench.plan.training.seed),

@@ -18,12 +18,12 @@ from snellen.modeling.architectures import (
     Normalise,
     build_backbone,
     compute_map_shape,
-    describe_layers,
     read_backbone_facts,
     require_backbone,
 )
 from snellen.modeling.blocks import build_head
-from snellen.records.recipe import BatchNorm, Dense, GlobalAvgPool, Relu
+from snellen.modeling.layer_table import describe_layers
+from snellen.records.layers import BatchNorm, Dense, GlobalAvgPool, Relu
 
 
 def fill_head(head: nn.Sequential, seed: int = 0) -> nn.Sequential:
@@ -206,6 +206,14 @@ def test_describe_layers_calls_only_the_head_trainable() -> None:
     rows = describe_layers(make_model(n_classes=3), make_preprocess(size=64))
     # a linear layer from 96 features to 3 classes: 96·3 weights and 3 offsets
     assert [(row.name, row.n_parameters) for row in rows if row.is_trainable] == [("head dense", 96 * 3 + 3)]
+
+
+def test_describe_layers_says_how_much_of_the_network_learns() -> None:
+    plan, preprocess = make_model(n_classes=3), make_preprocess(size=64)
+    whole = next(row for row in describe_layers(plan, preprocess, 1.0) if row.name.startswith("test_resnet"))
+    upper = next(row for row in describe_layers(plan, preprocess, 0.5) if row.name.startswith("test_resnet"))
+    assert whole.n_trained == whole.n_parameters == upper.n_parameters
+    assert 0 < upper.n_trained < upper.n_parameters
 
 
 def test_describe_layers_goes_from_pixels_to_classes() -> None:
