@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from snellen.core.errors import UsageError
+from snellen.modeling.blocks import build_head
 from snellen.planning.recipe_files import list_recipes, load_recipe
+from snellen.records.layers import Attention, Dense
 
 ROOT = Path(__file__).parents[2]
 FEATURES = tomllib.loads((ROOT / "docs" / "recipes.toml").read_text(encoding="utf-8"))
@@ -61,3 +65,22 @@ def test_generator_finds_the_same_features() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.read_recipe_features() == FEATURES
+
+
+OWN = (ROOT / "docs" / "how-to" / "own-recipe.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```toml\n(.*?)^```", OWN, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[:30])
+def test_block_of_the_page_on_own_recipes_is_one(block: str, tmp_path: Path) -> None:
+    # a block that begins with a key of a table stands in the table that the text names
+    text = f"[model]\n{block}" if block.startswith("head") else block
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    assert load_recipe(str(tmp_path / "mine.toml")).asked
+
+
+def test_messages_of_the_page_on_own_recipes_are_those_of_the_code() -> None:
+    with pytest.raises(UsageError) as caught:
+        build_head((Attention(), Dense(units=8)), (1280, 7, 7), 2)
+    assert caught.value.message in OWN
+    assert caught.value.hint in OWN

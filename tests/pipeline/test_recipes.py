@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,11 @@ def test_shape_that_cannot_be_is_told_before_a_folder_is_made(oct_scans: Path, c
     )
     assert "model.head.1 (dense) takes features, but its input is a map of 4×2×2" in done.stderr.replace("\n", " ")
     assert not (tmp_path / "run").exists()
+
+
+def test_whole_recipe_of_the_page_on_own_recipes_trains(oct_scans: Path, cache: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-recipe.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[-1])
+    run = train(oct_scans, cache, tmp_path / "run", str(tmp_path / "mine.toml"), *words("preprocess.size=32"))
+    check(run, [0])
+    assert json.loads((run / "evaluation.json").read_text())["classes"] == ["healthy", "sick"]

@@ -234,3 +234,13 @@ def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tup
             "Choose a convolutional backbone such as tf_efficientnet_lite0, mobilenetv2_100 or vgg16.",
         )
     return feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]
+
+
+def foresee_map_shape(plan: ModelPlan, preprocess: PreprocessPlan) -> tuple[int, int, int]:
+    """The same of a network that need not be there: where torch can do so, no weight is drawn, nothing multiplied."""
+    try:
+        with torch.device("meta"):
+            return compute_map_shape(FrozenBackbone(plan), preprocess)
+    except (UsageError, RuntimeError, NotImplementedError):
+        # a network whose code looks at values, or one that cannot take its input: told by the network itself
+        return compute_map_shape(FrozenBackbone(plan), preprocess)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snellen.core.errors import UsageError
-from snellen.modeling.architectures import LISTED, BackboneFacts, FrozenBackbone, compute_map_shape
+from snellen.modeling.architectures import LISTED, BackboneFacts, foresee_map_shape
 from snellen.modeling.blocks import follow_head
 from snellen.modeling.weights import PACKAGES
 from snellen.planning.ledger import Ledger
@@ -68,7 +68,7 @@ def plan_model(
     )
     # the depth of pooled features is any that the network has: what follows them fits or does not
     needs_shape = takes_map(head) or name == LISTED
-    follow_head(head, compute_map_shape(FrozenBackbone(model), preprocess) if needs_shape else (1, 1, 1), n_classes)
+    follow_head(head, foresee_map_shape(model, preprocess) if needs_shape else (1, 1, 1), n_classes)
     return model
 
 

@@ -199,11 +199,16 @@ AnyStage = Annotated[
 
 
 def _require_head_first(stages: tuple[StageWish | FinetuneWish, ...]) -> tuple[StageWish | FinetuneWish, ...]:
-    if any(isinstance(stage, StageWish) for stage in stages[1:]):
+    # "none" leaves a later stage out, whatever its other keys say
+    left_out = FinetuneWish(unfreeze="none")
+    later = [
+        left_out if stage.unfreeze == "none" and "unfreeze" in stage.model_fields_set else stage for stage in stages[1:]
+    ]
+    if any(isinstance(stage, StageWish) for stage in later):
         raise ValueError('the first stage is the head alone; each other says what learns, such as unfreeze = "top"')
     if stages[0].unfreeze == "auto":
         raise ValueError('the first stage says what learns: unfreeze = "none" (the head alone), "top" or "all"')
-    return stages
+    return stages[0], *later
 
 
 class TrainingWish(Record):

@@ -18,6 +18,7 @@ from snellen.modeling.architectures import (
     Normalise,
     build_backbone,
     compute_map_shape,
+    foresee_map_shape,
     read_backbone_facts,
     require_backbone,
 )
@@ -192,6 +193,17 @@ def test_classifier_logits_are_those_of_the_head_on_the_embedding() -> None:
     with torch.no_grad():
         _, logits, embedding, _ = classifier(torch.from_numpy(draw_pixels(2, 64)))
         assert torch.equal(logits, classifier.head(embedding))
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("test_resnet", 64), ("vgg16", 96), ("efficientnet_b0", 100)])
+def test_foreseen_shape_is_that_of_the_network(backbone: str, size: int) -> None:
+    plan, preprocess = make_model(backbone=backbone), make_preprocess(size=size)
+    assert foresee_map_shape(plan, preprocess) == compute_map_shape(FrozenBackbone(plan), preprocess)
+
+
+def test_foreseen_network_that_cannot_take_its_input_is_refused_as_the_real_one() -> None:
+    with pytest.raises(UsageError, match="no map with height and width"):
+        foresee_map_shape(make_model(backbone="test_vit"), make_preprocess(size=160))
 
 
 def test_describe_layers_counts_every_parameter() -> None:

@@ -126,6 +126,12 @@ def test_stages_in_an_impossible_order_are_refused(stages: str, told: str) -> No
     assert told in caught.value.message
 
 
+def test_none_leaves_a_later_stage_out_whatever_else_it_says() -> None:
+    stages = '[{epochs=2}, {unfreeze="none", lr=0.1, epochs=3}, {unfreeze="all", epochs=4}]'
+    made = plan(*SMALL, f"training.stages={stages}")
+    assert [(stage.unfreeze, stage.epochs) for stage in made.training.stages] == [("none", 2), ("all", 4)]
+
+
 def test_layers_alone_make_the_backbone() -> None:
     made = plan(LAYERS, "preprocess.size=32", "preprocess.channels=1")
     assert (made.model.backbone, made.model.weights, made.model.side_px) == ("layers", "none", 32)
