@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the source: docs/reference/{cli,recipe,errors,issues}.md.
+"""Writes the reference pages that follow from the source: docs/reference/{cli,recipe,recipes,errors,issues}.md.
 
     python docs/generate.py            write them
     python docs/generate.py --check    exit 1 naming those that are stale
@@ -12,6 +12,7 @@ import argparse
 import inspect
 import re
 import sys
+import tomllib
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from pydantic.fields import FieldInfo
 from snellen.cli import app
 from snellen.core import errors
 from snellen.planning.recipe_files import read_recipe_text
-from snellen.records import recipe
+from snellen.records import layers, recipe
 
 REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by docs/generate.py from the source. Do not edit: run `python docs/generate.py`. -->\n"
@@ -88,12 +89,43 @@ _STAGES = (
     ("`[[training.stages]]`, the first: the head", recipe.StageWish),
     ("`[[training.stages]]`, the others: fine-tuning", recipe.FinetuneWish),
 )
-_LAYERS = (recipe.GlobalAvgPool, recipe.BatchNorm, recipe.Dropout, recipe.Dense, recipe.Relu)
-_LAYER_MEANINGS = {
-    "dropout": "Sets a share `p` of the features to 0 in training.",
-    "dense": "A fully connected layer with `units` outputs.",
-    "relu": "Negative values become 0.",
-}
+_LAYERS = (
+    layers.GlobalAvgPool, layers.Flatten, layers.MaxPool, layers.Conv, layers.Attention, layers.BatchNorm, layers.Dense,
+    layers.Relu, layers.Prelu, layers.Dropout, layers.GaussianNoise,
+)  # fmt: skip
+
+_RECIPES_HEAD = """# Recipes of published systems
+
+Each of these recipes holds a published system as a TOML file of at most 50 lines, and trains it by one command, under
+the protocol of all other runs: patients are never divided, validation chooses, test is opened once. `snellen recipes`
+lists them; `snellen plan DATA --recipe NAME` shows every layer with its parameters before anything is learned. Any key
+can be changed with `--set`, and a recipe copied to a file is one of your own: see
+[own recipes](../how-to/own-recipe.md).
+
+What the published description leaves open is chosen as usual, and the recipe's comment says so. Keys are counted from
+0: `model.head.2` is the third layer.
+"""
+
+_TAKES = {
+    "global_avg_pool": "map", "flatten": "map", "max_pool": "map", "conv": "map", "attention": "map",
+    "dense": "features",
+}  # fmt: skip
+
+_LAYERS_HEAD = """## Layers of `model.head` and `model.layers`
+
+A head is a list of layers behind the backbone, top down. Before `global_avg_pool` or `flatten` they work on the feature
+map (D×h×w), behind it on features. The closing dense layer to the classes is added; it is not listed. Examples:
+
+```toml
+head = [{ type = "global_avg_pool" }, { type = "dense", units = 128 }, { type = "relu" }, { type = "dropout", p = 0.3 }]
+head = [{ type = "attention", kind = "gap" }, { type = "global_avg_pool" }, { type = "batch_norm", affine = true }]
+```
+
+A head that begins with `global_avg_pool` learns on pooled features, in seconds; any other on the feature map of every
+picture and view, which is kept in the cache: see [own recipes](../how-to/own-recipe.md). `model.layers` lists the
+blocks of a small backbone; there `global_avg_pool`, `flatten`, `dense` and `gaussian_noise` are unknown. Shapes are
+checked before anything is learned; `snellen plan DATA` shows each layer with its output and parameters.
+"""
 
 _ISSUES_HEAD = """# Issues of the audit
 
@@ -434,6 +466,7 @@ def render_pages() -> dict[str, str]:
     return {
         "cli.md": render_cli(),
         "recipe.md": render_recipe(),
+        "recipes.md": render_recipes(),
         "errors.md": render_errors(),
         "issues.md": render_issues(),
     }
@@ -545,7 +578,7 @@ def _list_tables(name: str, model: type[BaseModel]) -> list[tuple[str, str, list
         if key == "stages":
             for place, (title, stage) in enumerate(_STAGES):
                 inner.append((f"{name}.stages.{place}.", title, list(stage.model_fields.items())))
-        elif found is None or key in ("head", "space", "pixel_space"):
+        elif found is None or key in ("head", "layers", "space", "pixel_space"):
             own.append((key, info))
         else:
             inner.append((f"{name}.{key}.N.", f"`[[{name}.{key}]]`", list(found.model_fields.items())))
@@ -643,14 +676,43 @@ def _render_layers() -> str:
             for key, info in layer.model_fields.items()
             if key != "type"
         ]
-        own = layer.__doc__ if layer.__doc__ and layer.__doc__ != recipe.Record.__doc__ else None
-        rows.append((f"`{name}`", "; ".join(keys), _LAYER_MEANINGS.get(name) or " ".join((own or "").split())))
-    head = (
-        "## Layers of `model.head`\n\nThe head begins with `global_avg_pool`. The closing dense layer to the classes "
-        'is added; it is not listed. Example: `head = [{ type = "global_avg_pool" }, { type = "dense", units = 128 }, '
-        '{ type = "relu" }, { type = "dropout", p = 0.3 }]`.\n'
-    )
-    return "\n".join([head, *_table(("type", "keys", "meaning"), rows)])
+        takes = _TAKES.get(name, "either")
+        rows.append((f"`{name}`", takes, "; ".join(keys), " ".join((layer.__doc__ or "").split())))
+    return "\n".join([_LAYERS_HEAD, *_table(("type", "takes", "keys", "meaning"), rows)])
+
+
+def render_recipes() -> str:
+    """The published systems: every feature of each with the key or the command that holds it."""
+    parts = [_NOTE, _RECIPES_HEAD]
+    for name, entry in read_recipe_features().items():
+        lines = len(read_recipe_text(name).splitlines())
+        parts += [f"## {name}\n", f"{entry['system']}. {lines} lines; `snellen recipes {name}` prints them.\n"]
+        parts += ["```sh", entry["example"], "```", ""]
+        rows = [(row["feature"], "; ".join(_tell_holders(row))) for row in entry["features"]]
+        parts.append("\n".join(_table(("feature of the published system", "what holds it"), rows)))
+    return "\n".join(parts)
+
+
+def read_recipe_features() -> dict[str, Any]:
+    """Recipe → system, example, features: docs/recipes.toml."""
+    return tomllib.loads((Path(__file__).parent / "recipes.toml").read_text(encoding="utf-8"))
+
+
+def _tell_holders(row: dict[str, Any]) -> Iterator[str]:
+    for key, value in row.get("keys", {}).items():
+        yield f"`{key} = {_inline(value)}`"
+    if "setting" in row:
+        yield f"`--set '{row['setting']}'`"
+    if "command" in row:
+        yield f"`{row['command']}`: {row['shows']}"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_inline(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return _toml(value)
 
 
 def render_errors() -> str:

@@ -28,6 +28,7 @@ from snellen.modeling.blocks import build_head
 from snellen.modeling.graph import export_graph
 from snellen.records.bundle import OUTPUTS, Calibration, Manifest, Threshold
 from snellen.records.cohort import PatientRule, Sample
+from snellen.records.layers import BatchNorm, GlobalAvgPool
 from snellen.records.plan import (
     DataPlan,
     EvaluationPlan,
@@ -38,7 +39,6 @@ from snellen.records.plan import (
     StagePlan,
     TrainingPlan,
 )
-from snellen.records.recipe import BatchNorm, GlobalAvgPool
 from snellen.records.run import WeightsRecord
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import HeadData, fit_head

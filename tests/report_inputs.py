@@ -24,6 +24,7 @@ from snellen.records.evaluation import (
     ReliabilityBin,
     Score,
 )
+from snellen.records.layers import GlobalAvgPool
 from snellen.records.plan import (
     AugmentPlan,
     DataPlan,
@@ -37,7 +38,7 @@ from snellen.records.plan import (
     StagePlan,
     TrainingPlan,
 )
-from snellen.records.recipe import DecisionRule, GlobalAvgPool
+from snellen.records.recipe import DecisionRule
 from snellen.records.run import ChosenHead, DataRequest, EpochRecord, RunRecord, TrainRequest, WeightsRecord
 
 Task = Literal["binary", "multiclass", "ordinal"]

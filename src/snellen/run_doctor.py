@@ -185,7 +185,7 @@ def _describe_work(trial: Trial, plan: Plan, times: TrainingTimes) -> Work:
         size=size,
         views=views,
         backbone=plan.model.backbone,
-        n_candidates=len(plan.training.head_stage.weight_decay),
+        n_candidates=len(plan.training.head_stage.weight_decay) if plan.training.begins_on_features else 1,
         need_bytes={
             "pixels": trial.n_listed * size**2 * channels,
             "features": trial.n_listed * times.width * 4 * (1 + views),

@@ -147,6 +147,8 @@ def _time_head(trial: Trial, plan: Plan, found: NDArray[np.float32]) -> float:
     from snellen.training.feature_table import FeatureTable
     from snellen.training.head import HeadData, fit_head
 
+    if not plan.training.begins_on_features:
+        return 0.0  # what learns on the feature map is told as not measured, with all fine-tuning
     views, width = 1 + plan.augment.views, found.shape[1]
     n_train, n_val, _ = trial.n_by_part
     n = max(32, min(n_train, _HEAD_BYTES // (4 * width * views)))
@@ -203,7 +205,11 @@ def _time_torch(frozen: torch.nn.Module, plan: PreprocessPlan, threads: int) -> 
     with _keep_torch_threads(), torch.no_grad():
         torch.set_num_threads(threads)
         whole = take(plan.size)
-        return (size, take(size) / whole), whole / 4
+        try:
+            share = take(size) / whole if size < plan.size else 1.0
+        except RuntimeError:  # layers that have a weight a place know one size only
+            share = 1.0
+        return (size, share), whole / 4
 
 
 def find_speed(speeds: Iterable[Speed], name: str, threads: int | None = None) -> Speed | None:

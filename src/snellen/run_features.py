@@ -37,8 +37,13 @@ def measure_need(samples: Sequence[Sample], plan: Plan, width: int) -> dict[str,
     """Bytes of the pixel cache and of the features of all views, were nothing there yet."""
     n = len({sample.pixels_sha256 for sample in samples})
     pixels = n * plan.preprocess.size**2 * plan.preprocess.channels
-    features = n * width * np.dtype(np.float32).itemsize * (1 + plan.augment.views)
+    features = n * width * np.dtype(np.float32).itemsize * (1 + count_feature_views(plan))
     return {"pixels": pixels, "features": features}
+
+
+def count_feature_views(plan: Plan) -> int:
+    """Augmented views whose pooled features are learned from; a first stage on the map draws views of its own."""
+    return plan.augment.views if plan.training.begins_on_features else 0
 
 
 def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
@@ -50,6 +55,7 @@ def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
             compute_state_sha256(frozen),
             plan.model.backbone,
             repr(sorted(plan.model.backbone_args.items())),
+            *(layer.model_dump_json() for layer in plan.model.layers),
             repr(plan.model.mean),
             repr(plan.model.std),
             repr(shape),
@@ -66,7 +72,7 @@ def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
 def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
     """Features of training pictures with their views, and of validation pictures as they are."""
     train, val = prepared.members("train"), prepared.members("val")
-    table = store.compute(pixels.select(train), prepared.plan.augment.views)
+    table = store.compute(pixels.select(train), count_feature_views(prepared.plan))
     return HeadData(
         train=FeatureTable.hold(table.load()) if table.is_small else table,
         train_labels=encode_labels(train, prepared.plan),
@@ -78,7 +84,7 @@ def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore
 def collect_fold_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> FoldData:
     """Features of all pictures in folds, with their views."""
     samples, folds = prepared.held_out()
-    table = store.compute(pixels.select(samples), prepared.plan.augment.views)
+    table = store.compute(pixels.select(samples), count_feature_views(prepared.plan))
     held = FeatureTable.hold(table.load()) if table.is_small else table
     return FoldData(held, encode_labels(samples, prepared.plan), folds)
 

@@ -19,15 +19,24 @@ from snellen.core.progress import say
 from snellen.core.storage import compute_digest, describe_need, hold_lock
 from snellen.imaging.cache import PixelCache
 from snellen.metrics.calibration import fit_temperature
-from snellen.modeling.architectures import Calibrated, Classifier, FrozenBackbone, NetworkEnsemble
+from snellen.modeling.architectures import (
+    Calibrated,
+    Classifier,
+    FrozenBackbone,
+    NetworkEnsemble,
+    compute_map_shape,
+)
 from snellen.modeling.blocks import HeadEnsemble
 from snellen.modeling.cut import Halves, cut_backbone
+from snellen.modeling.devices import choose_device
 from snellen.modeling.graph import export_graph
-from snellen.modeling.weights import compute_state_sha256
+from snellen.modeling.weights import compute_state_sha256, load_weights
+from snellen.records.cohort import Sample
+from snellen.records.layers import takes_map
 from snellen.records.plan import FinetunePlan, Plan
 from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
-from snellen.run_features import encode_labels
-from snellen.run_learning import Learned
+from snellen.run_features import build_frozen, encode_labels
+from snellen.run_learning import Learned, guess_by_prior, initialise_head
 from snellen.run_preparation import Prepared
 from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
@@ -75,6 +84,11 @@ class Tuned:
     logits: NDArray[np.float64]
     outcomes: tuple[StageOutcome, ...]
 
+    @property
+    def changes_backbone(self) -> bool:
+        """Whether the features are no longer those of the frozen network."""
+        return any(outcome.kept and outcome.share > 0 for outcome in self.outcomes)
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -102,7 +116,8 @@ class Part:
     """One training: positions of `rows` (of the pixel cache) to learn from and to judge on, and the head to begin with.
 
     `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
-    learned from the judging pictures too.
+    learned from the judging pictures too. `guess` are logits `(M, C)` of the judging pictures by the prior alone, where
+    nothing was learned before.
     """
 
     fold: int | None
@@ -113,6 +128,7 @@ class Part:
     head: nn.Sequential
     fallback: nn.Sequential
     patients: tuple[str, ...]
+    guess: NDArray[np.float64] | None = None
 
 
 def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, follow: Follow) -> Tuned:
@@ -130,6 +146,40 @@ def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, foll
             at = slice(None) if part.fold is None else held
             logits[at] = compute_network_logits(bench, network, part.rows[held])
     return Tuned(tuple(networks) if any(outcome.kept for outcome in outcomes) else (), logits, tuple(outcomes))
+
+
+def learn_fold(
+    prepared: Prepared, samples: Sequence[Sample], labels: NDArray[np.int64], held: NDArray[np.bool_], folder: Path
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """All stages of a plan that learns on the feature map from the start, on the `samples` that are not `held` `(N,)`;
+    what is held out chooses the epochs. Its logits `(n, C)` and its positions. Checkpoints go below `folder`.
+    """
+    plan = prepared.plan
+    torch.set_num_threads(plan.training.threads)
+    frozen = build_frozen(plan)
+    load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
+    pixels = prepared.build_pixels(samples)
+    bench = Bench(prepared, pixels, frozen, folder, choose_device())
+    rows, train, val = pixels.select(samples), np.flatnonzero(~held), np.flatnonzero(held)
+    map_shape = compute_map_shape(frozen, plan.preprocess)
+    table = None if takes_map(plan.model.head) else _pool(frozen, pixels, rows[train])
+    head = initialise_head(plan, map_shape, table)
+    patients = tuple(sample.patient for sample in samples)
+    part = Part(None, rows, labels, train, val, head, head, patients)
+    branch = Branch(_copy(frozen.backbone.state_dict()), head)
+    for number, stage in enumerate(plan.training.finetune_stages):
+        branch, _ = _run_stage(bench, part, (number, stage), branch, lambda _: None)
+    return _compute_branch_logits(bench, branch, rows[val]), val
+
+
+def _pool(frozen: FrozenBackbone, pixels: PixelCache, rows: NDArray[np.intp]) -> FeatureTable:
+    """Pooled features of pictures, computed here and now."""
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(rows), _STEP):
+            taken = torch.from_numpy(np.ascontiguousarray(pixels.take(rows[start : start + _STEP])))
+            parts.append(frozen.eval()(taken)[0].numpy())
+    return FeatureTable.hold(np.concatenate(parts)[None])
 
 
 def build_tuned_classifier(bench: Bench, networks: Sequence[Network]) -> Calibrated:
@@ -191,6 +241,7 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
         head=learned.head,
         fallback=learned.head,
         patients=tuple(sample.patient for sample in (*train, *val)),
+        guess=learned.logits if learned.chosen is None else None,
     )
 
 
@@ -203,13 +254,18 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
     rows = bench.pixels.select(learned.samples)
     patients = tuple(sample.patient for sample in learned.samples)
     parts = []
-    for fold, chosen in enumerate(learned.members):
+    for fold in range(data.n_folds):
         judge = (fold + 1) % data.n_folds
-        head = _fit_without(data, bench.plan, (fold, judge), chosen)
         val = np.flatnonzero(data.folds == judge)
         train = np.flatnonzero(~np.isin(data.folds, (fold, judge)))
+        head: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
+        guess = None
+        if learned.members:
+            head = _fit_without(data, bench.plan, (fold, judge), learned.members[fold])
+        else:
+            guess = guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
         fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        parts.append(Part(fold, rows, data.labels, train, val, head, fallback, patients))
+        parts.append(Part(fold, rows, data.labels, train, val, head, fallback, patients, guess))
     return parts
 
 
@@ -236,9 +292,10 @@ class _Judged:
 
 def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[StageOutcome]]:
     first = Branch(_copy(bench.frozen.backbone.state_dict()), part.head, is_frozen=True)
-    logits = _compute_branch_logits(bench, first, part.rows[part.val])
+    logits = _compute_branch_logits(bench, first, part.rows[part.val]) if part.guess is None else part.guess
     model, outcomes = _Judged(Network((first,)), logits, logits), list[StageOutcome]()
-    for number, stage in enumerate(bench.plan.training.finetune_stages, start=1):
+    stages = bench.plan.training.finetune_stages
+    for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
         with follow(number) as note:
             tried, found = _run_stage(bench, part, (number, stage), model.network.branches[-1], note)
         logits = _compute_branch_logits(bench, tried, part.rows[part.val])
@@ -259,10 +316,13 @@ def _judge_stage(
     """The model before the stage, the one after it, or the mean of both: the mean, unless validation says otherwise."""
     number, stage = which
     labels, patients = part.labels[part.val], [part.patients[at] for at in part.val]
-    options = {"before": before, "after": after, "mean": _average(before, after, labels)}
+    options = {"before": before, "after": after}
+    if part.guess is None or not before.network.branches[0].is_frozen:
+        options["mean"] = _average(before, after, labels)
     logits = {name: each.logits for name, each in options.items()}
     taken = "after" if stage.keep == "always" else choose_model(logits, "mean", labels, patients)
     scores = {name: judge_logits(each, labels) for name, each in logits.items()}
+    mean = scores.get("mean", (None, None))
     compared = "mean" if taken == "before" else taken
     outcome = StageOutcome(
         stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
@@ -270,7 +330,7 @@ def _judge_stage(
         standard_error=compare_logits(logits["before"], logits[compared], labels, patients)[1],
         before_loss=scores["before"][0], before_auc=scores["before"][1],
         val_loss=scores["after"][0], val_auc=scores["after"][1],
-        mean_loss=scores["mean"][0], mean_auc=scores["mean"][1],
+        mean_loss=mean[0], mean_auc=mean[1],
         kept=taken != "before", averaged=taken == "mean",
     )  # fmt: skip
     return options[taken], outcome
@@ -356,7 +416,7 @@ def _renew(head: nn.Sequential, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in head.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv1d):
                 module.reset_parameters()
     for parameter in head[-1].parameters():
         nn.init.zeros_(parameter)
@@ -407,7 +467,8 @@ def _export_lower(bench: Bench, halves: Halves) -> Path:
     model = bench.plan.model
     key = compute_digest(
         [_GRAPH_VERSION, compute_state_sha256(halves.lower), model.backbone, repr(sorted(model.backbone_args.items())),
-         repr(model.mean), repr(model.std), repr(bench.shape), f"{halves.share:.6f}"]
+         repr(model.mean), repr(model.std), repr(bench.shape), f"{halves.share:.6f}",
+         *(layer.model_dump_json() for layer in model.layers)]
     )  # fmt: skip
     path = bench.prepared.cache / "graphs" / f"{key[:24]}.onnx"
     with hold_lock(bench.prepared.cache / "locks" / f"{key[:24]}.lock"):
@@ -432,6 +493,7 @@ def _identify(bench: Bench, part: Part, stage: FinetunePlan, trainee: Trainee) -
     return compute_digest(
         [
             stage.model_dump_json(),
+            bench.plan.model.model_dump_json(),
             bench.plan.imbalance.model_dump_json(),
             bench.plan.augment.model_dump_json(),
             str(bench.plan.training.seed),

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from snellen.metrics.calibration import apply_temperature
-from snellen.modeling.blocks import HeadEnsemble
+from snellen.modeling.blocks import HeadEnsemble, MapHead, build_head, fix_batch_norm
+from snellen.modeling.layers import Shape
 from snellen.records.cohort import Sample
+from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, EpochRecord
 from snellen.run_preparation import Prepared
 from snellen.training.crossval import FoldData, fit_folds
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import HeadData, fit_head
+from snellen.training.imbalance import compute_prior
 from snellen.training.probe import fit_baselines
 
 
@@ -48,6 +51,7 @@ class Learned:
 
 
 Note = Callable[[EpochRecord], None]
+_BEGINS = "Head: begins by chance; the first stage learns on the feature map"
 
 
 def learn(data: HeadData | FoldData, prepared: Prepared, note: Note | None = None) -> Learned:
@@ -110,6 +114,57 @@ def learn_folds(data: FoldData, prepared: Prepared, note: Note | None = None) ->
         gate_table=FeatureTable(data.table.sources, data.table.rows[rest]),
         gate_val=data.table.take(0, first),
     )
+
+
+def begin_anew(data: HeadData | FoldData, prepared: Prepared, map_shape: Shape) -> Learned:
+    """What a run begins with whose first stage learns on the feature map: a head as it is initialised under the seed.
+
+    What is held out has the logits of the class shares of the training part: there is no better guess yet.
+    """
+    plan = prepared.plan
+    if isinstance(data, HeadData):
+        return Learned(
+            head=initialise_head(plan, map_shape, data.train),
+            chosen=None, members=(), epochs=(), summary=_BEGINS, held_name="val",
+            samples=prepared.members("val"), labels=data.val_labels,
+            logits=guess_by_prior(data.train_labels, len(data.val_labels), plan.model.n_classes),
+            folds=None, held_baselines=None, table=data.train, table_labels=data.train_labels, gate_table=data.train,
+            gate_val=data.val,
+        )  # fmt: skip
+    first, rest = np.flatnonzero(data.folds == 0), np.flatnonzero(data.folds != 0)
+    # the next fold judges what is learned, so it is left out as well
+    parts = [data.leave_out(fold, (fold + 1) % data.n_folds) for fold in range(data.n_folds)]
+    heads = [initialise_head(plan, map_shape, part.train) for part in parts]
+    logits = np.zeros((len(data.labels), plan.model.n_classes))
+    for fold in range(data.n_folds):
+        held = data.folds == fold
+        logits[held] = guess_by_prior(data.labels[~held], int(held.sum()), plan.model.n_classes)
+    return Learned(
+        head=HeadEnsemble(heads),
+        chosen=None, members=(), epochs=(), summary=_BEGINS, held_name="oof",
+        samples=prepared.held_out()[0], labels=data.labels, logits=logits, folds=data.folds,
+        held_baselines=_hold_out_baselines(data, plan.model.n_classes),
+        table=data.table, table_labels=data.labels,
+        gate_table=FeatureTable(data.table.sources, data.table.rows[rest]), gate_val=data.table.take(0, first),
+    )  # fmt: skip
+
+
+def guess_by_prior(labels: NDArray[np.int64], n: int, n_classes: int) -> NDArray[np.float64]:
+    """Logits `(n, C)` that say the shares of the classes among `labels`, whatever the picture."""
+    return np.repeat(np.log(compute_prior(labels, n_classes))[None], n, axis=0)
+
+
+def initialise_head(plan: Plan, map_shape: Shape, train: FeatureTable | None) -> nn.Sequential:
+    """A head as it is initialised under the plan's seed. One on pooled features standardises by those of the training
+    part, which another does not need.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.training.seed)
+        head = build_head(plan.model.head, map_shape, plan.model.n_classes)
+    if train is not None and not isinstance(head, MapHead):
+        mean, variance = train.compute_moments()
+        fix_batch_norm(head, torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
+    return head.eval()
 
 
 def _hold_out_baselines(data: FoldData, n_classes: int) -> dict[str, NDArray[np.float64]]:

@@ -29,7 +29,7 @@ from snellen.inference.load import MODEL_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
-from snellen.modeling.architectures import Classifier, compute_map_shape
+from snellen.modeling.architectures import LISTED, Classifier, compute_map_shape
 from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
@@ -42,7 +42,7 @@ from snellen.records.run import ChosenHead, RunRecord, StageOutcome, TrainReques
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, finetune_run
-from snellen.run_learning import Learned, learn
+from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.run_watch import Watch, watch_run
 from snellen.runs import Run, log_to
@@ -137,16 +137,12 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
     plan = prepared.plan
     with timed(progress.durations_s, "load backbone"):
         frozen = build_frozen(plan)
-        width = compute_map_shape(frozen, plan.preprocess)[0]
+        map_shape = compute_map_shape(frozen, plan.preprocess)
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
-        say(
-            f"Weights: {plan.model.backbone} from {progress.weights.origin} ({progress.weights.licence})"
-            if progress.weights.source != "none"
-            else f"Warning: {plan.model.backbone} starts from random weights, as asked; its frozen features are random"
-        )
+        say(_describe_weights(plan, progress.weights))
         graph = export_backbone(frozen, plan, prepared.cache)
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
-    say(describe_need(prepared.cache, measure_need(used, plan, width)))
+    say(describe_need(prepared.cache, measure_need(used, plan, map_shape[0])))
     with timed(progress.durations_s, "preprocess"):
         pixels = prepared.build_pixels(used)
     with timed(progress.durations_s, "features"):
@@ -154,8 +150,11 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
         collect = collect_fold_features if plan.evaluation.folds else collect_features
         data = collect(prepared, pixels, store)
     with timed(progress.durations_s, "train head"):
-        with watch.follow_epochs(plan) as note:
-            learned = learn(data, prepared, note)
+        if plan.training.begins_on_features:
+            with watch.follow_epochs(plan) as note:
+                learned = learn(data, prepared, note)
+        else:
+            learned = begin_anew(data, prepared, map_shape)
         progress.chosen, progress.members = learned.chosen, learned.members
         if learned.held_baselines is not None:
             progress.baselines["oof"] = learned.held_baselines
@@ -166,11 +165,20 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
         with timed(progress.durations_s, "fine-tune"):
             tuned = finetune_run(bench, data, learned, lambda stage: watch.follow_epochs(plan, stage))
             progress.finetuned = tuned.outcomes
-            if tuned.networks:
+            if tuned.changes_backbone:
                 progress.baselines |= _score_frozen_baselines(prepared, store, learned)
     with timed(progress.durations_s, "write bundle"):
         predictor = _write_bundle(run, progress, learned, (bench, tuned))
     return predictor, pixels
+
+
+def _describe_weights(plan: Plan, record: WeightsRecord) -> str:
+    name = plan.model.backbone
+    if record.source != "none":
+        return f"Weights: {name} from {record.origin} ({record.licence})"
+    if name == LISTED:
+        return f"Weights: the network of model.layers begins by chance, under seed {plan.training.seed}"
+    return f"Warning: {name} starts from random weights, as asked; its frozen features are random"
 
 
 def _score_frozen_baselines(
@@ -217,7 +225,7 @@ def _write_bundle(run: Run, progress: Progress, learned: Learned, built: tuple[B
         read_train_embedding=lambda: (block for _, block in learned.gate_table.iterate_blocks(views=1)),
         val_embedding=learned.gate_val,
         # the probe reads the frozen network's features, which a fine-tuned graph does not give
-        baselines={"prior": baselines.prior} if tuned.networks else dict(baselines.__dict__),
+        baselines={"prior": baselines.prior} if tuned.changes_backbone else dict(baselines.__dict__),
         trained_on=tuple(learned_from),
         held_out=tuple(prepared.members("test")),
         patients=prepared.cohort.patients,
@@ -225,7 +233,7 @@ def _write_bundle(run: Run, progress: Progress, learned: Learned, built: tuple[B
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
     )
     session = write_graph(model, run.bundle)
-    if tuned.networks:
+    if tuned.changes_backbone:
         model = _with_own_embedding(model, run, learned, pixels)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)

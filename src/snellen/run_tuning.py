@@ -6,10 +6,11 @@ import contextlib
 import json
 import math
 import shlex
+import tempfile
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from snellen.core.runtime import count_threads, has_package, read_versions
 from snellen.core.storage import compute_digest, write_atomic
 from snellen.evaluation.tune_page import TunePage, describe_value, render_tuning, shorten_keys
 from snellen.evaluation.wording import format_duration, name_metric
+from snellen.metrics.calibration import apply_temperature
 from snellen.metrics.scores import compute_scores
 from snellen.modeling.weights import PACKAGES, load_weights
 from snellen.outputs import TUNING, make_output
@@ -39,6 +41,7 @@ from snellen.records.plan import Plan
 from snellen.records.run import TrainRequest
 from snellen.records.tuning import TrialRecord, TuneRecord, TuneRequest
 from snellen.run_features import build_frozen, encode_labels, export_backbone
+from snellen.run_finetuning import learn_fold
 from snellen.run_preparation import Prepared, prepare
 from snellen.runs import load_record
 from snellen.training.feature_table import FeatureTable
@@ -55,6 +58,10 @@ from snellen.training.tuning import (
 
 _HELD = 2
 _DEVELOPMENT = ("train", "val")
+_NOT_ON_MAPS = (
+    "`snellen tune` searches heads on pooled features, and this recipe learns on the feature map from the start."
+)
+_NOT_ON_MAPS_HINT = 'Begin model.head with {type = "global_avg_pool"} and training.stages with unfreeze = "none".'
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,9 @@ class Workbench:
         """The recipe's metric on each fold in turn, learned on the others. Raises UsageError where it cannot learn."""
         plan = choose_plan(loaded, self.prepared.cohort, self.prepared.fingerprint, self.machine)
         labels = encode_labels(self.development.samples, plan)
+        if not plan.training.begins_on_features:
+            yield from self._score_stages(plan, labels, loaded.recipe.tune.metric)
+            return
         table = self.collect(plan)
         for fold in range(self.development.n_folds):
             stop_if_interrupted()
@@ -119,6 +129,17 @@ class Workbench:
                 val_labels=labels[held],
             )
             yield _score(data, plan, loaded.recipe.tune.metric)
+
+    def _score_stages(self, plan: Plan, labels: NDArray[np.int64], metric: str) -> Iterator[float]:
+        """The same where nothing is learned on pooled features: all stages on the feature map, fold by fold."""
+        prepared = replace(self.prepared, plan=plan)
+        for fold in range(self.development.n_folds):
+            stop_if_interrupted()
+            with tempfile.TemporaryDirectory(dir=self.prepared.cache) as folder:
+                logits, held = learn_fold(
+                    prepared, self.development.samples, labels, self.development.folds == fold, Path(folder)
+                )
+            yield _compute_metric(logits, labels[held], plan, metric)
 
     def collect(self, plan: Plan) -> FeatureTable:
         """Features of all development pictures and the plan's views."""
@@ -166,10 +187,15 @@ def _score(data: HeadData, plan: Plan, metric: str) -> float:
 
     fitted = fit_head(data, plan)
     with torch.no_grad():
-        probabilities = torch.softmax(fitted.head(torch.from_numpy(data.val)).double(), 1).numpy()
+        logits = fitted.head(torch.from_numpy(data.val)).double().numpy()
+    return _compute_metric(logits, data.val_labels, plan, metric)
+
+
+def _compute_metric(logits: NDArray[np.float64], labels: NDArray[np.int64], plan: Plan, metric: str) -> float:
+    probabilities = apply_temperature(logits, 1.0)
     positive = None if plan.data.positive is None else plan.data.classes.index(plan.data.positive)
     scores = compute_scores(
-        data.val_labels,
+        labels,
         probabilities,
         is_ordered=plan.data.ordered,
         positive=positive,

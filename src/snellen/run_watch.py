@@ -78,7 +78,8 @@ def describe_epoch(epoch: EpochRecord, n_candidates: int) -> str:
     auc = "" if epoch.val_auc is None else f", AUC {epoch.val_auc:.3f}"
     loss = "" if epoch.val_loss is None else f", validation {epoch.val_loss:.3f}"
     fold = "" if epoch.fold is None else f"fold {epoch.fold}, "
-    who = fold or ("" if epoch.stage else f"candidate {epoch.candidate + 1} of {n_candidates}, ")
+    is_tuning = epoch.stage > 0 or epoch.images_per_s is not None
+    who = fold or ("" if is_tuning else f"candidate {epoch.candidate + 1} of {n_candidates}, ")
     speed = "" if epoch.images_per_s is None else f", {epoch.images_per_s:.0f} images/s"
     return f"{who}epoch {epoch.epoch}: loss {epoch.train_loss:.3f}{loss}{auc}{speed}"
 

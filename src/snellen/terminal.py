@@ -51,7 +51,7 @@ def show_audit(cohort: Cohort) -> None:
 
 def show_plan(plan: Plan) -> None:
     """Every decision with its reason, then the layers."""
-    from snellen.modeling.architectures import describe_layers
+    from snellen.modeling.layer_table import describe_layers
 
     console = _console()
     table = Table(
@@ -61,17 +61,17 @@ def show_plan(plan: Plan) -> None:
         value = decision.value if isinstance(decision.value, str) else json.dumps(decision.value)
         table.add_row(decision.key, reveal(value), decision.how, reveal(decision.reason))
     console.print(table)
-    layers = describe_layers(plan.model, plan.preprocess)
+    share = max((stage.share for stage in plan.training.finetune_stages), default=0.0)
+    layers = describe_layers(plan.model, plan.preprocess, share)
     table = Table("layer", "output", "parameters", "trained", title="\nLayers", title_justify="left", box=None)
     for row in layers:
         shape = "×".join(str(size) for size in row.output_shape)
-        table.add_row(
-            row.name, shape, f"{row.n_parameters:,}" if row.n_parameters else "", "yes" if row.is_trainable else ""
-        )
+        learns = f"{row.n_trained:,}" if row.n_upper is not None else "yes" * row.is_trainable
+        table.add_row(row.name, shape, f"{row.n_parameters:,}" if row.n_parameters else "", learns)
     console.print(table)
     total = sum(row.n_parameters for row in layers)
-    trained = sum(row.n_parameters for row in layers if row.is_trainable)
-    console.print(f"{total:,} parameters, {trained:,} trained")
+    trained = sum(row.n_trained for row in layers)
+    console.print(f"{total:,} parameters: {trained:,} trained, {total - trained:,} frozen")
 
 
 def show_tuning(record: TuneRecord) -> None:

@@ -23,7 +23,7 @@ from snellen.core.errors import SnellenError, StorageError, UsageError
 from snellen.core.storage import open_cache
 from snellen.ingest.phantom import PhantomSpec, write_cohort
 from snellen.planning.recipe_files import load_recipe, with_values
-from snellen.records.recipe import BatchNorm, GlobalAvgPool
+from snellen.records.layers import BatchNorm, GlobalAvgPool
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.records.tuning import TuneRecord
 from snellen.run_preparation import prepare

@@ -40,7 +40,7 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
 
 ## Model
 
-{manifest.task} classifier: {manifest.backbone} {_name_training(manifest)}, as one ONNX graph (uint8 pixels in, {
+{manifest.task} classifier: {_name_backbone(manifest)} {_name_training(manifest)}, as one ONNX graph (uint8 pixels in, {
         _name_output(manifest)
     }
 out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
@@ -85,6 +85,10 @@ Written by Snellen {manifest.snellen_version} on {manifest.created}.
 def _describe_decision(manifest: Manifest) -> str:
     """How grades are decided; nothing for the most probable class, which is what everybody expects."""
     return "" if manifest.decision == "most_probable" else f"\nA picture is called {CALLED[manifest.decision]}."
+
+
+def _name_backbone(manifest: Manifest) -> str:
+    return "a small network listed in its recipe" if manifest.backbone == "layers" else manifest.backbone
 
 
 def _name_training(manifest: Manifest) -> str:

@@ -203,7 +203,8 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
 
 def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     chosen = inputs.run.chosen if inputs.run is not None else None
-    heads = [each for each in inputs.epochs if each.stage == 0]
+    tuned = {outcome.stage for outcome in inputs.run.finetuned} if inputs.run is not None else set()
+    heads = [each for each in inputs.epochs if each.stage == 0 and each.stage not in tuned]
     own = run_figures.select_candidate(heads, chosen)
     others = "; thin lines are the other candidates" if len(own) < len(heads) else ""
     if inputs.run is not None and inputs.run.members:
@@ -213,7 +214,7 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
             "of a line is the epoch that the other folds chose.",
             tables.build_members(inputs.run.members, inputs.splits),
         )
-    else:
+    elif 0 not in tuned:  # else nothing was learned on pooled features
         yield (
             run_figures.draw_learning(heads, chosen),
             f"Learning curves of the chosen candidate. The vertical line is the epoch that was kept{others}.",
@@ -221,7 +222,7 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
         )
     if inputs.run is not None and inputs.run.finetuned:
         yield (
-            run_figures.draw_finetuning([each for each in inputs.epochs if each.stage], inputs.run.finetuned),
+            run_figures.draw_finetuning([each for each in inputs.epochs if each.stage in tuned], inputs.run.finetuned),
             "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; the level dotted "
             "lines are the model before, which stays where fine-tuning is not better. Blend is the share of what was "
             "learned in the mean with the weights before.",

@@ -18,8 +18,8 @@ def draw_view(pixels: NDArray[np.uint8], plan: AugmentPlan, *, seed: int, view: 
     if view < 1:
         raise ValueError(f"view {view}: view 0 is the picture itself")
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, view, int(key[:16], 16)])))
-    out = _warp(pixels, plan, random)
-    return _change_light(out, plan, random).reshape(pixels.shape)
+    out = _change_light(_warp(pixels, plan, random), plan, random).reshape(pixels.shape)
+    return _add_noise(out, plan.noise, random) if plan.noise else out
 
 
 def _warp(pixels: NDArray[np.uint8], plan: AugmentPlan, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -47,3 +47,9 @@ def _change_light(pixels: NDArray[np.uint8], plan: AugmentPlan, random: np.rando
     levels = np.arange(256, dtype=np.float32)
     table = np.clip((levels - 127.5) * gain + 127.5 + offset, 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(pixels, table), np.uint8)
+
+
+def _add_noise(pixels: NDArray[np.uint8], sigma: float, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Normal noise in every value; `sigma` is a share of full range."""
+    noisy = pixels + 255 * sigma * random.standard_normal(pixels.shape, dtype=np.float32)
+    return np.asarray(np.clip(np.rint(noisy), 0, 255), np.uint8)

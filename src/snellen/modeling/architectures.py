@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.modeling.blocks import HeadEnsemble, LayerRow, describe_head
+from snellen.modeling.blocks import HeadEnsemble, build_blocks, choose_input
 from snellen.records.bundle import MEMBER_OUTPUTS, OUTPUTS
+from snellen.records.layers import BackboneLayer
 from snellen.records.plan import ModelPlan, PreprocessPlan
+
+LISTED = "layers"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class BackboneFacts:
 
 
 def read_backbone_facts(name: str) -> BackboneFacts:
-    """Raises UsageError for a name that timm does not have."""
+    """Raises UsageError for a name that timm does not have. Nobody published weights of the backbone `layers`."""
+    if name == LISTED:
+        return BackboneFacts((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 224, "", "none")
     require_backbone(name)
     try:
         config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
@@ -70,8 +75,26 @@ def build_backbone(name: str, arguments: dict[str, Any] | None = None) -> nn.Mod
     return backbone.eval()
 
 
+class ListedBackbone(nn.Module):
+    """The blocks of `model.layers`, for inputs `(N, *shape)`, called as timm's networks are."""
+
+    def __init__(self, layers: Sequence[BackboneLayer], shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.layers = build_blocks(layers, shape)
+        self.num_features = next((layer.channels for layer in reversed(layers) if layer.type == "conv"), shape[0])
+
+    def forward_features(self, planes: torch.Tensor) -> torch.Tensor:
+        """`(N, C, H, W)` → the map `(N, D, h, w)`."""
+        found: torch.Tensor = self.layers(planes)
+        return found
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002  # timm calls it so
+        """How timm sorts the parameters by depth."""
+        return {"stem": r"^layers\.0\.", "blocks": r"^layers\.(\d+)"}
+
+
 class Normalise(nn.Module):
-    """uint8 `(N, H, W, 1 or 3)` → float `(N, 3, H, W)`, grey repeated, minus mean, over std."""
+    """uint8 `(N, H, W, 1 or 3)` → float `(N, C, H, W)`, grey repeated for three values, minus mean, over std."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -91,7 +114,11 @@ class FrozenBackbone(nn.Module):
     def __init__(self, plan: ModelPlan) -> None:
         super().__init__()
         self.normalise = Normalise(plan.mean, plan.std)
-        self.backbone = build_backbone(plan.backbone, dict(plan.backbone_args))
+        if plan.backbone == LISTED:
+            shape = (len(plan.mean), plan.side_px, plan.side_px)
+            self.backbone: nn.Module = ListedBackbone(plan.layers, shape).eval()
+        else:
+            self.backbone = build_backbone(plan.backbone, dict(plan.backbone_args))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         feature_map = self.backbone.forward_features(self.normalise(pixels))  # type: ignore[operator]  # timm's own method
@@ -150,7 +177,8 @@ class Classifier(Calibrated):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         embedding, feature_map = self.frozen(pixels)
-        return self.answer(self.head(embedding), embedding, feature_map)
+        found = self.head(choose_input(self.head, embedding, feature_map))
+        return self.answer(found, embedding, feature_map)
 
 
 class NetworkEnsemble(Calibrated):
@@ -178,13 +206,17 @@ class NetworkEnsemble(Calibrated):
         maps = torch.stack([upper(activation) for upper in self.uppers], dim=1)
         embeddings = maps.mean((3, 4))
         found = torch.stack(
-            [self._ask(heads, places, embeddings) for heads, places in zip(self.heads, self.places, strict=True)], dim=1
+            [self._ask(heads, places, embeddings, maps) for heads, places in zip(self.heads, self.places, strict=True)],
+            dim=1,
         )
         return self.answer(found if self.n_members > 1 else found[:, 0], embeddings.mean(1), maps.mean(1))
 
-    def _ask(self, heads: nn.Module, places: Sequence[int], embeddings: torch.Tensor) -> torch.Tensor:
+    def _ask(
+        self, heads: nn.Module, places: Sequence[int], embeddings: torch.Tensor, maps: torch.Tensor
+    ) -> torch.Tensor:
         branches = zip(heads.children(), places, strict=True)
-        return torch.stack([head(embeddings[:, at]) for head, at in branches]).mean(0)
+        each = [head(choose_input(head, embeddings[:, at], maps[:, at])) for head, at in branches]
+        return torch.stack(each).mean(0)
 
 
 def _count_classes(head: nn.Module) -> int:
@@ -218,15 +250,11 @@ def compute_map_shape(frozen: FrozenBackbone, preprocess: PreprocessPlan) -> tup
     return feature_map.shape[1], feature_map.shape[2], feature_map.shape[3]
 
 
-def describe_layers(plan: ModelPlan, preprocess: PreprocessPlan) -> list[LayerRow]:
-    """The layer and parameter table, top down."""
-    frozen = FrozenBackbone(plan)
-    depth, height, width = compute_map_shape(frozen, preprocess)
-    n_backbone = sum(parameter.numel() for parameter in frozen.backbone.parameters())
-    return [
-        LayerRow("input uint8", (preprocess.size, preprocess.size, preprocess.channels), 0, False),
-        LayerRow("normalise", (3, preprocess.size, preprocess.size), 0, False),
-        LayerRow(f"{plan.backbone} (frozen)", (depth, height, width), n_backbone, False),
-        *describe_head(plan.head, depth, plan.n_classes),
-        LayerRow("softmax(logits / temperature + bias)", (plan.n_classes,), 0, False),
-    ]
+def foresee_map_shape(plan: ModelPlan, preprocess: PreprocessPlan) -> tuple[int, int, int]:
+    """The same of a network that need not be there: where torch can do so, no weight is drawn, nothing multiplied."""
+    try:
+        with torch.device("meta"):
+            return compute_map_shape(FrozenBackbone(plan), preprocess)
+    except (UsageError, RuntimeError, NotImplementedError):
+        # a network whose code looks at values, or one that cannot take its input: told by the network itself
+        return compute_map_shape(FrozenBackbone(plan), preprocess)

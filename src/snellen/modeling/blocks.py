@@ -1,4 +1,4 @@
-"""Head layers: from the recipe's typed list to torch modules, with shapes checked before training."""
+"""Heads and small backbones: from the recipe's typed list to torch modules, with shapes checked before training."""
 
 from __future__ import annotations
 
@@ -9,47 +9,127 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.records.recipe import BatchNorm, Dense, Dropout, GlobalAvgPool, HeadLayer, Relu
+from snellen.modeling.layers import Shape, build_layer, compute_output_shape
+from snellen.records.layers import (
+    Attention,
+    BackboneLayer,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    HeadLayer,
+    MaxPool,
+    takes_map,
+)
+
+HEAD = "model.head"
+LAYERS = "model.layers"
+_MOST_PARAMETERS = 200_000_000
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One row of the layer table: what it is, its output shape without N, its parameters."""
+    """One row of the layer table: what it is, its output shape without N, its parameters.
+
+    `n_upper` are those of them that learn where not all do.
+    """
 
     name: str
     output_shape: tuple[int, ...]
     n_parameters: int
     is_trainable: bool
+    n_upper: int | None = None
+
+    @property
+    def n_trained(self) -> int:
+        """Parameters that learn."""
+        whole = self.n_parameters if self.n_upper is None else self.n_upper
+        return whole if self.is_trainable else 0
 
 
-def build_head(layers: Sequence[HeadLayer], n_features: int, n_classes: int) -> nn.Sequential:
-    """Layers after the global average pool, `(N, n_features)` → logits `(N, n_classes)`.
+class MapHead(nn.Sequential):
+    """A head that takes the feature map `(N, D, h, w)`; a plain Sequential takes pooled features `(N, D)`."""
 
-    The closing dense layer to the classes is added here. Raises UsageError that names a layer
-    which cannot stand where it stands.
+
+def build_head(layers: Sequence[HeadLayer], shape: int | Shape, n_classes: int) -> nn.Sequential:
+    """A head for maps of `shape` `(D, h, w)` → logits `(N, n_classes)`; the closing dense layer is added here.
+
+    One that begins with global_avg_pool takes pooled features `(N, D)`: then D alone will do for `shape`. Others are a
+    MapHead. Raises UsageError that names a layer which cannot stand where it stands.
     """
-    if not layers or not isinstance(layers[0], GlobalAvgPool):
+    whole = (shape, 1, 1) if isinstance(shape, int) else shape
+    shapes = follow_head(layers, whole, n_classes)
+    modules = [build_layer(layer, before) for layer, before in zip(layers, shapes, strict=False)]
+    closing = nn.Linear(shapes[-1][0], n_classes)
+    return MapHead(*modules, closing) if takes_map(layers) else nn.Sequential(*modules[1:], closing)
+
+
+def build_blocks(layers: Sequence[BackboneLayer], shape: Shape) -> nn.Sequential:
+    """The blocks of a small backbone for inputs `(N, *shape)`. Raises UsageError as `build_head` does."""
+    shapes = follow_layers(layers, shape, LAYERS)
+    return nn.Sequential(*(build_layer(layer, before) for layer, before in zip(layers, shapes, strict=False)))
+
+
+def follow_head(layers: Sequence[HeadLayer], shape: Shape, n_classes: int) -> list[Shape]:
+    """As `follow_layers` for a head on a map of `shape`, whose last layer the classes follow."""
+    shapes = follow_layers(layers, shape, HEAD)
+    if len(shapes[-1]) == 3:
         raise UsageError(
-            "model.head must begin with global_avg_pool, which turns the feature map into features.",
-            'Put {type = "global_avg_pool"} first.',
+            f"{HEAD} ends in a map of {_show(shapes[-1])}, and the {n_classes} classes need features.",
+            'Put {type = "global_avg_pool"} or {type = "flatten"} behind its last layer.',
         )
-    modules: list[nn.Module] = []
-    width = n_features
-    for position, layer in enumerate(layers[1:], start=1):
-        if isinstance(layer, GlobalAvgPool):
-            raise UsageError(
-                f"model.head.{position} is a global_avg_pool, but its input has no height and width any more.",
-                "Keep only the first one.",
-            )
-        modules.append(_build_layer(layer, width))
-        if isinstance(layer, Dense):
-            width = layer.units
-    modules.append(nn.Linear(width, n_classes))
-    return nn.Sequential(*modules)
+    _require_size(HEAD, "closing dense layer", (shapes[-1][0] + 1) * n_classes)
+    return shapes
+
+
+def follow_layers(layers: Sequence[HeadLayer], shape: Shape, place: str) -> list[Shape]:
+    """The shape before each layer of the list at `place`, and behind the last. Raises UsageError that names the layer
+    which cannot take its input.
+    """
+    shapes = [shape]
+    for number, layer in enumerate(layers):
+        _require_fitting(layer, shapes[-1], f"{place}.{number} ({layer.type})")
+        shapes.append(compute_output_shape(layer, shapes[-1]))
+    return shapes
+
+
+def _require_fitting(layer: HeadLayer, shape: Shape, name: str) -> None:
+    is_map = len(shape) == 3
+    if isinstance(layer, Dense) and is_map:
+        raise UsageError(
+            f"{name} takes features, but its input is a map of {_show(shape)}.",
+            'Put {type = "flatten"} or {type = "global_avg_pool"} before it.',
+        )
+    if isinstance(layer, GlobalAvgPool | Flatten | MaxPool | Conv | Attention) and not is_map:
+        raise UsageError(
+            f"{name} takes a map, but its input is {shape[0]} features, without height and width.",
+            "Put it before the layer global_avg_pool or flatten, or leave it out.",
+        )
+    if isinstance(layer, MaxPool) and min(shape[1:]) < layer.size:
+        raise UsageError(
+            f"{name} pools {layer.size} by {layer.size} places, but its input is a map of {_show(shape)}.",
+            "Leave it out, choose a smaller size for it, or a larger preprocess.size.",
+        )
+    if isinstance(layer, Dense):
+        _require_size(name, "it", (shape[0] + 1) * layer.units)
+    if isinstance(layer, Conv):
+        _require_size(name, "it", (shape[0] * layer.kernel**2 + 1) * layer.channels)
+
+
+def _require_size(name: str, what: str, n_parameters: int) -> None:
+    if n_parameters > _MOST_PARAMETERS:
+        raise UsageError(
+            f"{name}: {what} would have {n_parameters:,} parameters; {_MOST_PARAMETERS:,} are the most.",
+            "Put max_pool or global_avg_pool before it, or give it fewer outputs.",
+        )
+
+
+def _show(shape: Shape) -> str:
+    return "×".join(map(str, shape))
 
 
 class HeadEnsemble(nn.Module):
-    """Heads of several folds on one backbone: features `(N, D)` → logits of each member `(N, K, C)`."""
+    """Heads of several folds on one backbone: what each takes → logits of each member `(N, K, C)`."""
 
     def __init__(self, members: Sequence[nn.Sequential]) -> None:
         super().__init__()
@@ -59,39 +139,40 @@ class HeadEnsemble(nn.Module):
         return torch.stack([member(features) for member in self.members], dim=1)
 
 
-def describe_head(layers: Sequence[HeadLayer], n_features: int, n_classes: int) -> list[LayerRow]:
+def choose_input(head: nn.Module, embedding: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
+    """What `head`, or each member of it, takes: pooled features `(N, D)` or the map `(N, D, h, w)`."""
+    first = head.members[0] if isinstance(head, HeadEnsemble) else head
+    return feature_map if isinstance(first, MapHead) else embedding
+
+
+def describe_head(layers: Sequence[HeadLayer], shape: int | Shape, n_classes: int) -> list[LayerRow]:
     """Rows of the layer table for the head."""
-    head = build_head(layers, n_features, n_classes)
-    rows = [LayerRow("head global_avg_pool", (n_features,), 0, False)]
-    width = n_features
-    for module in head:
-        if isinstance(module, nn.Linear):
-            width = module.out_features
-        n_parameters = sum(parameter.numel() for parameter in module.parameters())
-        rows.append(LayerRow(f"head {_name(module)}", (width,), n_parameters, n_parameters > 0))
+    whole = (shape, 1, 1) if isinstance(shape, int) else shape
+    shapes = follow_head(layers, whole, n_classes)
+    rows = _describe(layers, shapes, "head ")
+    closing = LayerRow("head dense", (n_classes,), (shapes[-1][0] + 1) * n_classes, True)
+    return [*rows, closing]
+
+
+def describe_blocks(layers: Sequence[BackboneLayer], shape: Shape, *, is_trainable: bool) -> list[LayerRow]:
+    """Rows of the layer table for a small backbone."""
+    rows = _describe(layers, follow_layers(layers, shape, LAYERS), "layers ")
+    return [LayerRow(row.name, row.output_shape, row.n_parameters, row.is_trainable and is_trainable) for row in rows]
+
+
+def _describe(layers: Sequence[HeadLayer], shapes: Sequence[Shape], prefix: str) -> list[LayerRow]:
+    rows = []
+    for layer, before, behind in zip(layers, shapes, shapes[1:], strict=False):
+        n_parameters = sum(parameter.numel() for parameter in build_layer(layer, before).parameters())
+        name = f"{layer.type} {layer.kind}" if isinstance(layer, Attention) else layer.type
+        rows.append(LayerRow(f"{prefix}{name}", behind, n_parameters, n_parameters > 0))
     return rows
 
 
-def _build_layer(layer: HeadLayer, width: int) -> nn.Module:
-    if isinstance(layer, BatchNorm):
-        # no affine part: the dense layer that follows has its own scale and offset
-        return nn.BatchNorm1d(width, affine=False)
-    if isinstance(layer, Dropout):
-        return nn.Dropout(layer.p)
-    if isinstance(layer, Dense):
-        return nn.Linear(width, layer.units)
-    if isinstance(layer, Relu):
-        return nn.ReLU()
-    raise TypeError(f"no module for {layer}")
-
-
-def _name(module: nn.Module) -> str:
-    names = {nn.BatchNorm1d: "batch_norm", nn.Dropout: "dropout", nn.Linear: "dense", nn.ReLU: "relu"}
-    return names.get(type(module), type(module).__name__.lower())
-
-
 def fix_batch_norm(head: nn.Sequential, mean: torch.Tensor, variance: torch.Tensor) -> None:
-    """Set a leading batch norm's statistics to those of the training features, `(D,)` each, once and exactly."""
+    """Set the statistics of a batch norm that leads a head on pooled features to those of the training features, `(D,)`
+    each, once and exactly.
+    """
     first = head[0]
     if isinstance(first, nn.BatchNorm1d) and first.running_mean is not None and first.running_var is not None:
         first.running_mean.copy_(mean)

@@ -18,7 +18,7 @@ from snellen.core.errors import UsageError
 from snellen.modeling.architectures import FrozenBackbone
 from snellen.records.plan import ModelPlan, PreprocessPlan
 
-_LEAVES = ("torch.nn", "timm.layers")
+_LEAVES = ("torch.nn", "timm.layers", "snellen.modeling.layers")
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,15 @@ class _Lower(nn.Module):
 
 
 def cut_backbone(frozen: FrozenBackbone, pixels_shape: tuple[int, int, int], share: float) -> Halves:
-    """Cut where `upper` does about `share` of the multiplications, never less than one layer; 1 cuts nothing off.
+    """Cut where `upper` does about `share` of the multiplications, never less than one layer; 1 cuts nothing off, and
+    of 0 `upper` is the feature map itself.
 
     `pixels_shape` is `(H, W, C)`. Raises UsageError for a network whose forward pass cannot be traced, unless it stays
     whole; its multiplications are then not known: 0.
     """
     whole = _Features(frozen.backbone).eval()
+    if share <= 0:
+        return Halves(_Lower(frozen.normalise, whole), nn.Identity(), 0.0, 0.0)
     try:
         graph = _Tracer().trace(whole)
     except Exception as error:  # whatever a network's own code raises on traced values

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from snellen.core.errors import UsageError
 from snellen.planning.ledger import Ledger
 from snellen.records.plan import Decision, FinetunePlan, Fingerprint, How
 from snellen.records.recipe import FinetuneWish
@@ -21,6 +22,9 @@ _SHARES = (0.6, 0.35)
 _EPOCHS = (12, 8, 6, 4)
 _FEWEST_VIEWS = 2
 _VIEWS_IN_ALL = 30_000
+_FIRST_EPOCHS = 30
+
+Rule = tuple[Any, How, str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,20 @@ class Means:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """What a stage begins with: nothing learned (`is_first`), a head that takes the feature map, and the `views` of
+    `[augment]`.
+    """
+
+    is_first: bool = False
+    takes_map: bool = False
+    views: int = 0
+
+
+_FOLLOWS = Begin()
+
+
+@dataclass(frozen=True)
 class _Size:
     """What fits: `epochs` is 0 where nothing does; the reason of the choice."""
 
@@ -51,17 +69,24 @@ class _Size:
 
 
 def plan_finetune(
-    wish: FinetuneWish, place: str, fingerprint: Fingerprint, ledger: Ledger, means: Means
+    wish: FinetuneWish, place: str, fingerprint: Fingerprint, ledger: Ledger, means: Means, begin: Begin = _FOLLOWS
 ) -> FinetunePlan | None:
-    """The stage at `place`, or None where it would not pay."""
+    """The stage at `place`, or None where it would not pay. A first stage is never left out."""
     size, device = _choose_size(fingerprint, means), means.device
     reason = size.reason
-    if wish.unfreeze == "none" or (wish.unfreeze == "auto" and not size.epochs):
+    if not begin.is_first and (wish.unfreeze == "none" or (wish.unfreeze == "auto" and not size.epochs)):
         if wish.unfreeze == "none":
             ledger.settle(f"{place}.unfreeze", wish.unfreeze, ("none", "rule", reason))
             return None
         ledger.decisions.append(Decision(key=f"{place}.unfreeze", value="none", how="rule", reason=reason))
         return None
+    if begin.is_first and wish.unfreeze == "none":
+        reason = "the head alone learns, on the feature map of the frozen network"
+        ledger.decisions.append(Decision(key=f"{place}.unfreeze", value="none", how="rule", reason=reason))
+        ledger.decisions.append(Decision(key=f"{place}.share", value=0.0, how="rule", reason="the backbone is frozen"))
+        rules = _list_rules(0.0, (_EPOCHS[0], begin.views), device) | _change_rules(wish, begin, 0.0)
+        found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}
+        return _require_begin(FinetunePlan(unfreeze="none", share=0.0, **found), place, begin)
     unfreeze = ledger.settle(f"{place}.unfreeze", wish.unfreeze, ("top", "rule", reason))
     share, epochs, views = (
         (size.share, size.epochs, size.views) if size.epochs else (_SHARES[0], _EPOCHS[0], _EPOCHS[-1])
@@ -72,7 +97,16 @@ def plan_finetune(
         1.0 if whole and wish.share == "auto" else wish.share,
         (1.0 if whole else share, "rule", "all of it" if whole else "early layers see edges and colours: they stay"),
     )
-    rules: dict[str, tuple[Any, How, str]] = {
+    rules = _list_rules(1.0 if whole else share, (epochs, views), device) | _change_rules(wish, begin, share)
+    found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}
+    return _require_begin(FinetunePlan(unfreeze="all" if whole else "top", share=share, **found), place, begin)
+
+
+def _list_rules(share: float, size: tuple[int, int], device: str) -> dict[str, Rule]:
+    """What holds for a stage behind the head's own; `size` is epochs and views."""
+    epochs, views = size
+    whole = share == 1
+    return {
         "epochs": (epochs, "rule", "as many as fit into minutes, twelve at most; validation stops earlier"),
         "batch_size": (16, "fixed", "small batches need fewer epochs, and gradients of 16 pictures are steady enough"),
         "lr": (1e-3, "fixed", "the rate that learned most in our experiments, with a new head"),
@@ -100,9 +134,47 @@ def plan_finetune(
         ),
         "keep": ("better", "fixed", "validation chooses: before, after, or the mean of both where it cannot tell"),
         "channels_last": (True, "rule", "faster for convolutions on processors and GPUs alike"),
+        "blend": (True, "fixed", "what was learned from few pictures does not overrule all that was known before"),
     }  # fmt: skip
-    found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}
-    return FinetunePlan(unfreeze="all" if whole else "top", share=share, **found)
+
+
+def _change_rules(wish: FinetuneWish, begin: Begin, share: float) -> dict[str, Rule]:
+    """What holds instead where nothing was learned before, or where the head takes the feature map."""
+    lr = 1e-3 if wish.lr == "auto" else wish.lr
+    changed: dict[str, Rule] = {}
+    if begin.is_first or begin.takes_map:
+        changed |= {
+            "head_lr": (lr, "rule", "one rate for all that learns"),
+            "dropout": (0.0, "rule", "the head lists its own layers"),
+        }
+    if begin.takes_map and not begin.is_first:
+        changed["head_init"] = ("before", "rule", "the head has learned on the feature map, and goes on from there")
+    if begin.is_first:
+        few = "augmented views as in [augment]; each costs a pass of the frozen layers, once"
+        many = "one an epoch: pictures are drawn anew, which costs no room"
+        changed |= {
+            "epochs": (_FIRST_EPOCHS, "fixed", "at most; validation stops earlier"),
+            "batch_size": (32, "fixed", "usual where nothing was learned before"),
+            "weight_decay": (0.01, "fixed", "usual for AdamW"),
+            "head_init": ("before", "rule", "there is no head before: it begins by chance, under the seed"),
+            "warmup": (0.0, "fixed", "off: what begins by chance has nothing to lose"),
+            "patience": (8, "fixed", "epochs without a better validation loss"),
+            "ema": (0.0, "fixed", "off: an average would lag behind what begins by chance"),
+            "views": (_FIRST_EPOCHS if share == 1 else begin.views, "rule", many if share == 1 else few),
+            "keep": ("always", "rule", "nothing was learned before that could stay"),
+            "blend": (False, "rule", "nothing was learned before that could be mixed in"),
+        }
+    return changed
+
+
+def _require_begin(plan: FinetunePlan, place: str, begin: Begin) -> FinetunePlan:
+    """A first stage has no model before it. Raises UsageError where it is asked to compare with one."""
+    if begin.is_first and plan.keep != "always":
+        raise UsageError(
+            f'{place}.keep = "{plan.keep}", but before the first stage there is no model that could stay.',
+            f'Leave it out, or say {place}.keep = "always".',
+        )
+    return plan
 
 
 def _choose_size(fingerprint: Fingerprint, means: Means) -> _Size:

@@ -9,7 +9,9 @@ from snellen.planning.ledger import Ledger, to_plain
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort, Packed
 from snellen.records.plan import Fingerprint, How, PreprocessPlan
+from snellen.records.recipe import ModelWish, Recipe
 
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 Window = tuple[float, float]
 
 _BORDER_LIMIT = 0.03
@@ -55,7 +57,7 @@ def _plan_preprocess(
         else (3, "rule", f"{1 - fingerprint.grey_fraction:.0%} of the training pictures have colour")
     )
     return PreprocessPlan(
-        size=ledger.settle("preprocess.size", wish.size, choose_size(fingerprint)),
+        size=ledger.settle("preprocess.size", wish.size, _find_own_size(loaded.recipe) or choose_size(fingerprint)),
         fit=ledger.settle("preprocess.fit", wish.fit, _choose_fit(fingerprint)),
         crop_border=ledger.settle("preprocess.crop_border", wish.crop_border, crop),
         clahe=ledger.settle(
@@ -80,6 +82,20 @@ def _plan_preprocess(
             ),
         ),
     )
+
+
+def name_backbone(wish: ModelWish) -> str:
+    """What "auto" means: the network that the recipe lists, if it lists one."""
+    if wish.backbone != "auto":
+        return wish.backbone
+    return "layers" if wish.layers else DEFAULT_BACKBONE
+
+
+def _find_own_size(recipe: Recipe) -> tuple[int, How, str] | None:
+    """What preprocess.sizes says of the backbone."""
+    name = name_backbone(recipe.model).split(".", 1)[0]
+    size = recipe.preprocess.sizes.get(name)
+    return None if size is None else (size, "rule", f"preprocess.sizes says it of {name}")
 
 
 def _choose_window(cohort: Cohort, fingerprint: Fingerprint) -> tuple[Window | None, How, str]:

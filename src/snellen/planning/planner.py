@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from snellen.modeling.architectures import BackboneFacts, read_backbone_facts
+from snellen.core.errors import UsageError
+from snellen.modeling.architectures import read_backbone_facts
 from snellen.modeling.cut import count_multiplications
-from snellen.modeling.weights import PACKAGES
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_data import plan_data
 from snellen.planning.plan_decision import plan_decision
-from snellen.planning.plan_finetune import Means, plan_finetune
+from snellen.planning.plan_finetune import Begin, Means, plan_finetune
 from snellen.planning.plan_imbalance import plan_imbalance
+from snellen.planning.plan_model import choose_backbone, plan_model
 from snellen.planning.plan_pixels import plan_pixels
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.records.cohort import Cohort
+from snellen.records.layers import BatchNorm, GlobalAvgPool, HeadLayer, takes_map
 from snellen.records.plan import (
     AugmentPlan,
     EvaluationPlan,
@@ -29,9 +31,8 @@ from snellen.records.plan import (
     StagePlan,
     TrainingPlan,
 )
-from snellen.records.recipe import BatchNorm, GlobalAvgPool, HeadLayer, Normalize, Optimizer, StageWish
+from snellen.records.recipe import FinetuneWish, Optimizer, StageWish
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FORWARD_BUDGET = 14_000
 _L2_STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 _DECAY_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
@@ -51,13 +52,15 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     """The concrete plan. Raises UsageError where a wish does not fit the data."""
     ledger = Ledger(loaded.asked)
     data = plan_data(loaded, cohort, ledger)
-    backbone = ledger.settle("model.backbone", loaded.recipe.model.backbone, _choose_backbone(machine))
+    wish, has_offline = loaded.recipe.model, machine.has_offline_weights
+    backbone = choose_backbone(wish, ledger, has_offline_weights=has_offline)
     facts = read_backbone_facts(backbone)
     preprocess = plan_pixels(loaded, cohort, fingerprint, ledger)
-    model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
+    built = (backbone, facts)
+    model = plan_model(wish, ledger, built, preprocess, len(data.classes), has_offline_weights=has_offline)
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
     imbalance = plan_imbalance(loaded, fingerprint, ledger)
-    training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess))
+    training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess, augment.views))
     evaluation = loaded.recipe.evaluation
     for key in ("folds", "resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
@@ -84,62 +87,6 @@ _EVALUATION_REASONS = {
 }
 
 
-def _choose_backbone(machine: Machine) -> tuple[str, How, str]:
-    where = "its installed weight package" if machine.has_offline_weights else "timm's download"
-    return (
-        "tf_efficientnet_lite0",
-        "rule",
-        (f"the strongest small network whose ImageNet weights come from {where}; no layer of it is slow on a CPU"),
-    )
-
-
-def _plan_model(
-    loaded: LoadedRecipe,
-    ledger: Ledger,
-    backbone: str,
-    facts: BackboneFacts,
-    machine: Machine,
-    preprocess: PreprocessPlan,
-    n_classes: int,
-) -> ModelPlan:
-    wish = loaded.recipe.model
-    weights = ledger.settle("model.weights", wish.weights, _choose_weights(backbone, machine))
-    default_head = (GlobalAvgPool(), BatchNorm())
-    head = ledger.settle(
-        "model.head",
-        wish.head,
-        (default_head, "fixed", "a regularised linear classifier: few patients rarely pay for more"),
-    )
-    arguments: dict[str, bool | int | float | str] = {}
-    arguments = ledger.settle(
-        "model.backbone_args", wish.backbone_args, (arguments, "fixed", "the network as timm builds it")
-    )
-    mean, std = _choose_normalisation(preprocess.normalize, facts)
-    return ModelPlan(
-        backbone=backbone,
-        backbone_args=arguments,
-        weights=weights,
-        mean=mean,
-        std=std,
-        head=head,
-        n_classes=n_classes,
-    )
-
-
-def _choose_weights(backbone: str, machine: Machine) -> tuple[str, How, str]:
-    if machine.has_offline_weights and backbone in PACKAGES:
-        return "package", "measured", f"a package with weights of {backbone} is installed"
-    return "timm", "rule", "no installed package carries its weights, so timm downloads them"
-
-
-def _choose_normalisation(normalize: Normalize, facts: BackboneFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if normalize == "imagenet":
-        return _IMAGENET
-    if normalize == "unit":
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return facts.mean, facts.std
-
-
 def _plan_augment(
     loaded: LoadedRecipe, fingerprint: Fingerprint, ledger: Ledger, preprocess: PreprocessPlan
 ) -> AugmentPlan:
@@ -163,6 +110,7 @@ def _plan_augment(
         "translation": (0.05, "fixed", "pictures are rarely centred better"),
         "brightness": (0.08, "fixed", "exposure varies by about so much between devices"),
         "contrast": (0.15, "fixed", "contrast varies by about so much between devices"),
+        "noise": (0.0, "fixed", "off: pictures bring the noise of their device"),
     }
     return AugmentPlan(
         **{key: ledger.settle(f"augment.{key}", getattr(wish, key), found) for key, found in rules.items()}
@@ -174,9 +122,10 @@ def _plan_training(
     fingerprint: Fingerprint,
     ledger: Ledger,
     machine: Machine,
-    built: tuple[ModelPlan, PreprocessPlan],
+    built: tuple[ModelPlan, PreprocessPlan, int],
 ) -> TrainingPlan:
-    model, preprocess = built
+    """`built` ends with the number of augmented views."""
+    model, preprocess, views = built
     wish = loaded.recipe.training
     threads = ledger.settle(
         "training.threads", wish.threads, (machine.threads, "measured", "processors this process may use")
@@ -184,14 +133,36 @@ def _plan_training(
     stages: list[StagePlan | FinetunePlan] = []
     cost = 0.0
     for number, stage in enumerate(wish.stages):
-        if isinstance(stage, StageWish):
+        if isinstance(stage, StageWish) and not takes_map(model.head):
             stages.append(_plan_stage(stage, number, fingerprint, model.head, ledger))
             continue
-        cost = cost or count_multiplications(model, preprocess)
+        begin = Begin(is_first=number == 0, takes_map=takes_map(model.head), views=views)
+        if not begin.is_first or stage.unfreeze == "top":
+            cost = cost or count_multiplications(model, preprocess)
         means = Means(threads, machine.device, cost, max(1, loaded.recipe.evaluation.folds))
-        found = plan_finetune(stage, f"training.stages.{number}", fingerprint, ledger, means)
+        wished = _learn_in_batches(stage) if isinstance(stage, StageWish) else stage
+        found = plan_finetune(wished, f"training.stages.{number}", fingerprint, ledger, means, begin)
         stages += [found] if found else []
     return TrainingPlan(seed=machine.seed, threads=threads, stages=tuple(stages))
+
+
+def _learn_in_batches(wish: StageWish) -> FinetuneWish:
+    """The head alone, where it takes the feature map."""
+    if wish.optimizer == "lbfgs":
+        raise UsageError(
+            'training.stages.0.optimizer = "lbfgs", but model.head takes the feature map and learns in batches.',
+            'Leave it out, or begin model.head with {type = "global_avg_pool"}.',
+        )
+    decay = wish.weight_decay
+    if isinstance(decay, tuple):
+        if len(decay) > 1:
+            raise UsageError(
+                f"training.stages.0.weight_decay lists {len(decay)} values, but a head on the feature map takes one.",
+                "Example: --set training.stages.0.weight_decay=0.01",
+            )
+        decay = decay[0]
+    kept = wish.model_dump(exclude={"optimizer", "weight_decay"})
+    return FinetuneWish.model_validate({**kept, "weight_decay": decay})
 
 
 def _plan_stage(
@@ -202,6 +173,11 @@ def _plan_stage(
     linear: tuple[Optimizer, How, str] = ("lbfgs", "rule", "a linear head is convex: full steps reach its optimum")
     general: tuple[Optimizer, How, str] = ("adamw", "rule", "the head has layers that learn better in small steps")
     optimizer = ledger.settle(f"{place}.optimizer", wish.optimizer, linear if is_linear else general)
+    if wish.schedule in ("one_cycle", "plateau"):
+        raise UsageError(
+            f'{place}.schedule = "{wish.schedule}", but on pooled features only constant and cosine are known.',
+            f"Leave it out, or say {place}.cache = true: then the head learns as in fine-tuning.",
+        )
     strengths = _L2_STRENGTHS if optimizer == "lbfgs" else _DECAY_STRENGTHS
     batch = 64 if fingerprint.n_samples < 1000 else 256
     rules: dict[str, tuple[Any, How, str]] = {

@@ -9,10 +9,12 @@ from typing import Any
 
 from snellen.core.errors import UsageError
 from snellen.planning.recipe_files import LoadedRecipe, list_mistakes, load_recipe
-from snellen.records.recipe import Auto, Choices, Range, Recipe, TuneWish
+from snellen.records.layers import takes_map
+from snellen.records.recipe import Auto, Choices, Range, Recipe, StageWish
 
 _TABLES = ("preprocess", "augment", "imbalance", "model", "training")
 _FIXED = ("training.threads",)
+_ON_FEATURES = ("training.stages.0.optimizer", "model.head")
 _HINT = "`snellen recipes auto` shows a space: see its [tune]."
 
 
@@ -31,7 +33,7 @@ class Space:
 def read_space(loaded: LoadedRecipe) -> Space:
     """The space that a recipe asks for. Raises UsageError that lists every mistake."""
     wish = loaded.recipe.tune
-    parts = {"tune.space": _resolve(wish, "space"), "tune.pixel_space": _resolve(wish, "pixel_space")}
+    parts = {"tune.space": _resolve(loaded, "space"), "tune.pixel_space": _resolve(loaded, "pixel_space")}
     if not wish.pixels:
         del parts["tune.pixel_space"]
     dimensions: dict[str, Range | Choices] = {}
@@ -52,11 +54,25 @@ def read_space(loaded: LoadedRecipe) -> Space:
     return Space(dimensions)
 
 
-def _resolve(wish: TuneWish, part: str) -> dict[str, Range | Choices]:
-    found: dict[str, Range | Choices] | Auto = getattr(wish, part)
+def _resolve(loaded: LoadedRecipe, part: str) -> dict[str, Range | Choices]:
+    found: dict[str, Range | Choices] | Auto = getattr(loaded.recipe.tune, part)
+    if found != "auto":
+        return found
     shipped: dict[str, Range | Choices] | Auto = getattr(load_recipe("auto").recipe.tune, part)
-    chosen = shipped if found == "auto" else found
-    return {} if chosen == "auto" else chosen
+    if shipped == "auto":
+        return {}
+    return _fit_to_maps(shipped) if _learns_on_maps(loaded.recipe) else shipped
+
+
+def _learns_on_maps(recipe: Recipe) -> bool:
+    head = recipe.model.head
+    return not isinstance(recipe.training.stages[0], StageWish) or (head != "auto" and takes_map(head))
+
+
+def _fit_to_maps(space: dict[str, Range | Choices]) -> dict[str, Range | Choices]:
+    """Without what learning on the feature map does not know: another optimizer, and the heads on pooled features."""
+    kept = {key: dimension for key, dimension in space.items() if key not in _ON_FEATURES}
+    return {key: dimension.model_copy(update={"when": {}}) for key, dimension in kept.items()}
 
 
 def _check(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from snellen.records.base import Record
+from snellen.records.layers import BackboneLayer, HeadLayer
 from snellen.records.recipe import (
     Background,
     BatchStatistics,
@@ -14,7 +15,6 @@ from snellen.records.recipe import (
     FinetuneSchedule,
     Fit,
     HeadInit,
-    HeadLayer,
     Imbalance,
     Keep,
     Normalize,
@@ -99,6 +99,7 @@ class AugmentPlan(Record):
     translation: float
     brightness: float
     contrast: float
+    noise: float = 0.0
 
 
 class ImbalancePlan(Record):
@@ -111,10 +112,15 @@ class ImbalancePlan(Record):
 
 
 class ModelPlan(Record):
-    """`mean` and `std` are of [0, 1] pixels, one value a channel of the backbone's input."""
+    """`mean` and `std` are of [0, 1] pixels, one value a channel of the backbone's input.
+
+    The backbone `layers` is made of `layers`, for an input of `side_px`; other backbones have neither.
+    """
 
     backbone: str
     backbone_args: dict[str, bool | int | float | str]
+    layers: tuple[BackboneLayer, ...] = ()
+    side_px: int = 0
     weights: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -134,11 +140,11 @@ class StagePlan(Record):
 
 
 class FinetunePlan(Record):
-    """A stage that learns the top of the backbone with the head. `share` 1 is all of it; 0 switches off as in the
-    recipe.
+    """A stage that learns the top of the backbone with the head: all of it where `share` is 1, the head alone where it
+    is 0. 0 switches off as in the recipe. Plans of earlier versions have no `blend`: they tried it.
     """
 
-    unfreeze: Literal["top", "all"]
+    unfreeze: Literal["none", "top", "all"]
     share: float
     epochs: int
     batch_size: int
@@ -164,21 +170,29 @@ class FinetunePlan(Record):
     precision: Precision
     channels_last: bool
     keep: Keep
+    blend: bool = True
 
 
 class TrainingPlan(Record):
-    """`stages` begins with the head alone; the others fine-tune."""
+    """`stages` begins with the head alone on pooled features, unless the head asks for the map or more than the head
+    learns at once: then all stages are of the kind that fine-tunes.
+    """
 
     seed: int
     threads: int
     stages: tuple[StagePlan | FinetunePlan, ...]
 
     @property
+    def begins_on_features(self) -> bool:
+        """Whether the first stage learns on pooled features of the frozen backbone."""
+        return isinstance(self.stages[0], StagePlan)
+
+    @property
     def head_stage(self) -> StagePlan:
         """The first stage, on features of the frozen backbone."""
         first = self.stages[0]
         if not isinstance(first, StagePlan):
-            raise TypeError("the first stage learns the head alone")
+            raise TypeError("the first stage learns on no pooled features")
         return first
 
     @property

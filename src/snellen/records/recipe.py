@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from snellen.records.base import Record
+from snellen.records.layers import BackboneLayer, HeadLayer
 
 Auto = Literal["auto"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +25,7 @@ Keep = Literal["better", "always"]
 HeadInit = Literal["before", "new"]
 Precision = Literal["fp32", "bf16"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Size = Annotated[int, Field(ge=16, le=2048)]
 Optimizer = Literal["lbfgs", "adamw"]
 DecisionRule = Literal["most_probable", "expected_grade"]
 Decay = Annotated[float, Field(ge=0)]
@@ -50,35 +52,6 @@ def _require_three(folds: int) -> int:
 Folds = Annotated[int, Field(ge=0, le=20), AfterValidator(_require_three)]
 
 
-class GlobalAvgPool(Record):
-    """Mean over the feature map: (N, C, H, W) → (N, C)."""
-
-    type: Literal["global_avg_pool"] = "global_avg_pool"
-
-
-class BatchNorm(Record):
-    """Standardises each feature by statistics of the training part."""
-
-    type: Literal["batch_norm"] = "batch_norm"
-
-
-class Dropout(Record):
-    type: Literal["dropout"] = "dropout"
-    p: Annotated[float, Field(ge=0, lt=1)] = 0.2
-
-
-class Dense(Record):
-    type: Literal["dense"] = "dense"
-    units: Annotated[int, Field(ge=1, le=8192)]
-
-
-class Relu(Record):
-    type: Literal["relu"] = "relu"
-
-
-HeadLayer = Annotated[GlobalAvgPool | BatchNorm | Dropout | Dense | Relu, Field(discriminator="type")]
-
-
 class DataWish(Record):
     """`fractions` are those of train, val and test where the data bring no splits of their own.
 
@@ -95,7 +68,10 @@ class DataWish(Record):
 
 
 class PreprocessWish(Record):
-    size: Annotated[int, Field(ge=16, le=2048)] | Auto = "auto"
+    """`sizes` maps a backbone to its own size, which holds where `size` is "auto"."""
+
+    size: Size | Auto = "auto"
+    sizes: dict[str, Size] = {}
     fit: Fit | Auto = "auto"
     crop_border: bool | Auto = "auto"
     clahe: Annotated[float, Field(ge=0, le=40)] | Auto = "auto"
@@ -114,6 +90,7 @@ class AugmentWish(Record):
     translation: Annotated[float, Field(ge=0, le=0.5)] | Auto = "auto"
     brightness: Annotated[float, Field(ge=0, le=0.9)] | Auto = "auto"
     contrast: Annotated[float, Field(ge=0, le=0.9)] | Auto = "auto"
+    noise: Annotated[float, Field(ge=0, le=0.5)] | Auto = "auto"
 
 
 class ImbalanceWish(Record):
@@ -128,20 +105,23 @@ class ImbalanceWish(Record):
 class ModelWish(Record):
     """`weights`: `auto`, `none`, `package`, `timm` or the path of a .safetensors file.
 
-    `backbone_args` go to timm as they are, such as `{pad_type = "same"}`.
+    `backbone_args` go to timm as they are, such as `{pad_type = "same"}`. The backbone `layers` is a small network
+    whose blocks the recipe lists in the key of that name; it begins by chance.
     """
 
     backbone: str = "auto"
     backbone_args: dict[str, bool | int | float | str] = {}
+    layers: tuple[BackboneLayer, ...] = ()
     weights: str = "auto"
     head: tuple[HeadLayer, ...] | Auto = "auto"
 
 
 class StageWish(Record):
-    """One stage of training. `weight_decay` may list several values; validation patients choose.
+    """The head alone, on a frozen backbone. `weight_decay` may list several values; validation patients choose.
 
     `adamw` learns in batches with decoupled decay. `lbfgs` takes all pictures and views at once and
     weight_decay as an L2 penalty on the mean loss; `batch_size` and `schedule` mean nothing to it.
+    A head on the map learns by `adamw`, with one weight decay; only there are `one_cycle` and `plateau` known.
     """
 
     unfreeze: Literal["none"] = "none"
@@ -150,20 +130,21 @@ class StageWish(Record):
     batch_size: Annotated[int, Field(ge=2, le=65_536)] | Auto = "auto"
     lr: Positive | Auto = "auto"
     weight_decay: Decays | Decay | Auto = "auto"
-    schedule: Schedule | Auto = "auto"
+    schedule: FinetuneSchedule | Auto = "auto"
     patience: Annotated[int, Field(ge=1)] | Auto = "auto"
 
 
 class FinetuneWish(Record):
     """One stage that learns the `top` of the backbone, or `all` of it, together with the head, in batches (AdamW);
-    `none` leaves the stage out.
+    `none` leaves the stage out, or is the head alone where the stage is the first.
 
     `share` is the part of the network's multiplications that learn (`top`). The head begins as it was `before` the
     stage, or `new`: then its weights begin at zero. `layer_decay` multiplies the learning rate
     from each layer to the one below. 0 switches off `ema`, `clip_norm`, `drop_path`, `label_smoothing`, `mixup`,
     `cutmix` and `randaugment`. `cache` keeps the activations below the first layer that learns, of each picture and
-    `views` augmented views. `keep` takes what is `better` on validation pictures (the model before,
-    the one after, or the mean of both where they cannot tell), or what was learned `always`.
+    `views` augmented views. `keep` takes what is `better` on validation pictures (the model before, the one after, or
+    the mean of both where they cannot tell), or what was learned `always`; `blend` tries weighted means of the weights
+    with those before.
     """
 
     unfreeze: Literal["auto", "none", "top", "all"] = "auto"
@@ -192,13 +173,25 @@ class FinetuneWish(Record):
     precision: Precision | Auto = "auto"
     channels_last: bool | Auto = "auto"
     keep: Keep | Auto = "auto"
+    blend: bool | Auto = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_optimizer(cls, value: Any) -> Any:
+        """What learns in these stages learns by AdamW: a first stage may say so, as it may where the head is alone."""
+        if isinstance(value, dict) and value.get("optimizer") in ("auto", "adamw"):
+            return {key: inner for key, inner in value.items() if key != "optimizer"}
+        return value
+
+
+_OWN_KEYS = FinetuneWish.model_fields.keys() - StageWish.model_fields.keys()
 
 
 def _tell_stage(value: Any) -> str:
     if not isinstance(value, dict):
         return "finetune" if isinstance(value, FinetuneWish) else "head"
-    # "none" switches a later stage off; only its other keys tell it from the first
-    return "head" if value.get("unfreeze", "none") == "none" and "share" not in value else "finetune"
+    # "none" is the head alone, unless a key is there that only fine-tuning has
+    return "head" if value.get("unfreeze", "none") == "none" and not _OWN_KEYS & value.keys() else "finetune"
 
 
 AnyStage = Annotated[
@@ -207,9 +200,16 @@ AnyStage = Annotated[
 
 
 def _require_head_first(stages: tuple[StageWish | FinetuneWish, ...]) -> tuple[StageWish | FinetuneWish, ...]:
-    if not isinstance(stages[0], StageWish) or any(isinstance(stage, StageWish) for stage in stages[1:]):
+    # "none" leaves a later stage out, whatever its other keys say
+    left_out = FinetuneWish(unfreeze="none")
+    later = [
+        left_out if stage.unfreeze == "none" and "unfreeze" in stage.model_fields_set else stage for stage in stages[1:]
+    ]
+    if any(isinstance(stage, StageWish) for stage in later):
         raise ValueError('the first stage is the head alone; each other says what learns, such as unfreeze = "top"')
-    return stages
+    if stages[0].unfreeze == "auto":
+        raise ValueError('the first stage says what learns: unfreeze = "none" (the head alone), "top" or "all"')
+    return stages[0], *later
 
 
 class TrainingWish(Record):

@@ -19,6 +19,7 @@ from torch import nn
 
 from snellen.core.errors import UsageError
 from snellen.core.progress import say
+from snellen.modeling.blocks import MapHead
 from snellen.records.plan import FinetunePlan
 from snellen.records.run import EpochRecord
 from snellen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -36,7 +37,9 @@ BLENDS = (0.75, 0.5, 0.25)
 
 
 class Trainee(nn.Module):
-    """What learns: activation `(N, C, h, w)` → logits `(N, classes)`. `head` takes pooled features."""
+    """What learns: activation `(N, C, h, w)` → logits `(N, classes)`. `head` takes pooled features, or the map if it is
+    a MapHead; so much `dropout` lies before it.
+    """
 
     def __init__(self, upper: nn.Module, head: nn.Sequential, dropout: float) -> None:
         super().__init__()
@@ -45,14 +48,17 @@ class Trainee(nn.Module):
         self.dropout = dropout
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
-        embedding = self.upper(activation).mean((2, 3))
-        logits: torch.Tensor = self.head(nn.functional.dropout(embedding, self.dropout, self.training))
+        found = self.upper(activation)
+        taken = found if isinstance(self.head, MapHead) else found.mean((2, 3))
+        logits: torch.Tensor = self.head(nn.functional.dropout(taken, self.dropout, self.training))
         return logits
 
     def begin_learning(self, *, learns_statistics: bool) -> None:
-        """Training mode; without `learns_statistics` batch norms keep those that they have."""
+        """Training mode; without `learns_statistics` batch norms keep those that they have. A head on the map begins
+        without any, and always learns them.
+        """
         self.train()
-        for module in self.modules():
+        for module in (self.upper if isinstance(self.head, MapHead) else self).modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not learns_statistics:
                 module.eval()
 
@@ -162,7 +168,8 @@ def finetune(
             f"Fine-tuning diverged: no loss is a number at lr {plan.lr:g}.",
             f"Choose a smaller training.stages.{place.stage}.lr.",
         )
-    blend, found, (loss, auc) = _choose_blend(worker, before, standing)
+    best = standing.best_loss, standing.best_auc
+    blend, found, (loss, auc) = _choose_blend(worker, before, standing) if plan.blend else (1.0, standing.best, best)
     _save(trainee, optimizer, standing, place, final=found)
     return Finetuned(found, blend, standing.best_epoch, loss, auc, tuple(standing.records))
 

@@ -41,6 +41,7 @@ def run_adamw(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
     table, labels = objective.table, torch.from_numpy(objective.labels)
     n_views, n_samples, _ = table.shape
     optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=objective.decay)
+    needs_several = any(isinstance(layer, nn.BatchNorm1d) for layer in head[1:])
     for epoch in range(stage.epochs):
         rate = _rate(stage, epoch)
         for group in optimizer.param_groups:
@@ -54,6 +55,8 @@ def run_adamw(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
         views = torch.randint(n_views, (n_samples,), generator=generator)
         total = 0.0
         for batch in torch.split(order, stage.batch_size):
+            if len(batch) == 1 and needs_several:
+                continue  # one picture alone has no statistics
             features = _gather(table, views[batch].numpy(), batch.numpy())
             wanted = labels[batch]
             loss = objective.loss.compute(head(features), wanted, objective.loss.sum_weights(wanted))
@@ -81,7 +84,7 @@ def run_lbfgs(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
     matrices = [parameter for parameter in head.parameters() if parameter.ndim > 1]
     # few features are standardised once, into one block: a step costs a call a block beside the arithmetic
     held = [_join(_prepare_blocks(head, objective))] if table.is_small else None
-    trained = head[1:] if isinstance(head[0], nn.BatchNorm1d) else head
+    trained = head[1:] if is_fixed(head[0]) else head
     total = objective.loss.sum_weights(torch.from_numpy(objective.labels)) * table.shape[0]
     optimizer = torch.optim.LBFGS(
         head.parameters(), lr=stage.lr, max_iter=_LBFGS_STEPS, history_size=10, line_search_fn="strong_wolfe"
@@ -116,9 +119,14 @@ def _prepare_blocks(head: nn.Sequential, objective: Objective) -> Iterator[tuple
     first = head[0]
     for positions, values in objective.table.iterate_blocks():
         features = torch.from_numpy(values)
-        if isinstance(first, nn.BatchNorm1d):
+        if is_fixed(first):
             features = first.eval()(features).detach()
         yield features, torch.from_numpy(objective.labels[positions])
+
+
+def is_fixed(layer: nn.Module) -> bool:
+    """Whether a head's first layer standardises and nothing else: then it need be done once only."""
+    return isinstance(layer, nn.BatchNorm1d) and not layer.affine
 
 
 def _join(blocks: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:

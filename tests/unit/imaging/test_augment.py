@@ -145,3 +145,24 @@ def test_no_black_corners_come_in(plan: AugmentPlan) -> None:
 def test_view_zero_is_refused(number: int) -> None:
     with pytest.raises(ValueError, match="view 0 is the picture itself"):
         view(FULL, number=number)
+
+
+def test_noise_has_the_asked_strength_and_hits_every_value() -> None:
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    noisy = view(make_augment(noise=0.04), grey).astype(np.float64) - 128
+    # 12,288 draws of standard deviation 10.2: known to a hundredth
+    assert noisy.std() == pytest.approx(0.04 * 255, rel=0.05)
+    assert abs(noisy.mean()) < 0.5
+    assert not np.array_equal(noisy[..., 0], noisy[..., 1])
+
+
+def test_noise_stays_within_the_range() -> None:
+    white = view(make_augment(noise=0.3), np.full((32, 32, 1), 255, np.uint8))
+    assert white.max() == 255
+    assert white.min() < 255
+
+
+def test_noise_leaves_all_else_of_the_view_as_it_was() -> None:
+    still, noisy = view(FULL), view(FULL.model_copy(update={"noise": 0.01}))
+    assert np.abs(noisy.astype(int) - still).max() < 20
+    assert not np.array_equal(noisy, still)

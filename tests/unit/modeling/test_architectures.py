@@ -18,12 +18,13 @@ from snellen.modeling.architectures import (
     Normalise,
     build_backbone,
     compute_map_shape,
-    describe_layers,
+    foresee_map_shape,
     read_backbone_facts,
     require_backbone,
 )
 from snellen.modeling.blocks import build_head
-from snellen.records.recipe import BatchNorm, Dense, GlobalAvgPool, Relu
+from snellen.modeling.layer_table import describe_layers
+from snellen.records.layers import BatchNorm, Dense, GlobalAvgPool, Relu
 
 
 def fill_head(head: nn.Sequential, seed: int = 0) -> nn.Sequential:
@@ -194,6 +195,17 @@ def test_classifier_logits_are_those_of_the_head_on_the_embedding() -> None:
         assert torch.equal(logits, classifier.head(embedding))
 
 
+@pytest.mark.parametrize(("backbone", "size"), [("test_resnet", 64), ("vgg16", 96), ("efficientnet_b0", 100)])
+def test_foreseen_shape_is_that_of_the_network(backbone: str, size: int) -> None:
+    plan, preprocess = make_model(backbone=backbone), make_preprocess(size=size)
+    assert foresee_map_shape(plan, preprocess) == compute_map_shape(FrozenBackbone(plan), preprocess)
+
+
+def test_foreseen_network_that_cannot_take_its_input_is_refused_as_the_real_one() -> None:
+    with pytest.raises(UsageError, match="no map with height and width"):
+        foresee_map_shape(make_model(backbone="test_vit"), make_preprocess(size=160))
+
+
 def test_describe_layers_counts_every_parameter() -> None:
     plan = make_model(head=(GlobalAvgPool(), BatchNorm(), Dense(units=7), Relu()), n_classes=3)
     preprocess = make_preprocess(size=64)
@@ -206,6 +218,14 @@ def test_describe_layers_calls_only_the_head_trainable() -> None:
     rows = describe_layers(make_model(n_classes=3), make_preprocess(size=64))
     # a linear layer from 96 features to 3 classes: 96·3 weights and 3 offsets
     assert [(row.name, row.n_parameters) for row in rows if row.is_trainable] == [("head dense", 96 * 3 + 3)]
+
+
+def test_describe_layers_says_how_much_of_the_network_learns() -> None:
+    plan, preprocess = make_model(n_classes=3), make_preprocess(size=64)
+    whole = next(row for row in describe_layers(plan, preprocess, 1.0) if row.name.startswith("test_resnet"))
+    upper = next(row for row in describe_layers(plan, preprocess, 0.5) if row.name.startswith("test_resnet"))
+    assert whole.n_trained == whole.n_parameters == upper.n_parameters
+    assert 0 < upper.n_trained < upper.n_parameters
 
 
 def test_describe_layers_goes_from_pixels_to_classes() -> None:

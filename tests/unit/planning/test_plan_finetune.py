@@ -82,7 +82,7 @@ ASKED: dict[str, Any] = {
     "schedule": "one_cycle", "warmup": 0.3, "patience": 2, "ema": 0.0, "clip_norm": 0.0, "dropout": 0.0,
     "drop_path": 0.1, "batch_norm": "frozen", "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "randaugment": 9,
     "views": 0, "cache": False, "precision": "bf16", "channels_last": False,
-    "head_init": "before", "keep": "always",
+    "head_init": "before", "keep": "always", "blend": False,
 }  # fmt: skip
 
 

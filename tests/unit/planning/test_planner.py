@@ -183,7 +183,8 @@ def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 # what the recipe has no say in, or what another decision implies
 GIVEN = {
-    "schema_version", "recipe", "data.classes", "model.n_classes", "model.mean", "model.std", "training.seed",
+    "schema_version", "recipe", "data.classes", "model.n_classes", "model.mean", "model.std", "model.side_px",
+    "training.seed",
     "training.stages.0.unfreeze",
 }  # fmt: skip
 

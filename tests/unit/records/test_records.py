@@ -13,17 +13,9 @@ from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort, Issue, Split
 from snellen.records.evaluation import Estimate
+from snellen.records.layers import Dense, Dropout
 from snellen.records.plan import AugmentPlan, DataPlan, ImbalancePlan, PreprocessPlan, StagePlan, TrainingPlan
-from snellen.records.recipe import (
-    DataWish,
-    Dense,
-    Dropout,
-    EvaluationWish,
-    ModelWish,
-    PreprocessWish,
-    Recipe,
-    StageWish,
-)
+from snellen.records.recipe import DataWish, EvaluationWish, ModelWish, PreprocessWish, Recipe, StageWish
 from snellen.records.run import DataRequest, TrainRequest
 
 STAGE = {

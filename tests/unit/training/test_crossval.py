@@ -12,7 +12,7 @@ from torch import nn
 
 from models import compute_probabilities, draw_features, make_plan
 from snellen.core.errors import UsageError
-from snellen.records.recipe import BatchNorm, Dense, Dropout, GlobalAvgPool, Relu
+from snellen.records.layers import BatchNorm, Dense, Dropout, GlobalAvgPool, Relu
 from snellen.training.crossval import FoldData, choose_epoch, fit_folds
 from snellen.training.feature_table import FeatureTable
 

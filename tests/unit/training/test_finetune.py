@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from torch import nn
 
 from snellen.core.errors import UsageError
+from snellen.modeling.blocks import MapHead, build_head
+from snellen.records.layers import BatchNorm, Conv, GlobalAvgPool, HeadLayer, Relu
 from snellen.records.plan import FinetunePlan, ImbalancePlan
 from snellen.records.run import EpochRecord
 from snellen.training.feature_table import FeatureTable
@@ -293,3 +296,38 @@ def test_blend_is_the_mean_with_the_state_before_that_validation_likes_best(
     before = build_trainee().state_dict()
     name = "head.1.weight"
     assert torch.allclose(blended.state[name], torch.lerp(before[name], whole.state[name], blended.blend))
+
+
+def build_map_trainee(dropout: float = 0.0) -> Trainee:
+    torch.manual_seed(0)
+    layers: tuple[HeadLayer, ...] = (Conv(channels=8), BatchNorm(affine=True), Relu(), GlobalAvgPool())
+    return Trainee(nn.Identity(), build_head(layers, (3, 6, 6), 2), dropout)
+
+
+def learn_map_head(folder: Path, **changes: Any) -> tuple[Trainee, Finetuned]:
+    trainee = build_map_trainee()
+    material = make_material(trainee)
+    material = replace(material, groups=())
+    plan = {"unfreeze": "none", "share": 0.0, "epochs": 12, "dropout": 0.0, "keep": "always", "blend": False}
+    stage = make_stage(**{**plan, **changes})
+    place = Place(0, None, 0, folder / "stage-0.safetensors", "map", torch.device("cpu"))
+    return trainee, finetune(trainee, material, stage, place)
+
+
+def test_head_on_the_map_learns_on_kept_activations_alone(tmp_path: Path) -> None:
+    _, found = learn_map_head(tmp_path)
+    assert found.val_auc is not None
+    assert found.val_auc > 0.95  # chance is 0.5
+    assert {record.stage for record in found.epochs} == {0}
+
+
+def test_head_on_the_map_learns_the_statistics_of_its_batch_norms_even_where_others_keep_theirs(tmp_path: Path) -> None:
+    trainee, found = learn_map_head(tmp_path, batch_norm="frozen", ema=0.0)
+    assert not torch.equal(found.state["head.1.running_mean"], torch.zeros(8))
+    assert isinstance(trainee.head, MapHead)
+
+
+def test_without_blend_the_best_epoch_is_taken_as_it_is(tmp_path: Path) -> None:
+    _, found = learn_map_head(tmp_path)
+    assert found.blend == 1.0
+    assert found.val_loss == min(record.val_loss for record in found.epochs if record.val_loss is not None)

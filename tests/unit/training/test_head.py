@@ -13,8 +13,8 @@ from torch import nn
 
 from models import compute_probabilities, draw_features, make_plan
 from snellen.core.errors import UsageError
+from snellen.records.layers import BatchNorm, Dense, Dropout, GlobalAvgPool, Relu
 from snellen.records.plan import Plan
-from snellen.records.recipe import BatchNorm, Dense, Dropout, GlobalAvgPool, Relu
 from snellen.training import feature_table
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import FittedHead, HeadData, fit_head

@@ -14,8 +14,8 @@ from torch import nn
 
 from models import compute_probabilities, draw_features, make_plan
 from snellen.core.errors import UsageError
+from snellen.records.layers import GlobalAvgPool
 from snellen.records.plan import ImbalancePlan, Plan
-from snellen.records.recipe import GlobalAvgPool
 from snellen.training import imbalance
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import FittedHead, HeadData, fit_head
