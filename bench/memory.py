@@ -1,9 +1,9 @@
 """Peak memory of `snellen train` on a small and on a large cohort of phantoms: the larger must not need more.
 
-    python bench/memory.py [--sizes 2000 50000] [--px 64] [--folder DIR] [--json FILE]
+    python bench/memory.py [--sizes 2000 50000] [--px 64] [--folder DIR] [--set KEY=VALUE]… [--json FILE]
 
 Memory is the resident set of the process (Linux: /proc), sampled while it runs, by step. Limit: the peaks differ by
-less than a tenth.
+less than a tenth. `--set` goes to every `train`: fewer epochs of fine-tuning need the same memory and less time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 50_000])
     parser.add_argument("--px", type=int, default=64)
     parser.add_argument("--folder", type=Path, help="where cohorts are kept between calls")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results = []
@@ -43,7 +44,7 @@ def main() -> None:
             if not cohort.exists():
                 spec = PhantomSpec(kind="oct", n_patients=size // _PICTURES_A_PATIENT, size_px=args.px)
                 write_cohort(spec, cohort)
-            results.append({"pictures": sum(1 for _ in cohort.rglob("*.png")), **_measure(cohort, Path(temporary))})
+            results.append({"pictures": sum(1 for _ in cohort.rglob("*.png")), **_measure(cohort, Path(temporary), args.settings)})
     steps = list(dict.fromkeys(step for result in results for step in result["steps_mb"]))
     print(f"{'MB':<20}" + "".join(f"{result['pictures']:>10}" for result in results))
     for step in steps:
@@ -55,9 +56,10 @@ def main() -> None:
         args.json.write_text(json.dumps({"ratio": ratio, "limit": LIMIT, "runs": results}, indent=2))
 
 
-def _measure(cohort: Path, temporary: Path) -> dict[str, object]:
+def _measure(cohort: Path, temporary: Path, settings: list[str]) -> dict[str, object]:
     out, cache = temporary / f"run-{cohort.name}", temporary / f"cache-{cohort.name}"
     command = [sys.executable, "-m", "snellen", "train", str(cohort), "--out", str(out), "--cache", str(cache)]
+    command += [word for setting in settings for word in ("--set", setting)]
     begin = time.monotonic()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
