@@ -424,11 +424,11 @@ def _renew(head: nn.Sequential, seed: int) -> None:
 
 def _build_learner(bench: Bench, stage: FinetunePlan) -> FrozenBackbone:
     """The same network, with stochastic depth where it is asked for."""
-    model = bench.plan.model
+    own = copy.deepcopy(bench.frozen)  # a new one would draw weights that are not used
     if stage.drop_path:
+        model = bench.plan.model
         arguments = {**model.backbone_args, "drop_path_rate": stage.drop_path}
-        model = model.model_copy(update={"backbone_args": arguments})
-    own = FrozenBackbone(model)
+        own = FrozenBackbone(model.model_copy(update={"backbone_args": arguments}))
     own.requires_grad_(False)
     return own
 

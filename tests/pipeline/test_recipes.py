@@ -76,13 +76,14 @@ def test_dr_mobilenetv2_learns_grades_in_three_stages(fundus: Path, cache: Path,
 
 def test_dr_vgg16_tells_disease_or_not_with_another_attention(fundus: Path, cache: Path, tmp_path: Path) -> None:
     merge = 'data.merge={ no_dr = ["grade_0"], dr = ["grade_2", "grade_4"] }'
+    # a small network stands in: VGG16 itself learns in the test of kermany-vgg16
     small = words(
-        "preprocess.size=32", merge, "data.positive=dr", "model.head.0.kind=cbam",
+        "preprocess.size=64", "model.backbone=test_resnet", merge, "data.positive=dr", "model.head.0.kind=cbam",
         "training.stages.1.unfreeze=none", "training.stages.2.unfreeze=none",
     )  # fmt: skip
     run = train(fundus, cache, tmp_path / "run", "dr-vgg16", *small)
     check(run, [0])
-    assert json.loads((run / "evaluation.json").read_text())["classes"] == ["no_dr", "dr"]
+    assert set(json.loads((run / "evaluation.json").read_text())["classes"]) == {"no_dr", "dr"}
 
 
 def test_fundus_efficientnet_learns_the_head_and_then_everything(fundus: Path, cache: Path, tmp_path: Path) -> None:
@@ -179,9 +180,10 @@ def test_shape_that_cannot_be_is_told_before_a_folder_is_made(oct_scans: Path, c
     assert not (tmp_path / "run").exists()
 
 
-def test_whole_recipe_of_the_page_on_own_recipes_trains(oct_scans: Path, cache: Path, tmp_path: Path) -> None:
+def test_whole_recipe_of_the_page_on_own_recipes_trains(cache: Path, tmp_path: Path) -> None:
+    data = draw(tmp_path / "oct", "oct", ("normal", "drusen", "cysts", "neovascular"), 24, 32)
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-recipe.md").read_text(encoding="utf-8")
     (tmp_path / "mine.toml").write_text(re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[-1])
-    run = train(oct_scans, cache, tmp_path / "run", str(tmp_path / "mine.toml"), *words("preprocess.size=32"))
+    run = train(data, cache, tmp_path / "run", str(tmp_path / "mine.toml"), *words("preprocess.size=32"))
     check(run, [0])
-    assert json.loads((run / "evaluation.json").read_text())["classes"] == ["healthy", "sick"]
+    assert json.loads((run / "evaluation.json").read_text())["positive"] == "sick"
