@@ -44,7 +44,8 @@ def main() -> None:
             if not cohort.exists():
                 spec = PhantomSpec(kind="oct", n_patients=size // _PICTURES_A_PATIENT, size_px=args.px)
                 write_cohort(spec, cohort)
-            results.append({"pictures": sum(1 for _ in cohort.rglob("*.png")), **_measure(cohort, Path(temporary), args.settings)})
+            found = _measure(cohort, Path(temporary), args.settings)
+            results.append({"pictures": sum(1 for _ in cohort.rglob("*.png")), **found})
     steps = list(dict.fromkeys(step for result in results for step in result["steps_mb"]))
     print(f"{'MB':<20}" + "".join(f"{result['pictures']:>10}" for result in results))
     for step in steps:
