@@ -69,8 +69,8 @@ def tell_finetuning(plan: Plan, recipe: Recipe) -> list[str]:
         epochs = sum(stage.epochs for stage in plan.training.finetune_stages)
         if not plan.training.begins_on_features:
             return [
-                f"Learning on the feature map (all stages, up to {epochs} epochs) is not in the projected time, and may "
-                "take longer than all the rest."
+                f"Learning on the feature map (all stages, up to {epochs} epochs) is not in the projected time, and "
+                "may take longer than all the rest."
             ]
         return [
             f"Fine-tuning the network (stage 2, up to {epochs} epochs) is not in the projected time, and may take "
