@@ -176,7 +176,8 @@ def _plan(loaded: LoadedRecipe, trial: Trial) -> Plan:
 
 def _describe_work(trial: Trial, plan: Plan, times: TrainingTimes) -> Work:
     n_train, n_val, n_test = trial.n_by_part
-    size, channels, views = plan.preprocess.size, plan.preprocess.channels, plan.augment.views
+    size, channels = plan.preprocess.size, plan.preprocess.channels
+    views = plan.augment.views if plan.training.begins_on_features else 0
     return Work(
         n_pictures=trial.n_listed,
         n_train=n_train,

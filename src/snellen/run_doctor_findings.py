@@ -67,6 +67,11 @@ def tell_finetuning(plan: Plan, recipe: Recipe) -> list[str]:
     """That the projected time is without stage 2, where `train` may go through one."""
     if plan.training.finetune_stages:
         epochs = sum(stage.epochs for stage in plan.training.finetune_stages)
+        if not plan.training.begins_on_features:
+            return [
+                f"Learning on the feature map (all stages, up to {epochs} epochs) is not in the projected time, and "
+                "may take longer than all the rest."
+            ]
         return [
             f"Fine-tuning the network (stage 2, up to {epochs} epochs) is not in the projected time, and may take "
             f"longer than all the rest; by rule it is planned for about {BUDGET_S // 60} minutes at most."

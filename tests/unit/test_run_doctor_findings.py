@@ -53,6 +53,9 @@ def test_fine_tuning_is_told_as_not_projected() -> None:
     tuned = plan.training.model_copy(update={"stages": (*plan.training.stages, stage)})
     (told,) = tell_finetuning(plan.model_copy(update={"training": tuned}), recipe)
     assert "up to 7 epochs) is not in the projected time" in told
+    alone = plan.training.model_copy(update={"stages": (stage,)})
+    (told,) = tell_finetuning(plan.model_copy(update={"training": alone}), recipe)
+    assert "Learning on the feature map (all stages, up to 7 epochs) is not in the projected time" in told
     frozen = recipe.training.model_copy(update={"stages": recipe.training.stages[:1]})
     assert tell_finetuning(plan, recipe.model_copy(update={"training": frozen})) == []
 
