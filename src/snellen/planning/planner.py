@@ -56,7 +56,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     preprocess = plan_pixels(loaded, cohort, fingerprint, ledger)
     model = _plan_model(loaded, ledger, backbone, facts, machine, preprocess, len(data.classes))
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
-    imbalance = plan_imbalance(loaded, fingerprint, ledger)
+    imbalance = plan_imbalance(loaded, fingerprint, preprocess, ledger)
     training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess))
     evaluation = loaded.recipe.evaluation
     for key in ("folds", "resamples", "level", "sensitivity"):
