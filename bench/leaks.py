@@ -49,6 +49,7 @@ def main() -> None:
     copies.add_argument("--set", dest="settings", action="append", default=[])
     for each in (resampling, copies):
         each.add_argument("--seeds", type=int, default=5)
+        each.add_argument("--first-seed", type=int, default=0)
         each.add_argument("--json", type=Path)
     figure = parts.add_parser("figure", help="draw what was measured")
     figure.add_argument("records", type=Path, nargs="+")
@@ -59,16 +60,19 @@ def main() -> None:
 
         draw([json.loads(path.read_text()) for path in args.records], args.out)
         return
+    if args.seeds < 2:
+        parser.error("one seed has no interval: --seeds 2 at least")
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
     if args.part == "resampling":
         import leaks_resampling
 
         data = leaks_resampling.load(args.data, args.patients, args.limit)
-        title, arms = data.title, leaks_resampling.measure(data, args.seeds, args.folds, args.epochs)
+        title, arms = data.title, leaks_resampling.measure(data, seeds, args.folds, args.epochs)
         facts = {"folds": args.folds, "epochs": args.epochs, "pictures": len(data.labels), "classes": data.counts}
     else:
         import leaks_copies
 
-        title, arms, facts = leaks_copies.measure(args.data, args.patients, args.settings, args.seeds)
+        title, arms, facts = leaks_copies.measure(args.data, args.patients, args.settings, seeds)
     record = {"part": args.part, "title": title, "seeds": args.seeds, **facts, **summarise(arms)}
     tell(record)
     if args.json:
@@ -93,12 +97,10 @@ def summarise(arms: Arms) -> dict[str, object]:
 
 
 def estimate(values: Sequence[float]) -> Interval:
-    """Mean with Student's interval; as wide as can be where there is one value."""
+    """Mean with Student's interval, of two values at least."""
     from scipy.stats import t
 
     mean, n = statistics.mean(values), len(values)
-    if n < 2:
-        return Interval(mean, -math.inf, math.inf)
     half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half)
 

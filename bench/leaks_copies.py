@@ -25,7 +25,7 @@ METRICS = ("accuracy", "balanced_accuracy", "auc")
 
 
 def measure(
-    data: Path, patients: str, settings: Sequence[str], n_seeds: int
+    data: Path, patients: str, settings: Sequence[str], seeds: Sequence[int]
 ) -> tuple[str, dict[str, list[dict[str, float]]], dict[str, object]]:
     """Title, protocol → a row a seed, and facts of the data. The head on frozen features is chosen on validation."""
     source = DataRequest(data=str(data.resolve()), patients=patients)
@@ -38,7 +38,7 @@ def measure(
     graph = export_backbone(frozen, plan, prepared.cache)
     store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
     arms: dict[str, list[dict[str, float]]] = {"published": [], "honest": []}
-    for seed in range(n_seeds):
+    for seed in seeds:
         splits = {
             "published": split_pictures(cohort, fractions, seed), "honest": choose_splits(cohort, fractions, seed),
         }  # fmt: skip
@@ -46,7 +46,7 @@ def measure(
             arms[name].append(_run(replace(prepared, splits=chosen), pixels, store))
             told = ", ".join(f"{metric} {value:.3f}" for metric, value in arms[name][-1].items())
             print(f"seed {seed}, {name}: {told}", flush=True)
-    shares = [_count_shared(cohort, split_pictures(cohort, fractions, seed)) for seed in range(n_seeds)]
+    shares = [_count_shared(cohort, split_pictures(cohort, fractions, seed)) for seed in seeds]
     facts = {
         "pictures": len(cohort.samples),
         "patients": cohort.patients.n,

@@ -43,6 +43,7 @@ def draw(records: list[dict], path: Path) -> None:
         place.margins(x=0.18)
         place.grid(visible=True, axis="x", color=RULE, linewidth=0.6)
         place.tick_params(colors=MUTED, labelcolor=INK, labelsize=9)
+        place.tick_params(axis="y", length=0)
         for side in ("top", "right", "left"):
             place.spines[side].set_visible(False)
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=2, frameon=False, fontsize=8.5)

@@ -12,7 +12,7 @@ Where the patients are known and drawn by us, pictures of new patients tell what
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +88,13 @@ def draw(n_patients: int, first_seed: int) -> tuple[Pixels, Labels, NDArray[np.i
     return np.stack(pixels), np.array(labels, np.int64), np.array(patients)
 
 
-def measure(data: Data, n_seeds: int, n_folds: int, n_epochs: int) -> dict[str, list[dict[str, float]]]:
+def measure(data: Data, seeds: Sequence[int], n_folds: int, n_epochs: int) -> dict[str, list[dict[str, float]]]:
     """Protocol → a row a seed: mean over the folds of each score."""
     torch.set_num_threads(1)
     protocols = {"published": _publish, "by picture": _split_pictures}
     protocols |= {"honest": _split_patients} if data.has_patients else {}
     arms: dict[str, list[dict[str, float]]] = {}
-    for seed in range(n_seeds):
+    for seed in seeds:
         for name, protocol in protocols.items():
             begin = time.monotonic()
             rows = [_run(part, data, n_epochs, seed) for part in protocol(data, n_folds, seed)]

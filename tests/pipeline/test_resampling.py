@@ -190,7 +190,7 @@ def test_run_with_new_pictures_tells_counts_and_fine_tunes(tmp_path: Path, cache
     assert np.isfinite(evaluation["metrics"]["auc"]["value"])
 
 
-@pytest.mark.parametrize("method", ["smote_tomek", "random_over", "random_under", "augment"])
+@pytest.mark.parametrize("method", ["smote_tomek", "random_under", "augment"])
 def test_run_tells_counts_of_every_method(tmp_path: Path, cache: Path, method: str) -> None:
     folder = write_pictures(tmp_path / "oct")
     words = ["--set", f"imbalance.method={method}", "--set", "training.stages.1.unfreeze=none", "--no-test"]

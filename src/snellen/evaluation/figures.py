@@ -120,7 +120,7 @@ def draw_reliability(evaluation: Evaluation) -> Drawing | None:
             label="after calibration" if hollow else None,
         )  # fmt: skip
         if hollow:
-            axes.legend(loc="upper left")
+            axes.legend(loc="lower right")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="Share that is right")
         axes.tick_params(labelbottom=False)
         axes.grid(True)
