@@ -18,6 +18,7 @@ from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, encode_labels, export_backbone
 from snellen.run_finetuning import Bench, Part, resample_part
 from snellen.run_preparation import Prepared, prepare
+from snellen.run_tuning import Workbench, collect_development, read_machine
 from snellen.runs import open_run
 from snellen.training.crossval import FoldData
 from snellen.training.features import FeatureStore
@@ -212,6 +213,16 @@ def test_folds_are_shown_in_further_views(tmp_path: Path, cache: Path) -> None:
     resampled = open_run(tmp_path / "run").record.resampled
     assert [each.fold for each in resampled] == [0, 1, 2]
     assert all(each.after["cysts"] == each.after["normal"] == each.before["normal"] for each in resampled)
+
+
+@pytest.mark.parametrize(("method", "on"), [("augment", "features"), ("smote_tomek", "pixels")])
+def test_tuning_resamples_inside_its_folds(tmp_path: Path, cache: Path, method: str, on: str) -> None:
+    folder = write_pictures(tmp_path / "oct")
+    settings = (*PLAIN, f"imbalance.method={method}", f"imbalance.on={on}")
+    loaded = load_recipe("auto", settings)
+    prepared = prepare(TrainRequest(source=DataRequest(data=str(folder), cache=str(cache)), settings=settings), loaded)
+    bench = Workbench(prepared, collect_development(prepared, 2, 0), read_machine(0))
+    assert len([value for value in bench.score_folds(loaded) if 0 <= value <= 1]) == 2
 
 
 def test_large_pictures_are_refused_before_anything_is_done(tmp_path: Path, cache: Path) -> None:
