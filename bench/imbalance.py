@@ -48,11 +48,11 @@ def main() -> None:
     source = DataRequest(data=str(Path(args.data).resolve()), columns=columns)
     found: dict[str, list[dict[str, float]]] = {method: [] for method in get_args(Imbalance)}
     for seed in range(args.seeds):
-        plan, data, patients = collect(TrainRequest(source=source, settings=tuple(args.settings), seed=seed))
+        plan, data, shown, patients = collect(TrainRequest(source=source, settings=tuple(args.settings), seed=seed))
         counts = np.bincount(data.train_labels, minlength=len(plan.data.classes))
         print(f"seed {seed}: {counts.tolist()} to learn from, {len(data.val_labels)} for validation", flush=True)
         for method, rows in found.items():
-            rows.append(measure(data, patients, use_method(plan, method)))
+            rows.append(measure(shown if method == "augment" else data, patients, use_method(plan, method)))
     print(f"{'method':<22}{'AUC':>14}{'argmax':>14}{'balanced':>14}{'log loss':>14}")
     for method, rows in found.items():
         cells = [[row[name] for row in rows] for name in COLUMNS]
@@ -62,8 +62,11 @@ def main() -> None:
         args.json.write_text(json.dumps(found, indent=2))
 
 
-def collect(request: TrainRequest) -> tuple[Plan, HeadData, list[str]]:
-    """Plan, features and the patients of validation. Views are drawn by one seed, so that the cache serves all."""
+def collect(request: TrainRequest) -> tuple[Plan, HeadData, HeadData, list[str]]:
+    """Plan, features (again with the further views of `augment`) and the patients of validation.
+
+    Views are drawn by one seed, so that the cache serves all.
+    """
     prepared = prepare(request, load_recipe("auto", request.settings))
     plan = prepared.plan
     pixels = prepared.build_pixels([*prepared.members("train"), *prepared.members("val")])
@@ -72,7 +75,8 @@ def collect(request: TrainRequest) -> tuple[Plan, HeadData, list[str]]:
     graph = export_backbone(frozen, plan, prepared.cache)
     store = FeatureStore(graph, pixels, plan.augment, prepared.cache, 0, plan.training.threads)
     data = collect_features(prepared, pixels, store)
-    return plan, data, [sample.patient for sample in prepared.members("val")]
+    shown = collect_features(replace(prepared, plan=use_method(plan, "augment")), pixels, store)
+    return plan, data, shown, [sample.patient for sample in prepared.members("val")]
 
 
 def use_method(plan: Plan, method: str) -> Plan:

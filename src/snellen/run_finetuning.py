@@ -38,14 +38,16 @@ from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
 from snellen.run_features import build_frozen, encode_labels
 from snellen.run_learning import Learned, guess_by_prior, initialise_head
 from snellen.run_preparation import Prepared
+from snellen.run_resampling import describe_resampling, record_resampling
 from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.finetune import Finetuned, Material, Place, Trainee, finetune
 from snellen.training.head import HeadData, iterate_epochs, make_ready
-from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
+from snellen.training.imbalance import MAKERS, PICKERS, RESAMPLERS, Rebalanced, count_pictures, rebalance, undo_shift
 from snellen.training.judging import choose_model, compare_logits, judge_logits
-from snellen.training.sources import KeptActivations, LivePixels, Source
+from snellen.training.pictures import resample_pictures
+from snellen.training.sources import Joined, KeptActivations, LivePixels, Source
 
 State = dict[str, torch.Tensor]
 Note = Callable[[EpochRecord], None]
@@ -386,10 +388,10 @@ def _run_stage(
     head = copy.deepcopy(begin.head)
     if stage.head_init == "new":
         _renew(head, bench.plan.training.seed)
-    made = _rebalance(part, bench.plan)
+    train, made, new = resample_part(bench, part)
     undo_shift(head, -made.shift)  # learning goes on at the prior that the method makes
     trainee = Trainee(halves.upper, head, stage.dropout)
-    source = _open_source(bench, part, stage, halves)
+    source = _open_source(bench, part, stage, halves, new)
     place = Place(
         stage=number,
         fold=part.fold,
@@ -402,7 +404,7 @@ def _run_stage(
     )
     groups = _group_parameters(own.backbone, halves.upper, stage)
     found = finetune(
-        trainee, Material(source, part.train, made, part.val, part.labels[part.val], groups), stage, place, note
+        trainee, Material(source, train, made, part.val, part.labels[part.val], groups), stage, place, note
     )
     trainee.load_state_dict(found.state)
     trainee.to("cpu").to(memory_format=torch.contiguous_format)
@@ -433,33 +435,58 @@ def _build_learner(bench: Bench, stage: FinetunePlan) -> FrozenBackbone:
     return own
 
 
-def _rebalance(part: Part, plan: Plan) -> Rebalanced:
-    """As the plan says; what makes new features cannot make new activations, and draws pictures more often instead."""
-    imbalance = plan.imbalance
-    if imbalance.method == "oversample_features":
+def resample_part(bench: Bench, part: Part) -> tuple[NDArray[np.intp], Rebalanced, PixelCache | None]:
+    """As the plan says: positions to learn from, what is made of them, and new pictures, whose positions follow all
+    others. What makes new features cannot make new activations, and draws pictures more often instead.
+    """
+    plan, imbalance = bench.plan, bench.plan.imbalance
+    labels, seed, n_classes = part.labels[part.train], plan.training.seed, plan.model.n_classes
+    if imbalance.on == "pixels" and imbalance.method in (*MAKERS, *PICKERS):
+        found = resample_pictures(bench.pixels, part.rows[part.train], labels, imbalance, seed)
+        made = count_pictures(labels, np.concatenate([labels[found.picked], found.labels]), n_classes)
+        say(describe_resampling(record_resampling(made.counts, plan, part.fold)))
+        behind = len(part.rows) + np.arange(len(found.labels))
+        return np.concatenate([part.train[found.picked], behind]), made, found.new
+    if imbalance.method in RESAMPLERS:
         imbalance = imbalance.model_copy(update={"method": "balanced_sampling"})
-    labels = part.labels[part.train]
     nothing = FeatureTable.hold(np.zeros((1, len(labels), 1), np.float32))
-    return rebalance(nothing, labels, plan.model.n_classes, imbalance, in_batches=True, seed=plan.training.seed)
+    return part.train, rebalance(nothing, labels, n_classes, imbalance, in_batches=True, seed=seed), None
 
 
-def _open_source(bench: Bench, part: Part, stage: FinetunePlan, halves: Halves) -> Source:
+def _open_source(bench: Bench, part: Part, stage: FinetunePlan, halves: Halves, new: PixelCache | None) -> Source:
+    """The pictures of `part`, and behind them `new` ones."""
     plan, cache = bench.plan, bench.prepared.cache
-    seed, threads = plan.training.seed, plan.training.threads
+    graph = _export_lower(bench, halves) if stage.cache else Path()
+    store = FeatureStore(
+        graph, bench.pixels, plan.augment, cache, plan.training.seed, plan.training.threads, "activation", True,
+        stage.randaugment,
+    )  # fmt: skip
+    known = _open_pictures(bench, (store, part.rows, part.rows[part.train], part.rows[part.val]), stage, halves)
+    if new is None:
+        return known
+    rows = np.arange(len(new.pixels))
+    made = _open_pictures(bench, (replace(store, pixels=new), rows, rows, rows[:0]), stage, halves)
+    return Joined(known, made, len(part.rows))
+
+
+def _open_pictures(
+    bench: Bench,
+    asked: tuple[FeatureStore, NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]],
+    stage: FinetunePlan,
+    halves: Halves,
+) -> Source:
+    """Pictures at rows of the store's pixel cache, of which some are to learn from and some to judge on."""
+    store, rows, train, val = asked
     if not stage.cache:
-        store = FeatureStore(Path(), bench.pixels, plan.augment, cache, seed, threads, randaugment=stage.randaugment)
-        lower = halves.lower.to(bench.device)
-        return LivePixels(store, part.rows, lower, bench.device)
-    graph = _export_lower(bench, halves)
-    store = FeatureStore(graph, bench.pixels, plan.augment, cache, seed, threads, "activation", True, stage.randaugment)
+        return LivePixels(store, rows, halves.lower.to(bench.device), bench.device)
     with torch.no_grad():
         pixels = torch.zeros(1, *bench.shape, dtype=torch.uint8)
         n_values = halves.lower(pixels).numel()
-    train, val = part.rows[part.train], part.rows[part.val]
-    n_kept = len(np.unique(part.rows)) + len(np.unique(train)) * stage.views
-    say(describe_need(cache, {"activations": n_kept * n_values * 2}))
-    store.fill(val, 0, "Computing activations of validation pictures")
-    return KeptActivations(store.fill(train, stage.views, "Computing activations"), part.rows)
+    n_kept = len(np.unique(rows)) + len(np.unique(train)) * stage.views
+    say(describe_need(bench.prepared.cache, {"activations": n_kept * n_values * 2}))
+    if len(val):
+        store.fill(val, 0, "Computing activations of validation pictures")
+    return KeptActivations(store.fill(train, stage.views, "Computing activations"), rows)
 
 
 def _export_lower(bench: Bench, halves: Halves) -> Path:

@@ -15,8 +15,9 @@ from snellen.modeling.blocks import HeadEnsemble, MapHead, build_head, fix_batch
 from snellen.modeling.layers import Shape
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
-from snellen.records.run import ChosenHead, EpochRecord
+from snellen.records.run import ChosenHead, EpochRecord, Resampling
 from snellen.run_preparation import Prepared
+from snellen.run_resampling import describe_resampling, record_resampling
 from snellen.training.crossval import FoldData, fit_folds
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import HeadData, fit_head
@@ -48,6 +49,7 @@ class Learned:
     table_labels: NDArray[np.int64]
     gate_table: FeatureTable
     gate_val: NDArray[np.float32]
+    resampled: tuple[Resampling, ...] = ()
 
 
 Note = Callable[[EpochRecord], None]
@@ -65,14 +67,16 @@ def learn_split(data: HeadData, prepared: Prepared, note: Note | None = None) ->
     chosen = fitted.chosen
     with torch.no_grad():
         logits = fitted.head(torch.from_numpy(data.val)).double().numpy()
+    resampled = record_resampling(fitted.counts, prepared.plan)
     return Learned(
         head=fitted.head,
         chosen=chosen,
         members=(),
         epochs=fitted.epochs,
-        summary=(
+        summary=_join_lines(
+            describe_resampling(resampled),
             f"Head: weight decay {chosen.weight_decay:g} ({chosen.n_candidates} tried), epoch {chosen.epoch}: "
-            f"validation loss {chosen.val_loss:.3f}{_tell_auc(chosen)}"
+            f"validation loss {chosen.val_loss:.3f}{_tell_auc(chosen)}",
         ),
         held_name="val",
         samples=prepared.members("val"),
@@ -84,6 +88,7 @@ def learn_split(data: HeadData, prepared: Prepared, note: Note | None = None) ->
         table_labels=data.train_labels,
         gate_table=data.train,
         gate_val=data.val,
+        resampled=resampled,
     )
 
 
@@ -95,6 +100,9 @@ def learn_folds(data: FoldData, prepared: Prepared, note: Note | None = None) ->
         f"left-out loss {each.val_loss:.3f}{_tell_auc(each)}"
         for number, each in enumerate(fitted.chosen)
     ]
+    resampled = tuple(
+        each for fold, counts in enumerate(fitted.counts) for each in record_resampling(counts, prepared.plan, fold)
+    )
     first = np.flatnonzero(data.folds == 0)
     rest = np.flatnonzero(data.folds != 0)
     return Learned(
@@ -102,7 +110,9 @@ def learn_folds(data: FoldData, prepared: Prepared, note: Note | None = None) ->
         chosen=None,
         members=fitted.chosen,
         epochs=fitted.epochs,
-        summary=f"Members: {data.n_folds}, each without one fold{''.join(told)}",
+        summary=_join_lines(
+            describe_resampling(resampled), f"Members: {data.n_folds}, each without one fold{''.join(told)}"
+        ),
         held_name="oof",
         samples=prepared.held_out()[0],
         labels=data.labels,
@@ -113,6 +123,7 @@ def learn_folds(data: FoldData, prepared: Prepared, note: Note | None = None) ->
         table_labels=data.labels,
         gate_table=FeatureTable(data.table.sources, data.table.rows[rest]),
         gate_val=data.table.take(0, first),
+        resampled=resampled,
     )
 
 
@@ -178,6 +189,10 @@ def _hold_out_baselines(data: FoldData, n_classes: int) -> dict[str, NDArray[np.
         probe[members] = apply_temperature(embedding @ fitted.weight + fitted.bias, 1.0)
         prior[members] = fitted.prior
     return {"majority_class": prior, "linear_probe": probe}
+
+
+def _join_lines(*lines: str) -> str:
+    return "\n".join(filter(None, lines))
 
 
 def _tell_auc(chosen: ChosenHead) -> str:

@@ -38,7 +38,7 @@ from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
-from snellen.records.run import ChosenHead, RunRecord, StageOutcome, TrainRequest, WeightsRecord
+from snellen.records.run import ChosenHead, Resampling, RunRecord, StageOutcome, TrainRequest, WeightsRecord
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, finetune_run
@@ -61,6 +61,7 @@ class Progress:
     weights: WeightsRecord | None = None
     chosen: ChosenHead | None = None
     members: tuple[ChosenHead, ...] = ()
+    resampled: tuple[Resampling, ...] = ()
     finetuned: tuple[StageOutcome, ...] = ()
     baselines: dict[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
@@ -156,6 +157,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
         else:
             learned = begin_anew(data, prepared, map_shape)
         progress.chosen, progress.members = learned.chosen, learned.members
+        progress.resampled = learned.resampled
         if learned.held_baselines is not None:
             progress.baselines["oof"] = learned.held_baselines
         say(learned.summary)
@@ -367,6 +369,7 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
             "weights": progress.weights,
             "chosen": progress.chosen,
             "members": progress.members,
+            "resampled": progress.resampled,
             "finetuned": progress.finetuned,
             "split_sha256": compute_split_sha256(prepared.splits, "test"),
             "sha256": {"pictures": pictures, **hashes},

@@ -43,10 +43,13 @@ from snellen.records.tuning import TrialRecord, TuneRecord, TuneRequest
 from snellen.run_features import build_frozen, encode_labels, export_backbone
 from snellen.run_finetuning import learn_fold
 from snellen.run_preparation import Prepared, prepare
+from snellen.run_resampling import find_pictures, with_further_views
 from snellen.runs import load_record
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData, fit_head
+from snellen.training.imbalance import MAKERS
+from snellen.training.pictures import Pictures
 from snellen.training.tuning import (
     Place,
     Question,
@@ -117,16 +120,17 @@ class Workbench:
         if not plan.training.begins_on_features:
             yield from self._score_stages(plan, labels, loaded.recipe.tune.metric)
             return
-        table = self.collect(plan)
+        table, pictures = self._collect_resampled(plan, labels)
         for fold in range(self.development.n_folds):
             stop_if_interrupted()
             learned = np.flatnonzero(self.development.folds != fold)
             held = np.flatnonzero(self.development.folds == fold)
             data = HeadData(
-                train=FeatureTable(table.sources, table.rows[learned]),
+                train=table.select(learned),
                 train_labels=labels[learned],
                 val=table.take(0, held),
                 val_labels=labels[held],
+                pictures=None if pictures is None else pictures.select(learned),
             )
             yield _score(data, plan, loaded.recipe.tune.metric)
 
@@ -141,16 +145,20 @@ class Workbench:
                 )
             yield _compute_metric(logits, labels[held], plan, metric)
 
+    def _collect_resampled(self, plan: Plan, labels: NDArray[np.int64]) -> tuple[FeatureTable, Pictures | None]:
+        """The same with what resampling needs besides: further views, or the pictures of which new ones are made."""
+        table = self.collect(plan)
+        if plan.imbalance.method not in (*MAKERS, "augment"):
+            return table, None
+        store, rows = self._open_store(_name_features(plan), plan)
+        own = store.compute(rows, plan.augment.views)
+        further = with_further_views(own, labels, plan, store, self.development.folds)
+        return further.hold_small() if further.spare else table, find_pictures(own, plan, store)
+
     def collect(self, plan: Plan) -> FeatureTable:
         """Features of all development pictures and the plan's views."""
         views = plan.augment.views
-        key = compute_digest(
-            [
-                plan.preprocess.model_dump_json(),
-                plan.augment.model_dump_json(exclude={"views"}),
-                plan.model.model_dump_json(exclude={"head"}),
-            ]
-        )
+        key = _name_features(plan)
         held = self._tables.get(key)
         if held is None or held.shape[0] < views + 1:
             store, rows = self._open_store(key, plan)
@@ -172,6 +180,17 @@ class Workbench:
             )
             _remember(self._stores, key, (store, pixels.select(self.development.samples)))
         return self._stores[key]
+
+
+def _name_features(plan: Plan) -> str:
+    """What features depend on, but for the number of views."""
+    return compute_digest(
+        [
+            plan.preprocess.model_dump_json(),
+            plan.augment.model_dump_json(exclude={"views"}),
+            plan.model.model_dump_json(exclude={"head"}),
+        ]
+    )
 
 
 def _remember(held: OrderedDict[str, Any], key: str, value: Any) -> None:

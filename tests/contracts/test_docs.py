@@ -31,8 +31,8 @@ SNELLEN = re.compile(r"^(?:\$ |> )?(?:\S*/)?snellen(?= )")
 FIELDS_OF_FILES = (
     cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.SetAside, cohort.Audit, cohort.Split,
     plan.Fingerprint, plan.Decision, plan.PreprocessPlan,
-    run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.StageOutcome,
-    run.RunRecord,
+    run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.Resampling,
+    run.StageOutcome, run.RunRecord,
     evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,

@@ -25,7 +25,10 @@ from snellen.run_preparation import prepare
 from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData, fit_head
 
-METHODS = ["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "oversample_features"]
+METHODS = [
+    "none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "smote", "smote_tomek", "random_over",
+    "random_under",
+]  # fmt: skip
 SETTINGS = ("preprocess.size=64", "augment.views=0", "evaluation.resamples=100", "data.fractions=[0.55,0.35,0.1]")
 
 

@@ -253,6 +253,7 @@ def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationS
         reason=calibration.reason,
         is_compared=calibration.is_compared,
         bins=compute_reliability_bins(scored.labels, scored.probabilities),
+        bins_before=() if calibration.method == "none" else compute_reliability_bins(scored.labels, before),
     )
 
 

@@ -94,7 +94,9 @@ def draw_confusion(evaluation: Evaluation) -> Drawing:
 
 
 def draw_reliability(evaluation: Evaluation) -> Drawing | None:
-    """Accuracy against stated confidence with Wilson intervals, above the count of every bin."""
+    """Accuracy against stated confidence with Wilson intervals, above the count of every bin; hollow where there was a
+    calibration, before it.
+    """
     bins = [each for each in evaluation.calibration.bins if each.n]
     if not bins:
         return None
@@ -107,13 +109,27 @@ def draw_reliability(evaluation: Evaluation) -> Drawing | None:
             [max(0.0, each.accuracy - each.accuracy_low) for each in bins],
             [max(0.0, each.accuracy_high - each.accuracy) for each in bins],
         ]
-        axes.errorbar(x, y, yerr=errors, color=SERIES[0], fmt="o", markersize=5.5, elinewidth=1.3, capsize=2.5)
+        hollow = [each for each in evaluation.calibration.bins_before if each.n]
+        if hollow:
+            axes.plot(
+                [each.confidence for each in hollow], [each.accuracy for each in hollow], linestyle=(0, (1.5, 1.5)),
+                linewidth=0.9, color=SERIES[1], marker="s", markersize=5.5, markerfacecolor=PAPER, label="before",
+            )  # fmt: skip
+        axes.errorbar(
+            x, y, yerr=errors, color=SERIES[0], fmt="o", markersize=5.5, elinewidth=1.3, capsize=2.5,
+            label="after calibration" if hollow else None,
+        )  # fmt: skip
+        if hollow:
+            axes.legend(loc="lower right")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="Share that is right")
         axes.tick_params(labelbottom=False)
         axes.grid(True)
         axes.set_axisbelow(True)
         _count_bars(add_axes(figure, 0.6, 0.55, 3.6, 0.7), bins)
         text = "; ".join(f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}, {b.n} pictures" for b in bins)
+        if hollow:
+            told = "; ".join(f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}" for b in hollow)
+            text = f"{text}. Before calibration: {told}"
         return to_drawing(figure, "reliability", "Reliability diagram", text)
 
 

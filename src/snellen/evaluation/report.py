@@ -177,6 +177,11 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
     lines = curves.compute_curves(evaluation, scores)
     highlights = curves.explain_highlights(lines)
     top = " Confidence is that of the most probable class." if evaluation.decision == "expected_grade" else ""
+    before = (
+        "Hollow: the same pictures before calibration; the bars count them after it. "
+        if evaluation.calibration.bins_before
+        else ""
+    )
     crosses = "; crosses are operating points with their intervals" if evaluation.operating_points else ""
     yield (
         figures.draw_confusion(evaluation),
@@ -196,7 +201,7 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
     yield (
         figures.draw_reliability(evaluation),
         "Reliability. On the diagonal, stated confidence is what comes true; below it the model is too "
-        f"sure of itself. Wilson intervals; bars count pictures.{top}",
+        f"sure of itself. {before}Wilson intervals; bars count pictures.{top}",
         tables.build_reliability(evaluation),
     )
 

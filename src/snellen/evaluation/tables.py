@@ -32,7 +32,7 @@ from snellen.metrics.decision import CALLED
 from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
-from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
+from snellen.records.run import ChosenHead, EpochRecord, Resampling, StageOutcome
 
 if TYPE_CHECKING:  # curves draw with matplotlib, which the audit's page does without
     from snellen.evaluation.curves import ClassCurve
@@ -128,19 +128,23 @@ def build_precision_recall(curves: Sequence[ClassCurve]) -> Table:
 
 
 def build_reliability(evaluation: Evaluation) -> Table:
-    """The bins of the reliability diagram that hold pictures."""
+    """The bins of the reliability diagram that hold pictures; where there was a calibration, before and after it."""
+    own = evaluation.calibration
+    parts = [("", own.bins)] if not own.bins_before else [("before, ", own.bins_before), ("after, ", own.bins)]
     rows = tuple(
         (
-            f"{format_number(each.low, 2)}–{format_number(each.high, 2)}",
+            f"{part}{format_number(each.low, 2)}–{format_number(each.high, 2)}",
             str(each.n),
             format_number(each.confidence),
             Estimate(value=each.accuracy, low=each.accuracy_low, high=each.accuracy_high, method="wilson"),
         )
-        for each in evaluation.calibration.bins
+        for part, bins in parts
+        for each in bins
         if each.n
     )
     head = ("Confidence", "Pictures", "Mean confidence", "Share that is right")
-    return Table("Stated confidence and accuracy", head, rows, ("text", "num", "num", "num"))
+    caption = "Stated confidence and accuracy" + (", before and after calibration" if own.bins_before else "")
+    return Table(caption, head, rows, ("text", "num", "num", "num"))
 
 
 def build_learning(epochs: Sequence[EpochRecord]) -> Table:
@@ -285,6 +289,19 @@ def build_calibration(evaluation: Evaluation) -> Table:
         ("Log loss", format_number(own.log_loss_before), format_number(own.log_loss_after)),
     )
     return Table(caption, ("", "Before", "After"), rows, ("text", "num", "num"))
+
+
+def build_resampling(resampled: Sequence[Resampling], classes: Sequence[str]) -> Table:
+    """Pictures of each class that a head learned from, before and after resampling; a row a member with folds."""
+    rows = tuple(
+        (
+            "The head" if each.fold is None else f"Member without fold {each.fold}",
+            *(f"{each.before[name]} → {each.after[name]}" for name in classes),
+        )
+        for each in resampled
+    )
+    caption = f"Training pictures before and after resampling ({resampled[0].method}, on {resampled[0].on})"
+    return Table(caption, ("", *classes), rows, ("text", *["num"] * len(classes)))
 
 
 def build_durations(durations_s: dict[str, float]) -> Table:

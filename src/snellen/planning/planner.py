@@ -59,7 +59,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     built = (backbone, facts)
     model = plan_model(wish, ledger, built, preprocess, len(data.classes), has_offline_weights=has_offline)
     augment = _plan_augment(loaded, fingerprint, ledger, preprocess)
-    imbalance = plan_imbalance(loaded, fingerprint, ledger)
+    imbalance = plan_imbalance(loaded, fingerprint, preprocess, ledger)
     training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess, augment.views))
     evaluation = loaded.recipe.evaluation
     for key in ("folds", "resamples", "level", "sensitivity"):

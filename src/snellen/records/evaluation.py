@@ -67,7 +67,9 @@ class ReliabilityBin(Record):
 
 
 class CalibrationSummary(Record):
-    """What calibration the bundle carries and how well it holds on this split."""
+    """What calibration the bundle carries and how well it holds on this split. `bins_before` are those of the same
+    logits without it; none where nothing was calibrated.
+    """
 
     method: str
     temperature: float
@@ -80,6 +82,7 @@ class CalibrationSummary(Record):
     reason: str = ""
     is_compared: bool = False
     bins: tuple[ReliabilityBin, ...]
+    bins_before: tuple[ReliabilityBin, ...] = ()
 
 
 class Evaluation(Record):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from snellen.records.base import Record
 from snellen.records.layers import BackboneLayer, HeadLayer
@@ -20,8 +20,10 @@ from snellen.records.recipe import (
     Normalize,
     Optimizer,
     Precision,
+    ResampledOn,
     Schedule,
     Task,
+    rename_method,
 )
 
 How = Literal["fixed", "asked", "rule", "measured"]
@@ -105,7 +107,8 @@ class AugmentPlan(Record):
 class ImbalancePlan(Record):
     """A method and the parameters of all; plans of earlier versions have none."""
 
-    method: Imbalance
+    method: Annotated[Imbalance, BeforeValidator(rename_method)]
+    on: ResampledOn = "features"
     focal_gamma: float = 2.0
     logit_tau: float = 1.0
     neighbors: int = 5

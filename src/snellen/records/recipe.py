@@ -17,7 +17,11 @@ Task = Literal["binary", "multiclass", "ordinal"]
 Fit = Literal["stretch", "pad", "crop"]
 Normalize = Literal["weights", "imagenet", "unit"]
 Background = Literal["white", "black"]
-Imbalance = Literal["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "oversample_features"]
+Imbalance = Literal[
+    "none", "class_weights", "balanced_sampling", "focal", "logit_adjustment",
+    "smote", "smote_tomek", "random_over", "random_under", "augment",
+]  # fmt: skip
+ResampledOn = Literal["features", "pixels"]
 Schedule = Literal["constant", "cosine"]
 FinetuneSchedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 BatchStatistics = Literal["frozen", "learned"]
@@ -29,6 +33,14 @@ Size = Annotated[int, Field(ge=16, le=2048)]
 Optimizer = Literal["lbfgs", "adamw"]
 DecisionRule = Literal["most_probable", "expected_grade"]
 Decay = Annotated[float, Field(ge=0)]
+
+
+_OLD_METHODS = {"oversample_features": "smote"}
+
+
+def rename_method(method: object) -> object:
+    """Names that methods against imbalance had in earlier versions mean what they are called now."""
+    return _OLD_METHODS.get(method, method) if isinstance(method, str) else method
 
 
 def _require_name(text: str) -> str:
@@ -94,9 +106,13 @@ class AugmentWish(Record):
 
 
 class ImbalanceWish(Record):
-    """What is done where classes differ in size. Each parameter belongs to one method and means nothing to others."""
+    """What is done where classes differ in size. Each parameter belongs to some methods and means nothing to others.
 
-    method: Imbalance | Auto = "auto"
+    `on` says of what the resampling methods make or choose: cached features, or pixels of small pictures.
+    """
+
+    method: Annotated[Imbalance | Auto, BeforeValidator(rename_method)] = "auto"
+    on: ResampledOn | Auto = "auto"
     focal_gamma: Annotated[float, Field(ge=0, le=5)] | Auto = "auto"
     logit_tau: Annotated[float, Field(ge=0, le=2)] | Auto = "auto"
     neighbors: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"

@@ -109,6 +109,18 @@ class StageOutcome(Record):
     averaged: bool = False
 
 
+class Resampling(Record):
+    """Pictures of each class that a head learned from, `before` and `after` the training part was resampled: what
+    `augment` shows in further views counts each time. With folds, of the member that leaves out `fold`.
+    """
+
+    method: str
+    on: str
+    fold: int | None
+    before: dict[str, int]
+    after: dict[str, int]
+
+
 class RunRecord(Record):
     """The content of `run.json`."""
 
@@ -127,6 +139,7 @@ class RunRecord(Record):
     weights: WeightsRecord | None = None
     chosen: ChosenHead | None = None
     members: tuple[ChosenHead, ...] = ()
+    resampled: tuple[Resampling, ...] = ()
     finetuned: tuple[StageOutcome, ...] = ()
     test_opened: int = 0
     split_sha256: str | None = None

@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, islice
 
 import numpy as np
@@ -25,17 +25,19 @@ from snellen.records.run import ChosenHead, EpochRecord
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import Ready, TrainData, explain_divergence, iterate_epochs, make_ready, monitor
 from snellen.training.imbalance import undo_shift
+from snellen.training.pictures import Pictures
 
 Curve = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FoldData:
-    """Features of all pictures to learn from, with labels `(N,)` and folds 0 … K-1 `(N,)`."""
+    """Features of all pictures to learn from, with labels `(N,)` and folds 0 … K-1 `(N,)`; `pictures` as before."""
 
     table: FeatureTable
     labels: NDArray[np.int64]
     folds: NDArray[np.intp]
+    pictures: Pictures | None = field(default=None, kw_only=True)
 
     @property
     def n_folds(self) -> int:
@@ -44,7 +46,8 @@ class FoldData:
     def leave_out(self, *folds: int) -> TrainData:
         """What is in none of `folds`."""
         kept = np.flatnonzero(~np.isin(self.folds, folds))
-        return TrainData(FeatureTable(self.table.sources, self.table.rows[kept]), self.labels[kept])
+        pictures = None if self.pictures is None else self.pictures.select(kept)
+        return TrainData(self.table.select(kept), self.labels[kept], pictures=pictures)
 
     def take(self, fold: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Features `(n, D)` without views and labels `(n,)` of one fold."""
@@ -54,12 +57,15 @@ class FoldData:
 
 @dataclass(frozen=True)
 class FittedFolds:
-    """A head a fold, how each was chosen, and the logits `(N, C)` of each picture by the head that did not see it."""
+    """A head a fold, how each was chosen, and the logits `(N, C)` of each picture by the head that did not see it.
+    `counts` are those of each member, as in Rebalanced.
+    """
 
     heads: tuple[nn.Sequential, ...]
     chosen: tuple[ChosenHead, ...]
     epochs: tuple[EpochRecord, ...]
     logits: NDArray[np.float64]
+    counts: tuple[NDArray[np.int64] | None, ...]
 
 
 def fit_folds(data: FoldData, plan: Plan, note: Callable[[EpochRecord], None] | None = None) -> FittedFolds:
@@ -72,13 +78,15 @@ def fit_folds(data: FoldData, plan: Plan, note: Callable[[EpochRecord], None] | 
         curves[pair] = {decay: _trace(data, plan, pair, ready, decay) for decay in decays}
     sizes = np.bincount(data.folds, minlength=data.n_folds)
     logits = np.zeros((len(data.labels), plan.model.n_classes))
-    heads, chosen, records = [], [], list[EpochRecord]()
+    heads, chosen, records, counts = [], [], list[EpochRecord](), []
     for fold in follow(range(data.n_folds), "Training members", data.n_folds, "members"):
         choice = choose_epoch(curves, fold, sizes)
         if choice is None:
             raise explain_divergence(plan)
         decay, epoch = choice
-        head, epochs = _fit_member(data, plan, fold, (decay, epoch))
+        ready = make_ready(data.leave_out(fold), plan)
+        head, epochs = _fit_member(data, plan, fold, (decay, epoch), ready)
+        counts.append(ready.rebalanced.counts)
         last = epochs[-1]
         heads.append(head)
         records += epochs
@@ -93,7 +101,7 @@ def fit_folds(data: FoldData, plan: Plan, note: Callable[[EpochRecord], None] | 
         )  # fmt: skip
         with torch.no_grad():
             logits[data.folds == fold] = head(data.take(fold)[0]).double().numpy()
-    return FittedFolds(tuple(heads), tuple(chosen), tuple(records), logits)
+    return FittedFolds(tuple(heads), tuple(chosen), tuple(records), logits, tuple(counts))
 
 
 def choose_epoch(
@@ -139,11 +147,10 @@ def _trace(data: FoldData, plan: Plan, pair: tuple[int, int], ready: Ready, deca
 
 
 def _fit_member(
-    data: FoldData, plan: Plan, fold: int, choice: tuple[float, int]
+    data: FoldData, plan: Plan, fold: int, choice: tuple[float, int], ready: Ready
 ) -> tuple[nn.Sequential, list[EpochRecord]]:
     """All but `fold`, for the chosen number of epochs. What is noted of `fold` decides nothing."""
     decay, n_epochs = choice
-    ready = make_ready(data.leave_out(fold), plan)
     held_out = data.take(fold)
     records: list[EpochRecord] = []
     kept: nn.Sequential | None = None

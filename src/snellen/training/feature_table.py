@@ -21,11 +21,15 @@ BLOCK = 1024
 class FeatureTable:
     """Features `(1 + views, N, D)` float32: view 0 is the picture itself.
 
-    `sources` holds an array a view, maybe memory-mapped; `rows` `(N,)` are the chosen rows of each.
+    `sources` holds an array a view, maybe memory-mapped; `rows` `(N,)` are the chosen rows of each. `spare` are further
+    views, computed for some of the rows only. `shown` `(1 + views, N)` says which view stands in each slot of a row,
+    where that is not the first, second and so on.
     """
 
     sources: tuple[NDArray[np.float32], ...]
     rows: NDArray[np.intp]
+    spare: tuple[NDArray[np.float32], ...] = ()
+    shown: NDArray[np.intp] | None = None
 
     @classmethod
     def hold(cls, values: NDArray[np.float32]) -> FeatureTable:
@@ -35,32 +39,53 @@ class FeatureTable:
     @property
     def shape(self) -> tuple[int, int, int]:
         """`(1 + views, N, D)`."""
-        return len(self.sources), len(self.rows), self.sources[0].shape[1]
+        n_views = len(self.sources) if self.shown is None else len(self.shown)
+        return n_views, len(self.rows), self.sources[0].shape[1]
 
     @property
     def is_small(self) -> bool:
         """Whether all of it may be held in memory."""
         return int(np.prod(self.shape)) * 4 <= HELD_BYTES
 
+    def select(self, positions: NDArray[np.intp]) -> FeatureTable:
+        """The pictures at `positions` only, in that order; a picture may come several times."""
+        shown = None if self.shown is None else self.shown[:, positions]
+        return FeatureTable(self.sources, self.rows[positions], self.spare, shown)
+
+    def hold_small(self) -> FeatureTable:
+        """The same in memory, with its spare views, where that is small enough; else as it is."""
+        arrays = (*self.sources, *self.spare)
+        if self.shown is not None or len(arrays) * len(self.rows) * self.shape[2] * 4 > HELD_BYTES:
+            return self
+        held = FeatureTable(arrays, self.rows).load()
+        return FeatureTable(
+            tuple(held[: len(self.sources)]), np.arange(len(self.rows)), tuple(held[len(self.sources) :])
+        )
+
     def load(self) -> NDArray[np.float32]:
         """All of it: `(1 + views, N, D)`."""
         loaded = np.empty(self.shape, np.float32)
-        for view in range(len(self.sources)):
+        for view in range(self.shape[0]):
             for start in range(0, self.shape[1], BLOCK):
                 loaded[view, start : start + BLOCK] = self.take(view, slice(start, start + BLOCK))
         return loaded
 
     def take(self, view: int, positions: NDArray[np.intp] | slice) -> NDArray[np.float32]:
         """Features `(n, D)` of the pictures at `positions` in one view, copied."""
-        source = self.sources[view]
-        taken = np.asarray(source[self.rows[positions]], np.float32)  # an index makes a copy
-        release_pages(source)
+        rows = self.rows[positions]
+        if self.shown is None:
+            return _copy_rows(self.sources[view], rows)
+        numbers, arrays = self.shown[view, positions], (*self.sources, *self.spare)
+        taken = np.empty((len(rows), self.shape[2]), np.float32)
+        for number in np.unique(numbers):
+            here = numbers == number
+            taken[here] = _copy_rows(arrays[number], rows[here])
         return taken
 
     def iterate_blocks(self, views: int | None = None) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """Positions `(n,)` and features `(n, D)`, view by view (the first `views`), in the order of the file."""
         order = np.argsort(self.rows, kind="stable")
-        for view in range(len(self.sources) if views is None else views):
+        for view in range(self.shape[0] if views is None else views):
             for start in range(0, len(order), BLOCK):
                 positions = order[start : start + BLOCK]
                 yield positions, self.take(view, positions)
@@ -74,3 +99,9 @@ class FeatureTable:
         for _, values in self.iterate_blocks(views=1):
             square += ((values - mean) ** 2).sum(0) / n
         return mean, square
+
+
+def _copy_rows(source: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    taken = np.asarray(source[rows], np.float32)  # an index makes a copy
+    release_pages(source)
+    return taken

@@ -6,7 +6,7 @@ graph, the pixel cache and the augmentation, so that epochs, candidates, seeds a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,17 +61,20 @@ class FeatureStore:
 
     def fill(self, rows: NDArray[np.intp], views: int, purpose: str) -> tuple[NDArray[Any], ...]:
         """Compute what is missing at `rows` of the pixel cache: an array a view, with a row each of its pictures."""
-        session, graph_sha256 = self._session, self._graph_sha256
-        wanted = np.unique(rows)
-        shape = session.run(self.pixels.pixels[:1], (self.output,))[self.output].shape[1:]
-        opened = [self._open(view, graph_sha256, shape) for view in range(views + 1)]
-        total = sum(int((~store.done[wanted]).sum()) for store in opened)
-        for _ in follow(self._fill_all(session, opened, wanted), purpose, total, "views"):
-            pass
-        return tuple(store.values for store in opened)
+        return self.fill_views(dict.fromkeys(range(views + 1), rows), purpose)
 
-    def _fill_all(self, session: GraphSession, opened: list[ArrayStore], wanted: NDArray[np.intp]) -> Iterator[int]:
-        for view, store in enumerate(opened):
+    def fill_views(self, rows_of_view: Mapping[int, NDArray[np.intp]], purpose: str) -> tuple[NDArray[Any], ...]:
+        """The same where each view is wanted of other rows: an array a view, in the order given."""
+        session, graph_sha256 = self._session, self._graph_sha256
+        shape = session.run(self.pixels.pixels[:1], (self.output,))[self.output].shape[1:]
+        opened = [(view, self._open(view, graph_sha256, shape), np.unique(rows)) for view, rows in rows_of_view.items()]
+        total = sum(int((~store.done[wanted]).sum()) for _, store, wanted in opened)
+        for _ in follow(self._fill_all(session, opened), purpose, total, "views"):
+            pass
+        return tuple(store.values for _, store, _ in opened)
+
+    def _fill_all(self, session: GraphSession, opened: list[tuple[int, ArrayStore, NDArray[np.intp]]]) -> Iterator[int]:
+        for view, store, wanted in opened:
             with hold_lock(self._lock(store.place)):
                 # asked again under the lock: another run may have computed them meanwhile
                 missing = wanted[~store.done[wanted]]

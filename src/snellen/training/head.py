@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,14 +21,16 @@ from snellen.records.run import ChosenHead, EpochRecord
 from snellen.training.feature_table import FeatureTable
 from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
 from snellen.training.optimizers import Objective, run_adamw, run_lbfgs
+from snellen.training.pictures import Pictures
 
 
 @dataclass(frozen=True)
 class TrainData:
-    """Training features with labels `(N,)`."""
+    """Training features with labels `(N,)`, and their `pictures` where new ones may be made of them."""
 
     train: FeatureTable
     train_labels: NDArray[np.int64]
+    pictures: Pictures | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class Ready:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """The chosen head, its record, and every epoch of every candidate."""
+    """The chosen head, its record, and every epoch of every candidate. `counts` as in Rebalanced."""
 
     head: nn.Sequential
     chosen: ChosenHead
     epochs: tuple[EpochRecord, ...]
+    counts: NDArray[np.int64] | None = None
 
 
 def fit_head(data: HeadData, plan: Plan, note: Callable[[EpochRecord], None] | None = None) -> FittedHead:
@@ -78,7 +81,7 @@ def fit_head(data: HeadData, plan: Plan, note: Callable[[EpochRecord], None] | N
     chosen = best[2].model_copy(update={"n_candidates": len(stage.weight_decay)})
     head = best[1]
     undo_shift(head, ready.rebalanced.shift)
-    return FittedHead(head, chosen, tuple(records))
+    return FittedHead(head, chosen, tuple(records), ready.rebalanced.counts)
 
 
 def make_ready(data: TrainData, plan: Plan) -> Ready:
@@ -93,6 +96,7 @@ def make_ready(data: TrainData, plan: Plan) -> Ready:
         plan.imbalance,
         in_batches=plan.training.head_stage.optimizer == "adamw",
         seed=plan.training.seed,
+        pictures=data.pictures,
     )
     return Ready(rebalanced, (torch.from_numpy(mean).float(), torch.from_numpy(variance).float()))
 

@@ -15,7 +15,13 @@ from torch import nn
 from snellen.core.errors import UsageError
 from snellen.records.plan import ImbalancePlan
 from snellen.training.feature_table import FeatureTable
+from snellen.training.more_views import show_evenly
+from snellen.training.pictures import Pictures
+from snellen.training.resampling import resample
 
+MAKERS = ("smote", "smote_tomek")
+PICKERS = ("random_over", "random_under")
+RESAMPLERS = (*MAKERS, *PICKERS, "augment")
 OVERSAMPLED_BYTES = 400_000_000
 _SMALLEST_STD = 1e-2
 _SMALLEST_DOUBT = 1e-6
@@ -67,7 +73,8 @@ class Rebalanced:
     """A training part as a method makes it: features with labels `(N,)`, the loss, and how pictures are drawn.
 
     `draw` `(N,)` holds the chance of each picture in an epoch of batches; None takes each once.
-    `shift` `(C,)` is what the method adds to the logits: log of the effective prior over the true one.
+    `shift` `(C,)` is what the method adds to the logits: log of the effective prior over the true one. `counts`
+    `(2, C)`: pictures of each class before and after resampling, where that was done.
     """
 
     table: FeatureTable
@@ -75,16 +82,25 @@ class Rebalanced:
     loss: ClassLoss
     shift: torch.Tensor
     draw: torch.Tensor | None = None
+    counts: NDArray[np.int64] | None = None
 
 
 def rebalance(
-    table: FeatureTable, labels: NDArray[np.int64], n_classes: int, plan: ImbalancePlan, *, in_batches: bool, seed: int
+    table: FeatureTable,
+    labels: NDArray[np.int64],
+    n_classes: int,
+    plan: ImbalancePlan,
+    *,
+    in_batches: bool,
+    seed: int,
+    pictures: Pictures | None = None,
 ) -> Rebalanced:
     """Apply the plan's method to training features with labels `(N,)`.
 
     Balanced sampling draws the pictures of an epoch where learning goes `in_batches`. A step on all pictures at once
-    takes what the draws give on average: each picture, weighted by class. Raises UsageError where the features that
-    oversampling would make are too many for the memory.
+    takes what the draws give on average: each picture, weighted by class. `pictures` are those of the table, of which
+    new ones are made where the plan says so. Raises UsageError where what resampling would make is too much for the
+    memory.
     """
     prior = compute_prior(labels, n_classes)
     even = ClassLoss(torch.ones(n_classes))
@@ -99,9 +115,9 @@ def rebalance(
     if plan.method == "logit_adjustment":
         offset = _to_tensor(plan.logit_tau * np.log(prior))
         return Rebalanced(table, labels, ClassLoss(even.weights, offset), -offset)
-    if plan.method == "oversample_features":
-        grown, grown_labels = oversample(table, labels, plan.neighbors, seed)
-        return Rebalanced(grown, grown_labels, even, balanced)
+    if plan.method in RESAMPLERS:
+        grown, grown_labels = _resample(table, labels, plan, seed, pictures)
+        return count_pictures(labels, grown_labels, n_classes, grown)
     return Rebalanced(table, labels, even, none)
 
 
@@ -129,55 +145,85 @@ def undo_shift(head: nn.Sequential, shift: torch.Tensor) -> None:
         last.bias.sub_(shift)
 
 
-def oversample(
-    table: FeatureTable, labels: NDArray[np.int64], neighbors: int, seed: int
-) -> tuple[FeatureTable, NDArray[np.int64]]:
-    """Each class brought to the size of the largest by SMOTE (Chawla et al. 2002) on standardised features.
+def count_pictures(
+    before: NDArray[np.int64], after: NDArray[np.int64], n_classes: int, table: FeatureTable | None = None
+) -> Rebalanced:
+    """Pictures of labels `before` that have become those of labels `after`, and what that adds to the logits.
 
-    New rows follow the old ones, in every view: a new row lies between a picture and one of its `neighbors` nearest of
-    the same class in the same view. Smaller classes have fewer neighbours; a class of one picture repeats it.
+    Without a table for whoever learns from pictures themselves.
     """
+    counts = np.stack([np.bincount(labels, minlength=n_classes) for labels in (before, after)])
+    prior, effective = (compute_prior(labels, n_classes) for labels in (before, after))
+    held = FeatureTable.hold(np.zeros((1, len(after), 1), np.float32)) if table is None else table
+    shift = _to_tensor(np.log(effective / prior))
+    return Rebalanced(held, after, ClassLoss(torch.ones(n_classes)), shift, counts=counts)
+
+
+def _resample(
+    table: FeatureTable, labels: NDArray[np.int64], plan: ImbalancePlan, seed: int, pictures: Pictures | None
+) -> tuple[FeatureTable, NDArray[np.int64]]:
+    if plan.method == "augment":
+        return show_more_views(table, labels, seed)
+    if plan.method in PICKERS:
+        picked = resample(np.zeros((len(labels), 1)), labels, plan.method, plan.neighbors, seed).picked
+        return table.select(picked), labels[picked]
+    _require_room(table, labels, plan.method)
+    if plan.on == "features":
+        return _make_features(table, labels, plan, seed)
+    if pictures is None:
+        raise ValueError("new pictures are made of pictures")
+    made = pictures.resample(labels, plan, seed)
+    new = None if made.new is None else pictures.compute_features(made.new, table.shape[0] - 1)
+    return _join(table.select(made.picked), new), np.concatenate([labels[made.picked], made.labels])
+
+
+def show_more_views(
+    table: FeatureTable, labels: NDArray[np.int64], seed: int
+) -> tuple[FeatureTable, NDArray[np.int64]]:
+    """Each class shown as often as the largest: a picture that is shown again is so in the table's spare views."""
+    n_slots = table.shape[0]
+    showing = show_evenly(labels, n_slots, seed)
+    if showing.views.max() >= n_slots + len(table.spare):
+        raise ValueError("the further views of smaller classes were not computed")
+    grown = FeatureTable(table.sources, table.rows[showing.picked], table.spare, showing.views)
+    return grown, labels[showing.picked]
+
+
+def _require_room(table: FeatureTable, labels: NDArray[np.int64], method: str) -> None:
     n_views, _, width = table.shape
     counts = np.bincount(labels)
-    n_rows = int((counts > 0).sum() * counts.max())
-    need = n_views * n_rows * width * 4
+    need = n_views * int((counts > 0).sum() * counts.max()) * width * 4
     if need > OVERSAMPLED_BYTES:
         raise UsageError(
-            f'imbalance.method = "oversample_features" would make {need / 1e6:,.0f} MB of features; '
+            f'imbalance.method = "{method}" would make {need / 1e6:,.0f} MB of features; '
             f"{OVERSAMPLED_BYTES / 1e6:,.0f} MB are allowed.",
-            'Choose "class_weights" or "balanced_sampling", which need no more memory, or a smaller augment.views.',
+            'Choose "class_weights", "balanced_sampling" or "random_over", which need no more memory, or a smaller '
+            "augment.views.",
         )
+
+
+def _make_features(
+    table: FeatureTable, labels: NDArray[np.int64], plan: ImbalancePlan, seed: int
+) -> tuple[FeatureTable, NDArray[np.int64]]:
+    """New features between those of pictures, standardised and without views; a new row is the same in every view."""
     mean, variance = table.compute_moments()
     scale = np.maximum(np.sqrt(variance), _SMALLEST_STD)
-    small = [label for label in np.flatnonzero(counts) if counts[label] < counts.max()]
-    grown = np.empty((n_views, n_rows, width), np.float32)
+    rows = (table.take(0, slice(0, len(labels))) - mean) / scale
+    found = resample(rows, labels, plan.method, plan.neighbors, seed)
+    made = (found.made * scale + mean).astype(np.float32)
+    new = FeatureTable((made,) * table.shape[0], np.arange(len(made))) if len(made) else None
+    return _join(table.select(found.picked), new), np.concatenate([labels[found.picked], found.made_labels])
+
+
+def _join(old: FeatureTable, new: FeatureTable | None) -> FeatureTable:
+    """Both in memory, the new rows behind the old."""
+    n_views, n_old, width = old.shape
+    joined = np.empty((n_views, n_old + (0 if new is None else new.shape[1]), width), np.float32)
     for view in range(n_views):
-        rows = table.take(view, slice(0, len(labels)))
-        grown[view, : len(labels)] = rows
-        at = len(labels)
-        for label in small:
-            own = (rows[labels == label] - mean) / scale
-            made = _interpolate(own, int(counts.max() - counts[label]), neighbors, seed)
-            grown[view, at : at + len(made)] = made * scale + mean
-            at += len(made)
-    new = [np.full(counts.max() - counts[label], label, np.int64) for label in small]
-    return FeatureTable.hold(grown), np.concatenate([labels, *new])
-
-
-def _interpolate(rows: NDArray[np.float64], n: int, neighbors: int, seed: int) -> NDArray[np.float64]:
-    """`n` new rows between rows `(m, D)` of one class."""
-    from imblearn.over_sampling import SMOTE
-
-    if len(rows) == 1:
-        return np.repeat(rows, n, axis=0)
-    # SMOTE looks at no row of another class, but asks for one
-    both = np.vstack([rows, np.zeros((1, rows.shape[1]))])
-    marks = np.append(np.ones(len(rows), int), 0)
-    sampler = SMOTE(
-        sampling_strategy={1: len(rows) + n}, k_neighbors=min(neighbors, len(rows) - 1), random_state=seed % 2**32
-    )
-    made, _ = sampler.fit_resample(both, marks)
-    return np.asarray(made[len(both) :])
+        joined[view, :n_old] = old.take(view, slice(None))
+        if new is not None:
+            joined[view, n_old:] = new.take(view, slice(None))
+    return FeatureTable.hold(joined)
 
 
 def _to_tensor(values: NDArray[np.float64]) -> torch.Tensor:

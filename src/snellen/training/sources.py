@@ -39,6 +39,27 @@ class KeptActivations:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """Two sources as one: positions from `n_first` on are those of `second`."""
+
+    first: Source
+    second: Source
+    n_first: int
+
+    def take(self, positions: NDArray[np.intp], views: NDArray[np.intp]) -> torch.Tensor:
+        is_second = positions >= self.n_first
+        if not is_second.any():
+            return self.first.take(positions, views)
+        behind = self.second.take(positions[is_second] - self.n_first, views[is_second])
+        if is_second.all():
+            return behind
+        found = behind.new_empty((len(positions), *behind.shape[1:]))
+        found[torch.from_numpy(is_second)] = behind
+        found[torch.from_numpy(~is_second)] = self.first.take(positions[~is_second], views[~is_second])
+        return found
+
+
+@dataclass(frozen=True)
 class LivePixels:
     """The same views, drawn and sent through the frozen `lower` part each time they are needed."""
 

@@ -265,6 +265,19 @@ def test_calibration_bins_hold_every_picture(evaluated: Evaluation) -> None:
     assert sum(part.n for part in evaluated.calibration.bins) == 60
 
 
+def test_bins_before_are_those_of_the_logits_themselves(evaluated: Evaluation) -> None:
+    logits = make_scored().logits
+    raised = np.exp(logits)
+    confidence = (raised / raised.sum(1, keepdims=True)).max(1)
+    found = evaluated.calibration.bins_before
+    assert sum(part.n for part in found) == 60
+    for part in found:
+        inside = (confidence > part.low) & (confidence <= part.high)
+        assert part.n == inside.sum()
+        assert part.confidence == pytest.approx(confidence[inside].mean())
+    assert found != evaluated.calibration.bins
+
+
 def test_same_scores_give_the_same_evaluation(three: Predictor, evaluated: Evaluation) -> None:
     assert evaluate(three, make_scored(), ask()) == evaluated
 

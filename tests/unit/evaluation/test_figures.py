@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import report_inputs
-from snellen.evaluation import curves, figures, run_figures
+from snellen.evaluation import curves, figures, run_figures, tables
 from snellen.evaluation.report import ReportInputs
 from snellen.evaluation.svg import Drawing
 from snellen.records.evaluation import Evaluation, Score
@@ -219,3 +219,18 @@ def _score(label: str, probability: float) -> Score:
 def _binary_evaluation() -> Evaluation:
     evaluation = report_inputs.build_minimal(("a", "b")).evaluation
     return evaluation.model_copy(update={"task": "binary", "positive": "b"})
+
+
+def test_reliability_shows_before_and_after_calibration(inputs: ReportInputs) -> None:
+    both = figures.draw_reliability(inputs.evaluation)
+    assert both is not None
+    assert {"before", "after calibration"} <= set(_texts(both))
+    assert "Before calibration:" in both.description
+    alone = inputs.evaluation.calibration.model_copy(update={"bins_before": (), "method": "none"})
+    single = figures.draw_reliability(inputs.evaluation.model_copy(update={"calibration": alone}))
+    assert single is not None
+    assert "before" not in _texts(single)
+    table = tables.build_reliability(inputs.evaluation)
+    firsts = [str(row[0]).partition(",")[0] for row in table.rows]
+    assert set(firsts) == {"before", "after"}
+    assert firsts.count("before") == sum(each.n > 0 for each in inputs.evaluation.calibration.bins_before)

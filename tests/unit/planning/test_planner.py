@@ -296,14 +296,16 @@ def test_plan_copes_with_lopsided_counts(counts: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(
     ("method", "key"),
-    [("focal", "focal_gamma"), ("logit_adjustment", "logit_tau"), ("oversample_features", "neighbors")],
+    [("focal", "focal_gamma"), ("logit_adjustment", "logit_tau"), ("smote_tomek", "neighbors"), ("random_over", "on")],
 )
 def test_parameter_of_another_method_is_said_to_be_unused(method: str, key: str) -> None:
     assert "not used" not in get_decision(plan(f"imbalance.method={method}"), f"imbalance.{key}").reason
     assert "not used" in get_decision(plan("imbalance.method=none"), f"imbalance.{key}").reason
 
 
-@pytest.mark.parametrize("setting", ["focal_gamma=-1", "focal_gamma=6", "logit_tau=2.5", "neighbors=0", "method=smote"])
+@pytest.mark.parametrize(
+    "setting", ["focal_gamma=-1", "focal_gamma=6", "logit_tau=2.5", "neighbors=0", "method=smotee", "on=faces"]
+)
 def test_imbalance_outside_its_range_is_refused(setting: str) -> None:
     with pytest.raises(UsageError, match=setting.partition("=")[0]):
         plan(f"imbalance.{setting}")
@@ -312,7 +314,38 @@ def test_imbalance_outside_its_range_is_refused(setting: str) -> None:
 def test_plan_of_an_earlier_version_has_the_defaults() -> None:
     content = plan().to_dict()
     content["imbalance"] = {"method": "class_weights"}
-    assert Plan.model_validate_json(json.dumps(content)).imbalance.focal_gamma == 2.0
+    found = Plan.model_validate_json(json.dumps(content)).imbalance
+    assert (found.focal_gamma, found.on) == (2.0, "features")
+
+
+def test_old_name_of_smote_is_smote() -> None:
+    one, other = (plan(f"imbalance.method={name}") for name in ("oversample_features", "smote"))
+    assert one == other
+    content = other.to_dict()
+    content["imbalance"]["method"] = "oversample_features"
+    assert Plan.model_validate_json(json.dumps(content)) == other
+
+
+@pytest.mark.parametrize("method", ["smote", "smote_tomek"])
+def test_new_pictures_are_small(method: str) -> None:
+    settings = (f"imbalance.method={method}", "imbalance.on=pixels")
+    with pytest.raises(UsageError, match=r"at most 64 px.*224") as told:
+        plan(*settings, "preprocess.size=224")
+    assert "preprocess.size=64" in told.value.hint
+    assert plan(*settings, "preprocess.size=64").imbalance.on == "pixels"
+
+
+def test_new_pictures_are_few() -> None:
+    settings = ("imbalance.method=smote", "imbalance.on=pixels", "preprocess.size=64", "preprocess.channels=3")
+    # 2 classes × 4,500 × 64² × 3 × 4 bytes = 442 MB
+    with pytest.raises(UsageError, match="442 MB of pixels"):
+        plan(*settings, class_counts={"a": 4500, "b": 30})
+
+
+@pytest.mark.parametrize("method", ["random_over", "random_under", "augment", "class_weights"])
+def test_what_makes_no_pictures_may_be_large(method: str) -> None:
+    found = plan(f"imbalance.method={method}", "imbalance.on=pixels", "preprocess.size=224")
+    assert found.imbalance.method == method
 
 
 def test_window_is_what_was_measured() -> None:

@@ -75,3 +75,33 @@ def test_taken_rows_belong_to_the_taker(on_disk: FeatureTable) -> None:
 def test_is_small_by_bytes(n: int, expected: bool) -> None:
     source = np.broadcast_to(np.float32(1), (n, 8))
     assert FeatureTable((source,), np.broadcast_to(np.intp(0), (n,))).is_small is expected
+
+
+def test_selected_pictures_come_in_their_order_and_more_than_once(on_disk: FeatureTable) -> None:
+    positions = np.array([5, 0, 5])
+    np.testing.assert_array_equal(on_disk.select(positions).load(), on_disk.load()[:, positions])
+
+
+def test_shown_views_stand_in_the_slots_of_a_row(on_disk: FeatureTable) -> None:
+    shown = np.random.default_rng(0).integers(0, 3, (2, N))
+    table = FeatureTable(on_disk.sources[:1], on_disk.rows, on_disk.sources[1:], shown)
+    whole = on_disk.load()
+    assert table.shape == (2, N, WIDTH)
+    np.testing.assert_array_equal(table.load(), whole[shown, np.arange(N)])
+    positions, values = next(table.iterate_blocks())
+    np.testing.assert_array_equal(values, whole[shown[0, positions], positions])
+    np.testing.assert_array_equal(table.select(np.array([7, 3])).load()[1], whole[shown[1, [7, 3]], [7, 3]])
+
+
+def test_spare_views_are_held_with_the_others(on_disk: FeatureTable) -> None:
+    table = FeatureTable(on_disk.sources[:1], on_disk.rows, on_disk.sources[1:])
+    held = table.hold_small()
+    assert held.shape == table.shape == (1, N, WIDTH)
+    np.testing.assert_array_equal(held.load(), table.load())
+    for one, other in zip(held.spare, table.spare, strict=True):
+        np.testing.assert_array_equal(one, other[on_disk.rows])
+
+
+def test_large_table_is_not_held(on_disk: FeatureTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_table, "HELD_BYTES", 1000)
+    assert on_disk.hold_small() is on_disk

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from imblearn.over_sampling import SMOTE
+from imblearn.combine import SMOTETomek
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.under_sampling import RandomUnderSampler
 from scipy.optimize import minimize
 from torch import nn
 
@@ -19,9 +21,12 @@ from snellen.records.plan import ImbalancePlan, Plan
 from snellen.training import imbalance
 from snellen.training.feature_table import FeatureTable
 from snellen.training.head import FittedHead, HeadData, fit_head
-from snellen.training.imbalance import ClassLoss, compute_class_weights, oversample, rebalance
+from snellen.training.imbalance import ClassLoss, Rebalanced, compute_class_weights, rebalance
+from snellen.training.more_views import list_further_views
 
-METHODS = ["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "oversample_features"]
+PLAIN = ["none", "class_weights", "balanced_sampling", "focal", "logit_adjustment"]
+RESAMPLERS = ["smote", "smote_tomek", "random_over", "random_under"]
+METHODS = [*PLAIN, *RESAMPLERS, "augment"]
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 0.01, "epochs": 40, "weight_decay": (1e-3,)}
 LABELS = np.array([0] * 60 + [1] * 25 + [2] * 15)
 
@@ -42,6 +47,15 @@ def draw_rare() -> HeadData:
     )
 
 
+def with_spare(data: HeadData, seed: int = 0) -> HeadData:
+    """The same with further views, drawn near the pictures, for `augment`."""
+    rows, n = data.train.load(), len(data.train_labels)
+    wanted = list_further_views(data.train_labels, [np.arange(n)], len(rows), seed)
+    random = np.random.default_rng(3)
+    spare = tuple((rows[0] + random.normal(0, 0.1, rows[0].shape)).astype(np.float32) for _ in wanted)
+    return replace(data, train=FeatureTable(tuple(rows), np.arange(n), spare))
+
+
 def draw_logits(n: int = 100, n_classes: int = 3) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(2).normal(0, 2, (n, n_classes)).astype(np.float32))
 
@@ -53,7 +67,7 @@ def get_state(fitted: FittedHead) -> np.ndarray:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stage", [{}, ADAMW], ids=["lbfgs", "adamw"])
 def test_every_method_gives_probabilities_at_the_prior(method: str, stage: dict[str, Any]) -> None:
-    data = draw_rare()
+    data = with_spare(draw_rare())
     plan = plan_of(method, stage=stage)
     head = fit_head(data, plan).head
     if method == "focal":  # its head is too cautious until the temperature; what it means is told by `recover`
@@ -67,10 +81,10 @@ def test_every_method_gives_probabilities_at_the_prior(method: str, stage: dict[
     assert found == pytest.approx(data.val_labels.mean(), abs=0.04)
 
 
-@pytest.mark.parametrize("method", ["class_weights", "balanced_sampling", "oversample_features"])
+@pytest.mark.parametrize("method", ["class_weights", "balanced_sampling", *RESAMPLERS, "augment"])
 @pytest.mark.parametrize("stage", [{}, ADAMW], ids=["lbfgs", "adamw"])
 def test_shift_left_in_would_be_far_from_the_prior(method: str, stage: dict[str, Any]) -> None:
-    data = draw_rare()
+    data = with_spare(draw_rare())
     plan = plan_of(method, stage=stage)
     head = fit_head(data, plan).head
     shift = rebalance(data.train, data.train_labels, 2, plan.imbalance, in_batches=True, seed=0).shift
@@ -183,46 +197,101 @@ def test_steps_on_all_pictures_take_the_expectation_of_balanced_draws() -> None:
     assert np.array_equal(get_state(one), get_state(other))
 
 
-def test_oversampled_rows_are_those_of_smote() -> None:
+def rebalance_rows(rows: np.ndarray, labels: np.ndarray, method: str, seed: int = 0) -> Rebalanced:
+    """Rows `(views, N, D)` by a method."""
+    plan = ImbalancePlan.model_validate({"method": method})
+    return rebalance(FeatureTable.hold(rows), labels, 3, plan, in_batches=False, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler"),
+    [
+        ("smote", SMOTE(k_neighbors=5, random_state=7)),
+        ("smote_tomek", SMOTETomek(smote=SMOTE(k_neighbors=5, random_state=7))),
+        ("random_over", RandomOverSampler(random_state=7)),
+        ("random_under", RandomUnderSampler(random_state=7)),
+    ],
+)
+def test_resampled_features_are_those_of_imbalanced_learn_on_standardised_rows(method: str, sampler: SMOTE) -> None:
     random = np.random.default_rng(4)
-    rows = random.normal(size=(100, 6))
-    rows = ((rows - rows.mean(0)) / rows.std(0)).astype(np.float32)
-    two = np.where(LABELS == 0, 0, 1)
-    table, labels = oversample(FeatureTable.hold(rows[None]), two, 5, 7)
-    expected, expected_labels = SMOTE(k_neighbors=5, random_state=7).fit_resample(rows, two)
-    assert labels.tolist() == expected_labels.tolist()
-    np.testing.assert_allclose(table.load()[0], expected, atol=1e-5)
+    rows = ((random.normal(size=(100, 6)) + 0.7 * LABELS[:, None]) * [1, 9, 0.1, 1, 2, 30] + 5).astype(np.float32)
+    mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+    expected, expected_labels = sampler.fit_resample((rows - mean) / scale, LABELS)
+    found = rebalance_rows(rows[None], LABELS, method, seed=7)
+    assert found.labels.tolist() == expected_labels.tolist()
+    np.testing.assert_allclose((found.table.load()[0] - mean) / scale, expected, atol=1e-4)
 
 
-def test_oversampling_makes_classes_equal_in_every_view() -> None:
+def test_old_name_of_smote_gives_the_same_head() -> None:
+    data = draw_rare()
+    one, other = (fit_head(data, plan_of(method)) for method in ("oversample_features", "smote"))
+    assert np.array_equal(get_state(one), get_state(other))
+
+
+def test_new_features_lie_between_pictures_and_never_between_views() -> None:
     views = np.random.default_rng(0).normal(size=(3, 100, 4)).astype(np.float32)
-    table, labels = oversample(FeatureTable.hold(views), LABELS, 5, 0)
-    assert table.shape == (3, 180, 4)
-    assert np.bincount(labels).tolist() == [60, 60, 60]
-    np.testing.assert_array_equal(table.load()[:, :100], views)
-    for view in range(3):  # new features lie between old ones of their class in this view
-        for label in (1, 2):
-            old, new = views[view][label == LABELS], table.take(view, np.flatnonzero(labels[100:] == label) + 100)
-            assert (new >= old.min(0) - 1e-5).all()
-            assert (new <= old.max(0) + 1e-5).all()
+    views[1:] += 100  # what has anything of a view is far away
+    found = rebalance_rows(views, LABELS, "smote")
+    made = found.table.load()
+    assert made.shape == (3, 180, 4)
+    assert np.bincount(found.labels).tolist() == [60, 60, 60]
+    np.testing.assert_array_equal(made[:, :100], views)
+    for label in (1, 2):
+        own, new = views[0][label == LABELS], made[:, 100:][:, found.labels[100:] == label]
+        assert (new >= own.min(0) - 1e-5).all()
+        assert (new <= own.max(0) + 1e-5).all()
+
+
+@pytest.mark.parametrize("method", RESAMPLERS)
+def test_shift_is_log_of_the_effective_share_over_the_true_one(method: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(1, 100, 4)).astype(np.float32)
+    found = rebalance_rows(rows, LABELS, method)
+    after = np.bincount(found.labels)
+    np.testing.assert_allclose(found.shift, np.log(after / after.sum() / [0.6, 0.25, 0.15]), rtol=1e-5)
+    assert found.counts is not None
+    assert found.counts.tolist() == [[60, 25, 15], after.tolist()]
+
+
+@pytest.mark.parametrize("method", PLAIN)
+def test_what_resamples_nothing_counts_nothing(method: str) -> None:
+    assert rebalance_rows(np.zeros((1, 100, 2), np.float32), LABELS, method).counts is None
 
 
 def test_class_of_one_picture_is_repeated() -> None:
     rows = np.random.default_rng(0).normal(size=(1, 11, 3)).astype(np.float32)
-    table, labels = oversample(FeatureTable.hold(rows), np.array([0] * 10 + [1]), 5, 0)
-    assert labels.tolist() == [0] * 10 + [1] * 10
-    np.testing.assert_allclose(table.load()[0, 10:], np.repeat(rows[0, 10:], 10, axis=0), atol=1e-6)
+    found = rebalance_rows(rows, np.array([0] * 10 + [1]), "smote")
+    assert found.labels.tolist() == [0] * 10 + [1] * 10
+    np.testing.assert_allclose(found.table.load()[0, 10:], np.repeat(rows[0, 10:], 10, axis=0), atol=1e-6)
+
+
+def test_augment_shows_smaller_classes_in_their_further_views() -> None:
+    rows = np.zeros((2, 100, 1), np.float32)
+    rows[1] = 1
+    # class 1 is shown 2.4 times as often, class 2 four times: with two slots up to eight views
+    spare = tuple(np.full((100, 1), view, np.float32) for view in range(2, 8))
+    table = FeatureTable(tuple(rows), np.arange(100), spare)
+    found = rebalance(table, LABELS, 3, ImbalancePlan(method="augment"), in_batches=False, seed=0)
+    assert np.bincount(found.labels).tolist() == [60, 60, 60]
+    shown = found.table.load()[..., 0]
+    assert set(shown[:, found.labels == 0].ravel()) == {0, 1}
+    assert np.bincount(shown[:, found.labels == 2].ravel().astype(int)).tolist() == [15] * 8
+    assert (shown[1] == shown[0] + 1).all()  # each showing has a pair of views of its own
+
+
+def test_augment_without_further_views_is_refused() -> None:
+    with pytest.raises(ValueError, match="further views"):
+        fit_head(draw_rare(), plan_of("augment"))
 
 
 def test_oversampling_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imbalance, "OVERSAMPLED_BYTES", 1000)
     with pytest.raises(UsageError, match="class_weights"):
-        fit_head(draw_rare(), plan_of("oversample_features"))
+        fit_head(draw_rare(), plan_of("smote"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_seeds_give_equal_heads(method: str) -> None:
-    data, plan = draw_features(60), plan_of(method, stage={**ADAMW, "epochs": 5})
+    data, plan = with_spare(draw_features(60)), plan_of(method, stage={**ADAMW, "epochs": 5})
     assert np.array_equal(get_state(fit_head(data, plan)), get_state(fit_head(data, plan)))
 
 
@@ -233,7 +302,7 @@ def test_balanced_draws_differ_with_the_seed() -> None:
 
 
 def test_validation_features_never_change_what_is_drawn() -> None:
-    data, plan = draw_rare(), plan_of("oversample_features", stage={"epochs": 3, "patience": 3})
+    data, plan = draw_rare(), plan_of("smote_tomek", stage={"epochs": 3, "patience": 3})
     other = replace(data, val=data.val + 100)
     one, two = (fit_head(each, plan).epochs[0].train_loss for each in (data, other))
     assert one == two

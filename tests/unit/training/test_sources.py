@@ -12,7 +12,7 @@ from torch import nn
 from models import TinyGraph, TinyNet, draw_pixels, make_pixel_cache
 from pictures import make_augment
 from snellen.training.features import FeatureStore
-from snellen.training.sources import KeptActivations, LivePixels
+from snellen.training.sources import Joined, KeptActivations, LivePixels
 
 N = 10
 ROWS = np.array([7, 2, 5, 0, 9, 4])
@@ -64,3 +64,22 @@ def test_stronger_augmentation_is_fixed_and_leaves_the_random_state_alone(tiny: 
     one, other = (live.take(np.arange(6), np.ones(6, int)) for _ in range(2))
     assert torch.equal(one, other)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["kept", "live"])
+def test_joined_sources_are_one_behind_the_other(tiny: TinyGraph, tmp_path: Path, kind: int) -> None:
+    first = open_both(tiny, tmp_path)[kind]
+    store = FeatureStore(
+        tiny.path, make_pixel_cache(draw_pixels(3, 16, seed=5), tmp_path)[0], MOVED, tmp_path, 0, 1, "feature_map", True
+    )
+    here = np.arange(3)
+    kept = KeptActivations(store.fill(here, 2, "Computing activations"), here)
+    second = (kept, LivePixels(store, here, MapOnly(tiny.module), torch.device("cpu")))[kind]
+    joined = Joined(first, second, len(ROWS))
+    views = np.array([0, 2, 1, 1])
+    found = joined.take(np.array([6, 0, 8, 5]), views)
+    assert torch.equal(found[[1, 3]], first.take(np.array([0, 5]), views[[1, 3]]))
+    assert torch.equal(found[[0, 2]], second.take(np.array([0, 2]), views[[0, 2]]))
+    for positions, alone in ((np.array([3, 4]), first.take(np.array([3, 4]), views[:2])),
+                             (np.array([7, 8]), second.take(np.array([1, 2]), views[:2]))):  # fmt: skip
+        assert torch.equal(joined.take(positions, views[:2]), alone)
