@@ -362,6 +362,11 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Pictures are all one colour, or so nearly that nothing can be seen in them.",
         "Take them out, or export them again: the model would learn that an empty picture means their class.",
     ),
+    "folders_not_used": (
+        "info",
+        "The pictures lie in folders that are named otherwise than the table labels them; the table was taken.",
+        "If the folders hold the labels, give a copy of them without the table.",
+    ),
     "class_names_vague": (
         "info",
         "A class is named like no finding, such as `unknown`, `ungradable`, `other` or `n/a`.",

@@ -546,6 +546,10 @@ def _parse_columns(text: str) -> dict[str, str]:
         role, equals, column = part.partition("=")
         if not equals or not column:
             raise UsageError(f"--columns {text!r}: {part!r} is not role=column.", "Example: image=file,label=grade")
+        if role.strip() in found:
+            raise UsageError(
+                f"--columns {text!r} names {role.strip()} twice.", "Each role is told once; example: image=file,label=grade"
+            )
         found[role.strip()] = column.strip()
     return found
 

@@ -28,6 +28,7 @@ from snellen.records.recipe import DecisionRule
 
 _STEP = 64
 _MAJORITY = "majority_class"
+_OVER_CLASSES = ("auc", "balanced_accuracy", "f1", "precision", "recall", "mcc")
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,10 @@ def evaluate(
     positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
 
+    is_whole = len(np.unique(labels)) == len(manifest.classes)
+
     def estimate(found: NDArray[np.float64], rule: DecisionRule) -> dict[str, Estimate]:
-        return compute_estimates(
+        estimates = compute_estimates(
             labels,
             found,
             patients,
@@ -168,6 +171,9 @@ def evaluate(
             positive=positive,
             rule=rule,
         )
+        # a mean over the classes that happen to occur is another number under the same name
+        undefined = () if is_whole else (name for name in _OVER_CLASSES if name in estimates)
+        return {**estimates, **dict.fromkeys(undefined, Estimate(value=None, method="none"))}
 
     found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
     confusion = compute_confusion(labels, decide(probabilities, manifest.decision), len(manifest.classes))
@@ -266,7 +272,10 @@ def _notes(scored: Scored, question: Question) -> list[str]:
         )
     absent = [name for index, name in enumerate(scored.classes) if not (scored.labels == index).any()]
     if absent:
-        notes.append(f"No picture of class {', '.join(absent)}: what needs it is undefined.")
+        notes.append(
+            f"No picture of class {', '.join(absent)}: what is a mean over all classes is undefined; the table of the "
+            "classes has those that occur."
+        )
     if scored.n_abstained:
         notes.append(
             f"The gate would abstain on {scored.n_abstained} of {len(scored.labels)} pictures as unlike those "

@@ -7,7 +7,7 @@ number is computed; it returns text and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +126,8 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
         "Data": evaluation.data,
         "Measured on": f"{wording.name_split(evaluation.split)} set, {evaluation.subjects}",
         "Patients told by": evaluation.patient_rule,
-        "Test split opened": {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
+        # pictures of somewhere else are no test split
+        "Test split opened": "" if evaluation.split == "all" else {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
     }
     if plan is not None:
         facts["Model"] = f"{plan.model.backbone}, {plan.preprocess.size} px, recipe “{plan.recipe}”"
@@ -156,7 +157,13 @@ def _build_tiles(evaluation: Evaluation) -> list[Tile]:
         at = f"positive: “{evaluation.positive}”, threshold {wording.format_number(point.threshold)}"
         note = "; ".join(filter(None, (at, level)))
         tiles += [Tile("Sensitivity", point.sensitivity, note), Tile("Specificity", point.specificity, note)]
-    return tiles
+    return [replace(tile, note="; ".join(filter(None, (tile.note, _say_why_alone(tile.estimate))))) for tile in tiles]
+
+
+def _say_why_alone(estimate: Estimate) -> str:
+    """Why a number stands without an interval."""
+    is_alone = estimate.value is not None and estimate.low is None
+    return "no interval: resampled patients give the same number" if is_alone else ""
 
 
 def _illustrate_baselines(evaluation: Evaluation) -> Illustration | None:

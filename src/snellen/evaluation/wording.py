@@ -75,8 +75,8 @@ _EXPECTED_GRADE = (
     "which makes large errors rarer than the most probable grade does; of two equally near grades the lower one.",
 )
 BASELINES = {
-    "majority": "Most frequent class",
-    "majority_class": "Most frequent class",
+    "majority": "Most frequent in training",
+    "majority_class": "Most frequent in training",
     "linear_probe": "Linear probe",
 }
 COMPARED = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic", "f1")

@@ -182,7 +182,7 @@ def check_classes(samples: Sequence[Sample], classes: Sequence[str]) -> list[Iss
     small = [name for name in classes if patients[name] < _SMALL_CLASS]
     if not small:
         return []
-    listed = ", ".join(f"{name} ({patients[name]})" for name in small)
+    listed = ", ".join(f"{reveal(name)} ({patients[name]})" for name in small)
     return [
         Issue(
             code="few_patients",

@@ -83,7 +83,8 @@ def check_vague(samples: Sequence[RawSample]) -> list[Issue]:
 
 
 def _is_vague(label: str) -> bool:
-    return re.sub(r"[\W_]+", "", label.casefold()) in _VAGUE
+    """Also -1 and such, which many tables write where nothing was graded."""
+    return re.sub(r"[\W_]+", "", label.casefold()) in _VAGUE or re.fullmatch(r"-[1-9]\d*(\.0)?", label) is not None
 
 
 def sort_classes(labels: set[str]) -> tuple[str, ...]:

@@ -34,6 +34,12 @@ def _require_labels(samples: Sequence[RawSample], class_of: Mapping[str, str]) -
         if label not in present and label != name:
             near = difflib.get_close_matches(label, present, n=1)
             problems.append(f"{name} takes {label!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    swallowed = sorted({name for name in class_of.values() if name in present and name not in class_of})
+    if swallowed:
+        raise UsageError(
+            f"data.merge makes a class {swallowed[0]!r}, and the data have a label {swallowed[0]!r} that it does not list.",
+            "List that label where it belongs, in this class or in another, or give the class another name.",
+        )
     require_no_problems(
         problems,
         "data.merge names labels that the data do not have:",

@@ -171,8 +171,9 @@ def _read_folder(tree: Tree, wish: _Wish) -> Source:
     n_pictures = len(tree.pictures)
     if len(tables) == 1 and (columns or names_most_pictures(tree.root / tables[0], n_pictures, tree)):
         table = read_table(tree.root / tables[0], columns, tree)
-        _require_told_label(tree, table, tables[0], columns)
-        return _from_table(tree, table, tables)
+        source = _from_table(tree, table, tables)
+        differing = _compare_with_folders(tree, table, tables[0], columns)
+        return replace(source, issues=[*source.issues, *differing])
     every = tree.list_files(TABLE_SUFFIXES, deep=True)
     if len(every) > 1 and (found := _read_split_tables(tree, every, columns)) is not None:
         return found
@@ -205,16 +206,24 @@ def _read_rest(tree: Tree, wish: _Wish, classes: list[str], tables: list[str]) -
     raise _explain_folder(tree, classes, tables, arrays)
 
 
-def _require_told_label(tree: Tree, table: Table, name: str, columns: dict[str, str]) -> None:
-    """Raise DataError where the pictures lie in class folders and a column was taken for the label without a word."""
-    if "label" in columns or (not columns and (len(table.label) > 1 or table.label[0].lower() in LABEL_NAMES)):
-        return
+def _compare_with_folders(tree: Tree, table: Table, name: str, columns: dict[str, str]) -> list[Issue]:
+    """An issue where the pictures lie in class folders that say something else than the table. Raises DataError where
+    besides a column was taken for the label without a word.
+    """
     at = 1 if find_split_folders(tree) else 0
     parts = [(sample.label, sample.location.split("/")) for sample in table.samples]
     folder_of = [(label, path[at] if len(path) > at + 1 else "") for label, path in parts]
     folders = sorted({folder for _, folder in folder_of if folder})
     if len(folders) < 2 or all(label == folder for label, folder in folder_of):
-        return
+        return []
+    if "label" in columns or (not columns and (len(table.label) > 1 or table.label[0].lower() in LABEL_NAMES)):
+        differing = sum(label != folder for label, folder in folder_of)
+        message = (
+            f"The labels come from {name}; the folders of the pictures ({show_names(folders)}) are named otherwise for "
+            f"{differing} of {len(folder_of)} pictures and were not used."
+        )
+        advice = f"If the folders hold the labels, give a copy of them without {name}."
+        return [make_issue("folders_not_used", "info", message, advice)]
     raise DataError(
         f"{tree.root}: the labels could be the names of the folders ({show_names(folders)}) or a column of {name}, "
         f"such as {table.label[0]}.",

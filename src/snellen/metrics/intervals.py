@@ -176,7 +176,7 @@ def choose_estimate(
 
     `n_units` is the number of patients behind a proportion, None for scores that are no proportion.
     Resamples without a value (NaN) are left out; there is no interval where they are the majority, nor where
-    all agree.
+    all or nearly all agree.
     An interval that misses the value is extended to it, so that low <= value <= high.
     """
     if np.isnan(value):
@@ -191,6 +191,8 @@ def choose_estimate(
         return Estimate(value=value, method="none")
     tail = (1 - level) / 2
     low, high = (float(end) for end in np.quantile(defined, [tail, 1 - tail]))
+    if low == high:
+        return Estimate(value=value, method="none")
     return Estimate(value=value, low=min(low, value), high=max(high, value), method="bootstrap")
 
 
