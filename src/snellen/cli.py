@@ -548,7 +548,8 @@ def _parse_columns(text: str) -> dict[str, str]:
             raise UsageError(f"--columns {text!r}: {part!r} is not role=column.", "Example: image=file,label=grade")
         if role.strip() in found:
             raise UsageError(
-                f"--columns {text!r} names {role.strip()} twice.", "Each role is told once; example: image=file,label=grade"
+                f"--columns {text!r} names {role.strip()} twice.",
+                "Each role is told once; example: image=file,label=grade",
             )
         found[role.strip()] = column.strip()
     return found

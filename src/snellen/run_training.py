@@ -20,6 +20,7 @@ from snellen.core.storage import (
     compute_digest,
     compute_sha256,
     describe_need,
+    require_room,
     write_atomic,
 )
 from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
@@ -29,7 +30,7 @@ from snellen.inference.load import MODEL_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
-from snellen.modeling.architectures import LISTED, Classifier, compute_map_shape
+from snellen.modeling.architectures import LISTED, Classifier, FrozenBackbone, compute_map_shape
 from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
@@ -50,6 +51,7 @@ from snellen.training.features import FeatureStore
 from snellen.training.probe import fit_baselines
 
 _STEP = 256
+_RECORD_BYTES = 5_000_000
 _EMBEDDINGS = "embeddings"
 
 
@@ -141,6 +143,7 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
         map_shape = compute_map_shape(frozen, plan.preprocess)
         progress.weights = load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
         say(_describe_weights(plan, progress.weights))
+        require_room(run.folder, _estimate_run_bytes(frozen, plan), "the run with its bundle")
         graph = export_backbone(frozen, plan, prepared.cache)
     used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
     say(describe_need(prepared.cache, measure_need(used, plan, map_shape[0])))
@@ -181,6 +184,13 @@ def _describe_weights(plan: Plan, record: WeightsRecord) -> str:
     if name == LISTED:
         return f"Weights: the network of model.layers begins by chance, under seed {plan.training.seed}"
     return f"Warning: {name} starts from random weights, as asked; its frozen features are random"
+
+
+def _estimate_run_bytes(frozen: FrozenBackbone, plan: Plan) -> int:
+    """The bundle holds the weights twice; a checkpoint of fine-tuning up to four times, and the optimizer's moments."""
+    weights = 4 * sum(parameter.numel() for parameter in frozen.parameters())
+    copies = 2 + 6 * max(1, plan.evaluation.folds) * len(plan.training.finetune_stages)
+    return weights * copies + _RECORD_BYTES
 
 
 def _score_frozen_baselines(

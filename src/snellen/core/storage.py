@@ -199,6 +199,16 @@ def describe_need(folder: Path, needs: dict[str, int]) -> str:
     return f"Cache: {listed} in {folder}, {format_bytes(measure_free_space(folder))} free"
 
 
+def require_room(folder: Path, need: int, purpose: str) -> None:
+    """Raise StorageError where the disk of `folder` has less than `need` bytes free; `purpose` says what for."""
+    free = measure_free_space(folder)
+    if free < need:
+        raise StorageError(
+            f"{folder}: {purpose} takes about {format_bytes(need)}, and {format_bytes(free)} are free on its disk.",
+            "Make room, or choose another place with --out.",
+        )
+
+
 @contextlib.contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Let one process at a time into the block; the system frees the lock when its holder dies."""

@@ -145,7 +145,11 @@ def _say_baselines(evaluation: Evaluation) -> str:
         own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
         if own is None or other is None:
             continue
-        who = "always naming the class that is most frequent in training" if "majority" in key else f"a {name_baseline(key).lower()}"
+        who = (
+            "always naming the class that is most frequent in training"
+            if "majority" in key
+            else f"a {name_baseline(key).lower()}"
+        )
         what = "AUC" if metric == "auc" else "accuracy"
         told.append(f"{who} has {what} {format_number(other)}, the model {format_number(own)}")
     return f"For comparison: {'; '.join(told)}." if told else ""

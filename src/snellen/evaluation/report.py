@@ -127,7 +127,9 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
         "Measured on": f"{wording.name_split(evaluation.split)} set, {evaluation.subjects}",
         "Patients told by": evaluation.patient_rule,
         # pictures of somewhere else are no test split
-        "Test split opened": "" if evaluation.split == "all" else {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
+        "Test split opened": ""
+        if evaluation.split == "all"
+        else {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
     }
     if plan is not None:
         facts["Model"] = f"{plan.model.backbone}, {plan.preprocess.size} px, recipe “{plan.recipe}”"

@@ -72,7 +72,9 @@ def to_pixels(values: NDArray[Any]) -> NDArray[Any]:
 def require_unit_range(path: Path, name: str, values: NDArray[Any]) -> None:
     """Raise DataError where decimals go beyond 0 to 1: what is black and white then is not told."""
     if np.isnan(values).any():
-        raise DataError(f"{path}: {name} holds values that are no number (NaN).", "Store uint8, or decimals from 0 to 1.")
+        raise DataError(
+            f"{path}: {name} holds values that are no number (NaN).", "Store uint8, or decimals from 0 to 1."
+        )
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if not (low >= 0 and high <= 1):
         raise DataError(

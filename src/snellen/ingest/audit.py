@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from snellen.core.letters import reveal
 from snellen.ingest.patients import HOW_TO_TELL
 from snellen.records.cohort import SPLITS, Audit, Issue, PatientRule, Sample, SetAside
 
