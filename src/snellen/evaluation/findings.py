@@ -145,11 +145,9 @@ def _say_baselines(evaluation: Evaluation) -> str:
         own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
         if own is None or other is None:
             continue
-        who = (
-            "always naming the class that is most frequent in training"
-            if "majority" in key
-            else f"a {name_baseline(key).lower()}"
-        )
+        who = f"a {name_baseline(key).lower()}"
+        if "majority" in key:
+            who = "always naming the class that is most frequent in training"
         what = "AUC" if metric == "auc" else "accuracy"
         told.append(f"{who} has {what} {format_number(other)}, the model {format_number(own)}")
     return f"For comparison: {'; '.join(told)}." if told else ""

@@ -126,10 +126,7 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
         "Data": evaluation.data,
         "Measured on": f"{wording.name_split(evaluation.split)} set, {evaluation.subjects}",
         "Patients told by": evaluation.patient_rule,
-        # pictures of somewhere else are no test split
-        "Test split opened": ""
-        if evaluation.split == "all"
-        else {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times"),
+        "Test split opened": _say_openings(evaluation),
     }
     if plan is not None:
         facts["Model"] = f"{plan.model.backbone}, {plan.preprocess.size} px, recipe “{plan.recipe}”"
@@ -138,6 +135,13 @@ def _list_facts(inputs: ReportInputs) -> dict[str, str]:
     if manifest is not None:
         facts["Intended use"] = manifest.intended_use
     return {name: value for name, value in facts.items() if value}
+
+
+def _say_openings(evaluation: Evaluation) -> str:
+    """How often the test split was looked at; pictures of somewhere else are none."""
+    if evaluation.split == "all":
+        return ""
+    return {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times")
 
 
 def _build_tiles(evaluation: Evaluation) -> list[Tile]:

@@ -37,7 +37,7 @@ def _require_labels(samples: Sequence[RawSample], class_of: Mapping[str, str]) -
     swallowed = sorted({name for name in class_of.values() if name in present and name not in class_of})
     if swallowed:
         raise UsageError(
-            f"data.merge makes a class {swallowed[0]!r}, and the data have a label {swallowed[0]!r} that it does not list.",
+            f"data.merge makes a class {swallowed[0]!r}, and the data have a label of that name that it does not list.",
             "List that label where it belongs, in this class or in another, or give the class another name.",
         )
     require_no_problems(
