@@ -362,6 +362,11 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Pictures are all one colour, or so nearly that nothing can be seen in them.",
         "Take them out, or export them again: the model would learn that an empty picture means their class.",
     ),
+    "labels_joined": (
+        "warning",
+        "`data.merge` makes a class of a name that the data have as a label, and lists that label nowhere.",
+        "Both are one class. If that is not meant, list the label in another class, or rename the class.",
+    ),
     "folders_not_used": (
         "info",
         "The pictures lie in folders that are named otherwise than the table labels them; the table was taken.",

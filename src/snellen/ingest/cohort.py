@@ -12,10 +12,10 @@ from snellen.ingest.audit import build_audit
 from snellen.ingest.classes import check_alike, check_vague, sort_classes
 from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
-from snellen.ingest.merging import Merge, describe_merge, map_labels, merge_labels, order_classes
+from snellen.ingest.merging import Merge, describe_merge, find_joined, map_labels, merge_labels, order_classes
 from snellen.ingest.patients import HOW_TO_TELL, RawSample, group_patients
 from snellen.ingest.picture_kinds import check_kinds
-from snellen.ingest.samples import SET_ASIDE
+from snellen.ingest.samples import SET_ASIDE, make_issue, show_names
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
 from snellen.records.cohort import MERGED, Cohort, Issue, PatientRule, Sample, SetAside
 from snellen.records.run import DataRequest
@@ -48,7 +48,10 @@ def read_cohort(
         )
     merge = merge or {}
     labels = sort_classes({sample.label for sample in source.samples})
+    joined = find_joined({sample.label for sample in source.samples}, merge) if is_training else []
     source.samples = merge_labels(source.samples, merge, is_complete=is_training)
+    if joined:
+        source.issues.append(_tell_joined(joined))
     grouped, rule, patient_issues = group_patients(
         source.samples, wish, source.patient_title, is_whole=source.patient_title != PATIENT_TITLE
     )
@@ -92,6 +95,13 @@ def read_cohort(
         patients=rule,
         audit=audit,
     )
+
+
+def _tell_joined(names: Sequence[str]) -> Issue:
+    message = (
+        f"data.merge adds labels to {show_names(names)}, which the data have as a label of its own: they are one now."
+    )
+    return make_issue("labels_joined", "warning", message, "List that label in another class if it is not meant.")
 
 
 def _read_source(request: DataRequest, cache: Path, min_classes: int) -> tuple[Source, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from snellen.core.errors import UsageError, require_no_problems
@@ -34,17 +34,17 @@ def _require_labels(samples: Sequence[RawSample], class_of: Mapping[str, str]) -
         if label not in present and label != name:
             near = difflib.get_close_matches(label, present, n=1)
             problems.append(f"{name} takes {label!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    swallowed = sorted({name for name in class_of.values() if name in present and name not in class_of})
-    if swallowed:
-        raise UsageError(
-            f"data.merge makes a class {swallowed[0]!r}, and the data have a label of that name that it does not list.",
-            "List that label where it belongs, in this class or in another, or give the class another name.",
-        )
     require_no_problems(
         problems,
         "data.merge names labels that the data do not have:",
         f"Their labels are: {', '.join(sorted(present)[:20])}",
     )
+
+
+def find_joined(labels: Iterable[str], merge: Merge) -> list[str]:
+    """Classes of `merge` that are also labels of the data, which no class lists: these pictures stay in them."""
+    class_of = invert(merge)
+    return sorted({label for label in labels if label in class_of.values() and label not in class_of})
 
 
 def order_classes(labels: Sequence[str], merge: Merge) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from snellen.core.storage import (
     measure_folder,
     open_cache,
     read_json,
+    require_room,
     require_space,
     write_atomic,
     write_json,
@@ -331,6 +332,13 @@ def test_clear_cache_copes_with_part_on_another_disk(cache: Path, tmp_path_facto
 )
 def test_format_bytes_is_readable_at_every_size(n_bytes: float, text: str) -> None:
     assert format_bytes(n_bytes) == text
+
+
+def test_room_is_required_where_there_is_too_little(tmp_path: Path) -> None:
+    require_room(tmp_path, 1000, "the run")
+    with pytest.raises(StorageError, match=r"the run takes about .* are free on its disk") as caught:
+        require_room(tmp_path, 10**18, "the run")
+    assert "--out" in caught.value.hint
 
 
 def test_describe_need_names_parts_place_and_free_space(tmp_path: Path) -> None:

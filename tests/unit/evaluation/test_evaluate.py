@@ -192,7 +192,18 @@ def test_linear_probe_is_scored_on_the_embedding(three: Predictor) -> None:
 
 def test_absent_class_is_noted(three: Predictor) -> None:
     scored = keep(make_scored(), np.flatnonzero(make_scored().labels != 1))
-    assert "No picture of class normal: what needs it is undefined." in evaluate(three, scored, ask()).notes
+    (note,) = [note for note in evaluate(three, scored, ask()).notes if note.startswith("No picture of class normal: ")]
+    assert "what is a mean over all classes is undefined" in note
+
+
+def test_means_over_classes_are_undefined_where_a_class_is_absent(three: Predictor) -> None:
+    scored = keep(make_scored(), np.flatnonzero(make_scored().labels != 1))
+    found = evaluate(three, scored, ask(split="all"))
+    for name in ("auc", "balanced_accuracy", "f1", "precision", "recall", "mcc"):
+        assert (found.metrics[name].value, found.metrics[name].method) == (None, "none")
+    expected = metrics.accuracy_score(scored.labels, scored.probabilities.argmax(1))
+    assert found.metrics["accuracy"].value == pytest.approx(expected)
+    assert found.per_class["drusen"].recall.value is not None
 
 
 def test_recall_of_an_absent_class_is_undefined(three: Predictor) -> None:

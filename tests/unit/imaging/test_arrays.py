@@ -56,6 +56,11 @@ def test_what_is_no_picture_is_refused(values: NDArray[Any]) -> None:
         to_pixels(values)
 
 
+def test_values_that_are_no_number_are_refused() -> None:
+    with pytest.raises(DataError, match="images holds values that are no number"):
+        require_unit_range(Path("a.npz"), "images", np.array([0.5, np.nan], np.float32))
+
+
 def test_decimals_beyond_one_are_refused_with_their_range() -> None:
     with pytest.raises(DataError, match="images holds decimals from -3 to 255"):
         require_unit_range(Path("x.h5"), "images", np.array([-3.0, 255.0]))

@@ -77,6 +77,20 @@ def test_folders_beside_a_table_with_a_told_label_are_no_question(tmp_path: Path
     assert {sample.label for sample in source.samples} == {"m", "f"}
 
 
+@pytest.mark.parametrize("columns", [{}, {"label": "label"}])
+def test_folders_that_a_table_contradicts_are_told(tmp_path: Path, columns: dict[str, str]) -> None:
+    write_table(tmp_path, SEX.replace("sex", "label"), CLASSES)
+    source = read_source(str(tmp_path), columns)
+    (issue,) = [issue for issue in source.issues if issue.code == "folders_not_used"]
+    assert "(amd, normal) are named otherwise for 6 of 6 pictures" in issue.message
+
+
+def test_folders_that_a_table_repeats_are_not_told(tmp_path: Path) -> None:
+    rows = "".join(f"{name},{name.split('/')[0]}\n" for name in CLASSES)
+    source = read_source(str(write_table(tmp_path, f"image,label\n{rows}", CLASSES).parent), {})
+    assert "folders_not_used" not in list_codes(source)
+
+
 def test_patients_of_a_table_beside_folders_leave_its_label(tmp_path: Path) -> None:
     write_table(tmp_path, SEX.replace("patient", "who").replace("sex", "label"), CLASSES)
     request = DataRequest(data=str(tmp_path), patients="who")

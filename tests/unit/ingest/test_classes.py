@@ -38,13 +38,15 @@ def test_names_that_look_alike_are_named_with_the_way_out() -> None:
     assert """--set 'data.merge={ "normal" = ["Normal", "normal"] }'""" in issue.advice
 
 
-@pytest.mark.parametrize("name", ["unknown", "Ungradable", "n/a", "OTHER", "not gradable", "?", "Un-classified"])
+@pytest.mark.parametrize(
+    "name", ["unknown", "Ungradable", "n/a", "OTHER", "not gradable", "?", "Un-classified", "-1", "-9.0"]
+)
 def test_class_named_like_no_finding_is_told(name: str) -> None:
     (issue,) = check_vague(make("normal", name, "amd"))
     assert (issue.code, issue.severity, issue.samples) == ("class_names_vague", "info", ("1",))
     assert name in issue.message
 
 
-@pytest.mark.parametrize("name", ["normal", "none", "no_dr", "other_lesions", "NAION", "0"])
+@pytest.mark.parametrize("name", ["normal", "none", "no_dr", "other_lesions", "NAION", "0", "-0.5"])
 def test_class_with_a_name_of_its_own_is_not(name: str) -> None:
     assert check_vague(make("amd", name)) == []

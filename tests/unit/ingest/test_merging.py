@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from snellen.core.errors import DataError, UsageError
-from snellen.ingest.merging import describe_merge, invert, map_labels, merge_labels, order_classes
+from snellen.ingest.merging import describe_merge, find_joined, invert, map_labels, merge_labels, order_classes
 from snellen.ingest.patients import RawSample
 
 GRADES = ("0", "1", "2", "3", "4")
@@ -30,6 +30,12 @@ def test_merge_labels_keeps_what_is_not_listed() -> None:
 
 def test_merge_labels_may_join_an_existing_class() -> None:
     assert {s.label for s in merge_labels(make_samples("normal", "healthy"), {"normal": ("healthy",)})} == {"normal"}
+
+
+def test_classes_that_join_a_label_nobody_lists_are_found() -> None:
+    assert find_joined(["0", "1", "2"], {"0": ("1",), "1": ("2",)}) == ["0"]
+    assert find_joined(["0", "1", "2"], {"0": ("0", "1"), "1": ("2",)}) == []
+    assert find_joined(GRADES, REFERABLE) == []
 
 
 def test_merge_labels_tells_every_label_that_is_not_there() -> None:

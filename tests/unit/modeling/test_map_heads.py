@@ -129,9 +129,10 @@ def test_networks_of_folds_have_map_heads_of_their_own(share: float) -> None:
     alone = [build_classifier(HEADS["gap"]) for _ in range(3)]
     for seed, each in enumerate(alone):
         fill(each.head, seed + 1)
-    members = [(cut_backbone(each.frozen, SHAPE, share).upper, each.head) for each in alone]
+    uppers = [cut_backbone(each.frozen, SHAPE, share).upper for each in alone]
+    members = [[(at, each.head)] for at, each in enumerate(alone)]
     lower = cut_backbone(alone[0].frozen, SHAPE, share).lower
-    ensemble = NetworkEnsemble(lower, members).eval()  # type: ignore[arg-type]  # each head is a Sequential
+    ensemble = NetworkEnsemble(lower, uppers, members).eval()  # type: ignore[arg-type]  # each head is a Sequential
     found = dict(zip(ensemble.outputs, run(ensemble, PIXELS), strict=True))
     expected = np.stack([run(each, PIXELS)[1] for each in alone], 1)
     np.testing.assert_allclose(found["member_logits"], expected, rtol=1e-3, atol=1e-4)
