@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
+from snellen.core.letters import reveal
 from snellen.evaluation.tables import Table
 from snellen.evaluation.wording import format_count, format_percent
 from snellen.records.cohort import Sample
 
 _MAX_SIZES = 12
+_MAX_CLASSES = 6
 
 
 def build_formats(samples: Sequence[Sample]) -> Table:
@@ -29,23 +31,35 @@ def build_formats(samples: Sequence[Sample]) -> Table:
                 f"{len(own) - grey} ({format_percent(1 - grey / len(own))})",
                 f"{grey} ({format_percent(grey / len(own))})",
                 _range([sample.n_bytes / 1000 for sample in own], 1),
+                _count_classes(own),
             )
         )
-    head = ("Format", "Pictures", "Colour", "Grey", "Kilobytes: least, median, most")
-    return Table("Formats of the files", head, tuple(rows), ("text", "num", "num", "num", "num"))
+    head = ("Format", "Pictures", "Colour", "Grey", "Kilobytes: least, median, most", "By class")
+    return Table("Formats of the files", head, tuple(rows), ("text", "num", "num", "num", "num", "text"))
 
 
 def build_sizes(samples: Sequence[Sample]) -> Table:
     """The most frequent sizes; all others in one row."""
     counts = Counter((sample.width_px, sample.height_px) for sample in samples)
     shown = counts.most_common(_MAX_SIZES)
-    rows = [(f"{width} × {height}", str(n), format_percent(n / len(samples))) for (width, height), n in shown]
+    rows = [
+        (f"{width} × {height}", str(n), format_percent(n / len(samples)), _count_classes(own))
+        for (width, height), n in shown
+        if (own := [sample for sample in samples if (sample.width_px, sample.height_px) == (width, height)])
+    ]
     rest = len(samples) - sum(n for _, n in shown)
     if rest:
         others = format_count(len(counts) - len(shown), "other size")
-        rows.append((others, str(rest), format_percent(rest / len(samples))))
-    head = ("Width × height, pixels", "Pictures", "Share")
-    return Table("Sizes of the pictures", head, tuple(rows), ("text", "num", "num"))
+        rows.append((others, str(rest), format_percent(rest / len(samples)), ""))
+    head = ("Width × height, pixels", "Pictures", "Share", "By class")
+    return Table("Sizes of the pictures", head, tuple(rows), ("text", "num", "num", "text"))
+
+
+def _count_classes(samples: Sequence[Sample]) -> str:
+    """`drusen 12, normal 3`: a format or size of one class alone gives that class away."""
+    counts = Counter(reveal(sample.label) for sample in samples).most_common()
+    shown = ", ".join(f"{name} {n}" for name, n in counts[:_MAX_CLASSES])
+    return shown if len(counts) <= _MAX_CLASSES else f"{shown} and {len(counts) - _MAX_CLASSES} more"
 
 
 def build_size_ranges(samples: Sequence[Sample]) -> Table:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pictures import make_cohort, make_sample
 from snellen.evaluation import audit_page
 from snellen.evaluation.audit_page import AuditPage, choose_pictures, render_audit
+from snellen.evaluation.audit_tables import build_formats, build_sizes
 from snellen.planning.splits import draw_splits
 from snellen.records.cohort import Cohort, Issue, Sample, SetAside
 
@@ -51,6 +52,14 @@ def test_audit_page_without_issues_says_that_training_is_possible() -> None:
     assert "Training is possible: every class has patients" in page.text
     assert "No issue was found." in page.text
     assert "Set aside, with the reason" not in page.text
+
+
+def test_audit_page_counts_formats_and_sizes_by_class() -> None:
+    samples = make_samples()
+    mixed = [sample.model_copy(update={"format": "JPEG" if sample.label == "amd" else "PNG"}) for sample in samples]
+    rows = build_formats(mixed).rows
+    assert {row[0]: row[-1] for row in rows} == {"JPEG": "amd 20", "PNG": "normal 20"}
+    assert build_sizes(mixed).rows[0][-1] == "amd 20, normal 20"
 
 
 def test_audit_page_tells_in_words_what_a_class_lacks() -> None:
