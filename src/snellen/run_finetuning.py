@@ -36,12 +36,14 @@ from snellen.training.finetune import Finetuned, Material, Place, Trainee, finet
 from snellen.training.head import HeadData, iterate_epochs, make_ready
 from snellen.training.imbalance import Rebalanced, rebalance, undo_shift
 from snellen.training.judging import choose_model, compare_logits, judge_logits
+from snellen.training.soft_targets import Teacher, soften
 from snellen.training.sources import KeptActivations, LivePixels, Source
 
 State = dict[str, torch.Tensor]
 Note = Callable[[EpochRecord], None]
 Follow = Callable[[int], AbstractContextManager[Note]]
 CHECKPOINTS = "checkpoints"
+EMBEDDINGS = "embeddings"
 _GRAPH_VERSION = "lower-1"
 _STEP = 8
 
@@ -102,7 +104,7 @@ class Part:
     """One training: positions of `rows` (of the pixel cache) to learn from and to judge on, and the head to begin with.
 
     `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
-    learned from the judging pictures too.
+    learned from the judging pictures too. A `teacher` is learned from instead of labels; then nothing judges.
     """
 
     fold: int | None
@@ -113,6 +115,14 @@ class Part:
     head: nn.Sequential
     fallback: nn.Sequential
     patients: tuple[str, ...]
+    teacher: Teacher | None = None
+
+    @property
+    def checkpoint(self) -> str:
+        """What is added to the name of a stage's checkpoint."""
+        if self.teacher is not None:
+            return "-distilled"
+        return "" if self.fold is None else f"-fold-{self.fold}"
 
 
 def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, follow: Follow) -> Tuned:
@@ -240,7 +250,7 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
     model, outcomes = _Judged(Network((first,)), logits, logits), list[StageOutcome]()
     for number, stage in enumerate(bench.plan.training.finetune_stages, start=1):
         with follow(number) as note:
-            tried, found = _run_stage(bench, part, (number, stage), model.network.branches[-1], note)
+            tried, found = run_stage(bench, part, (number, stage), model.network.branches[-1], note)
         logits = _compute_branch_logits(bench, tried, part.rows[part.val])
         model, outcome = _judge_stage(part, (number, stage), model, _Judged(Network((tried,)), logits, logits), found)
         say(describe_outcome(outcome))
@@ -316,9 +326,10 @@ def describe_outcome(outcome: StageOutcome) -> str:
     )
 
 
-def _run_stage(
+def run_stage(
     bench: Bench, part: Part, which: tuple[int, FinetunePlan], begin: Branch, note: Note
 ) -> tuple[Branch, Finetuned]:
+    """One stage, from the network `begin`: what it leaves, and the epochs that led there."""
     number, stage = which
     own = _build_learner(bench, stage)
     own.backbone.load_state_dict(begin.backbone)
@@ -334,16 +345,16 @@ def _run_stage(
         stage=number,
         fold=part.fold,
         seed=bench.plan.training.seed,
-        path=bench.folder
-        / CHECKPOINTS
-        / (f"stage-{number}" + ("" if part.fold is None else f"-fold-{part.fold}") + ".safetensors"),
+        path=bench.folder / CHECKPOINTS / f"stage-{number}{part.checkpoint}.safetensors",
         identity=_identify(bench, part, stage, trainee),
         device=bench.device,
     )
     groups = _group_parameters(own.backbone, halves.upper, stage)
-    found = finetune(
-        trainee, Material(source, part.train, made, part.val, part.labels[part.val], groups), stage, place, note
-    )
+    targets = None
+    if part.teacher is not None:
+        targets = part.teacher.answer(bench.pixels, part.rows, bench.plan, stage.views, stage.randaugment)
+    material = Material(source, part.train, made, part.val, part.labels[part.val], groups, targets)
+    found = finetune(trainee, material, stage, place, note)
     trainee.load_state_dict(found.state)
     trainee.to("cpu").to(memory_format=torch.contiguous_format)
     undo_shift(head, made.shift)
@@ -375,6 +386,8 @@ def _build_learner(bench: Bench, stage: FinetunePlan) -> FrozenBackbone:
 
 def _rebalance(part: Part, plan: Plan) -> Rebalanced:
     """As the plan says; what makes new features cannot make new activations, and draws pictures more often instead."""
+    if part.teacher is not None:
+        return soften(part.labels[part.train], plan.model.n_classes)
     imbalance = plan.imbalance
     if imbalance.method == "oversample_features":
         imbalance = imbalance.model_copy(update={"method": "balanced_sampling"})
@@ -398,7 +411,8 @@ def _open_source(bench: Bench, part: Part, stage: FinetunePlan, halves: Halves) 
     train, val = part.rows[part.train], part.rows[part.val]
     n_kept = len(np.unique(part.rows)) + len(np.unique(train)) * stage.views
     say(describe_need(cache, {"activations": n_kept * n_values * 2}))
-    store.fill(val, 0, "Computing activations of validation pictures")
+    if len(val):
+        store.fill(val, 0, "Computing activations of validation pictures")
     return KeptActivations(store.fill(train, stage.views, "Computing activations"), part.rows)
 
 
@@ -438,6 +452,7 @@ def _identify(bench: Bench, part: Part, stage: FinetunePlan, trainee: Trainee) -
             bench.pixels.key,
             compute_state_sha256(trainee),
             *(repr(values.tolist()) for values in (part.rows, part.labels, part.train, part.val)),
+            *([] if part.teacher is None else [part.teacher.sha256]),
         ]
     )
 
