@@ -34,6 +34,7 @@ from snellen.modeling.cut import cut_backbone
 from snellen.modeling.joined_heads import join_heads
 from snellen.records.bundle import ENSEMBLE, FIXED, Calibration, Threshold
 from snellen.records.evaluation import Estimate
+from snellen.records.plan import FinetunePlan, Plan
 from snellen.records.run import DistilledRecord, DistilledStage
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Branch, Note, Part, Tuned, run_stage
 from snellen.run_learning import Learned
@@ -42,6 +43,7 @@ from snellen.training.soft_targets import Teacher
 
 _ANSWERS = "answers"
 _TIMED_RUNS = 7
+LONGER = 3
 _SHOWN = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 _UNCALIBRATED = (
     "it has learned the ensemble's calibrated probabilities from all pictures, so none is left to calibrate it on"
@@ -117,8 +119,8 @@ def join(bench: Bench, learned: Learned) -> Student:
 def learn_from(
     bench: Bench, learned: Learned, ensemble: Predictor, follow: Callable[[int], AbstractContextManager[Note]]
 ) -> Student:
-    """The same network as a member, by the same stages, from all pictures of the folds and the ensemble's
-    probabilities of them and of their views. No picture is left to choose an epoch: the last one is taken.
+    """The same network as a member, by the same stages but for longer, from all pictures of the folds and what the
+    ensemble says of them and of their views. No picture is left to choose an epoch: the last one is taken.
     """
     if not isinstance(learned.head, HeadEnsemble):
         raise TypeError("folds give an ensemble")
@@ -132,11 +134,9 @@ def learn_from(
     )  # fmt: skip
     state = {name: value.detach().clone() for name, value in bench.frozen.backbone.state_dict().items()}
     branch, stages = Branch(state, head, is_frozen=True), list[DistilledStage]()
-    for number, stage in enumerate(bench.plan.training.finetune_stages, start=1):
-        # the ensemble's doubt is a label's smoothing already
-        wanted = stage.model_copy(update={"label_smoothing": 0.0})
+    for number, stage in enumerate(plan_alone(bench.plan).training.finetune_stages, start=1):
         with follow(number) as note:
-            branch, found = run_stage(bench, part, (number, wanted), branch, _mark(note))
+            branch, found = run_stage(bench, part, (number, stage), branch, _mark(note))
         if found.epoch < stage.epochs:
             say(f"Warning: the distilled network diverged after epoch {found.epoch} of stage {number} and stops there")
         loss = found.epochs[found.epoch - 1].train_loss
@@ -144,6 +144,26 @@ def learn_from(
     own = copy.deepcopy(bench.frozen)
     own.backbone.load_state_dict(branch.backbone)
     return Student(Classifier(own, branch.head), False, tuple(stages), max(stage.share for stage in stages))
+
+
+def plan_alone(plan: Plan) -> Plan:
+    """The plan of the one network: a member's stages, for longer.
+
+    A teacher's probabilities can be learned for long before they are learned by heart (Beyer et al. 2022).
+    Its doubt is a label's smoothing already.
+    """
+    stages = [
+        stage.model_copy(update={"epochs": LONGER * stage.epochs, "label_smoothing": 0.0})
+        if isinstance(stage, FinetunePlan)
+        else stage
+        for stage in plan.training.stages
+    ]
+    return plan.model_copy(
+        update={
+            "training": plan.training.model_copy(update={"stages": tuple(stages)}),
+            "evaluation": plan.evaluation.model_copy(update={"folds": 0}),
+        }
+    )
 
 
 def _mark(note: Note) -> Note:

@@ -40,7 +40,7 @@ from snellen.records.bundle import Calibration
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, DistilledRecord, RunRecord, StageOutcome, TrainRequest, WeightsRecord
-from snellen.run_distillation import Distilled, distill, measure_distilled, tell_unmeasured
+from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
@@ -180,7 +180,7 @@ def _train_bundle(
     if not plan.evaluation.distill:
         return predictor, bench, None
     with timed(progress.durations_s, "distill"):
-        alone = plan.model_copy(update={"evaluation": plan.evaluation.model_copy(update={"folds": 0})})
+        alone = plan_alone(plan)
         distilled = distill(
             bench,
             (learned, tuned),
