@@ -149,7 +149,8 @@ def learn_from(
 def plan_alone(plan: Plan) -> Plan:
     """The plan of the one network: a member's stages, for longer.
 
-    A teacher's probabilities can be learned for long before they are learned by heart (Beyer et al. 2022).
+    A teacher's probabilities can be learned for long before they are learned by heart (Beyer et al. 2022;
+    measured in docs/experiments.md).
     Its doubt is a label's smoothing already.
     """
     stages = [
