@@ -91,9 +91,9 @@ def _train(folder: Path, about: dict, cohort: tuple[str, str, list[str]], args: 
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     found = json.loads((out / "evaluation-oof.json").read_text())
     record = json.loads((out / "run.json").read_text())
-    taken = [
-        "mean" if each["averaged"] else "after" if each["kept"] else "before" for each in record["finetuned"]
-    ] or ["none"]
+    taken = ["mean" if each["averaged"] else "after" if each["kept"] else "before" for each in record["finetuned"]] or [
+        "none"
+    ]
     about = {**about, "n": found["n"], "n_patients": found["n_patients"]}
     probe = found["baselines"]["linear_probe"]
     return [

@@ -79,9 +79,7 @@ def main() -> None:
     rows += [_extrapolate(args, *text.split("=", 1)) for text in args.timed]
     print(f"{'network':<18}{'kept s':>9}{'live s':>9}{'ratio':>8}  {'AUC kept':>9}{'AUC live':>9}{'p differs by':>14}")
     for row in rows:
-        scores = (
-            f"{row['kept_auc']:9.4f}{row['live_auc']:9.4f}{row['difference']:14.1e}" if "live_auc" in row else ""
-        )
+        scores = f"{row['kept_auc']:9.4f}{row['live_auc']:9.4f}{row['difference']:14.1e}" if "live_auc" in row else ""
         mark = " (extrapolated)" if row["is_extrapolated"] else ""
         print(f"{row['network']:<18}{row['kept_s']:9.1f}{row['live_s']:9.1f}{row['ratio']:8.1f}  {scores}{mark}")
     print(f"{args.folds} folds, {args.epochs} epochs, {rows[0]['n']} pictures")
@@ -169,9 +167,7 @@ def _pick(total: int, n: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(total)[:n])
 
 
-def _run_folds(
-    data: FoldData, plan: Plan, n_epochs: int, n_scored: int, moments: FoldData | None = None
-) -> np.ndarray:
+def _run_folds(data: FoldData, plan: Plan, n_epochs: int, n_scored: int, moments: FoldData | None = None) -> np.ndarray:
     """Probabilities `(N, C)` of each picture by the head that left it out, as they are after `n_scored` epochs; each
     epoch looks at the fold that was left out, as training does. Mean and variance of the features come from `moments`:
     what runs the network must not run it for them.

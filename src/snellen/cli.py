@@ -54,6 +54,9 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on 
 Out = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote to --out.")]
 Folds = Annotated[int, typer.Option(help="Cross-validate by patient in so many folds, at least 3, into one ensemble.")]
+Distill = Annotated[
+    bool, typer.Option("--distill", help="With --folds: also one network that says nearly what all members say.")
+]
 Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and training.", min=0, max=2**32 - 1)]
 SplitSeed = Annotated[
     int | None, typer.Option(help="Draws the split instead of --seed.", min=0, max=2**32 - 1, show_default=False)
@@ -186,6 +189,7 @@ def train(
     patients: Patients = "auto",
     cache: Cache = None,
     folds: Folds = 0,
+    distill: Distill = False,
     seed: Seed = 0,
     seeds: Annotated[
         int | None,
@@ -205,6 +209,8 @@ def train(
     Example: snellen train labels.csv --columns image=file,label=finding --set 'data.order=["none","mild","severe"]'
 
     Example: snellen train few-patients/ --folds 5 --set data.fractions=[0.8,0.2,0]
+
+    Example: snellen train few-patients/ --folds 5 --distill
 
     Example: snellen train data/ --seeds 3 --out runs/three
 
@@ -229,6 +235,7 @@ def train(
                 out=out,
                 overwrite=overwrite,
                 folds=folds,
+                distill=distill,
                 seed=seed,
                 test=not no_test,
                 track=track or [],
@@ -579,7 +586,8 @@ def _print_seeds(found: SeedRuns, as_json: bool) -> None:
 
 
 def _say_next(run: Run, example: Any = "PICTURE") -> None:
-    typer.echo(f"\nReport:  {run.report}\nBundle:  {run.bundle}\n")
+    one = f"\nOne network in place of the ensemble: {run.distilled}" if run.distilled.is_dir() else ""
+    typer.echo(f"\nReport:  {run.report}\nBundle:  {run.bundle}{one}\n")
     typer.echo("Next:")
     typer.echo(f"  open the report in a browser: {run.report.resolve().as_uri()}")
     typer.echo(f"  snellen predict {run.bundle} {example}")

@@ -42,7 +42,7 @@ def write_epochs(path: Path) -> Iterator[Callable[[EpochRecord], None]]:
         yield add
 
 
-def identify(epoch: EpochRecord) -> tuple[tuple[str, int], ...]:
+def identify(epoch: EpochRecord) -> tuple[tuple[str, int | str], ...]:
     """Which epoch it is, as `(("stage", 0), ("candidate", 2), ("epoch", 7))`, without what was measured in it."""
     told = epoch.to_dict().items()
     return tuple((name, value) for name, value in told if name not in _MEASURED and value is not None)

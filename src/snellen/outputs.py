@@ -32,8 +32,9 @@ RUN = Output(
     (
         *PLAN.owned,
         *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html"),
-        *("scores-val.csv", "scores-oof.csv", "scores-test.csv"),
-        *("evaluation-val.json", "evaluation-oof.json", "evaluation.json", "bundle"),
+        *("scores-val.csv", "scores-oof.csv", "scores-test.csv", "scores-distilled.csv"),
+        *("evaluation-val.json", "evaluation-oof.json", "evaluation.json", "evaluation-distilled.json"),
+        *("bundle", "distilled"),
         "tensorboard",
     ),
 )

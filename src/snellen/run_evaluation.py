@@ -213,6 +213,7 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             evaluation=evaluation,
             scores=scored.to_scores(),
             validation=run.validation if evaluation.split not in ("val", "oof") else None,
+            distilled=run.distilled_evaluation,
             plan=run.plan,
             fingerprint=run.fingerprint,
             audit=run.audit,

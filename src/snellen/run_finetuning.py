@@ -47,12 +47,14 @@ from snellen.training.head import HeadData, iterate_epochs, make_ready
 from snellen.training.imbalance import MAKERS, PICKERS, RESAMPLERS, Rebalanced, count_pictures, rebalance, undo_shift
 from snellen.training.judging import choose_model, compare_logits, judge_logits
 from snellen.training.pictures import resample_pictures
+from snellen.training.soft_targets import Teacher, soften
 from snellen.training.sources import Joined, KeptActivations, LivePixels, Source
 
 State = dict[str, torch.Tensor]
 Note = Callable[[EpochRecord], None]
 Follow = Callable[[int], AbstractContextManager[Note]]
 CHECKPOINTS = "checkpoints"
+EMBEDDINGS = "embeddings"
 _GRAPH_VERSION = "lower-1"
 _STEP = 8
 
@@ -119,7 +121,8 @@ class Part:
 
     `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
     learned from the judging pictures too. `guess` are logits `(M, C)` of the judging pictures by the prior alone, where
-    nothing was learned before.
+    nothing was learned before. A `teacher` is learned from instead of
+    labels; then nothing judges.
     """
 
     fold: int | None
@@ -131,6 +134,14 @@ class Part:
     fallback: nn.Sequential
     patients: tuple[str, ...]
     guess: NDArray[np.float64] | None = None
+    teacher: Teacher | None = None
+
+    @property
+    def checkpoint(self) -> str:
+        """What is added to the name of a stage's checkpoint."""
+        if self.teacher is not None:
+            return "-distilled"
+        return "" if self.fold is None else f"-fold-{self.fold}"
 
 
 def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, follow: Follow) -> Tuned:
@@ -170,7 +181,7 @@ def learn_fold(
     part = Part(None, rows, labels, train, val, head, head, patients)
     branch = Branch(_copy(frozen.backbone.state_dict()), head)
     for number, stage in enumerate(plan.training.finetune_stages):
-        branch, _ = _run_stage(bench, part, (number, stage), branch, lambda _: None)
+        branch, _ = run_stage(bench, part, (number, stage), branch, lambda _: None)
     return _compute_branch_logits(bench, branch, rows[val]), val
 
 
@@ -299,7 +310,7 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
     stages = bench.plan.training.finetune_stages
     for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
         with follow(number) as note:
-            tried, found = _run_stage(bench, part, (number, stage), model.network.branches[-1], note)
+            tried, found = run_stage(bench, part, (number, stage), model.network.branches[-1], note)
         logits = _compute_branch_logits(bench, tried, part.rows[part.val])
         model, outcome = _judge_stage(part, (number, stage), model, _Judged(Network((tried,)), logits, logits), found)
         say(describe_outcome(outcome))
@@ -378,9 +389,10 @@ def describe_outcome(outcome: StageOutcome) -> str:
     )
 
 
-def _run_stage(
+def run_stage(
     bench: Bench, part: Part, which: tuple[int, FinetunePlan], begin: Branch, note: Note
 ) -> tuple[Branch, Finetuned]:
+    """One stage, from the network `begin`: what it leaves, and the epochs that led there."""
     number, stage = which
     own = _build_learner(bench, stage)
     own.backbone.load_state_dict(begin.backbone)
@@ -396,16 +408,16 @@ def _run_stage(
         stage=number,
         fold=part.fold,
         seed=bench.plan.training.seed,
-        path=bench.folder
-        / CHECKPOINTS
-        / (f"stage-{number}" + ("" if part.fold is None else f"-fold-{part.fold}") + ".safetensors"),
+        path=bench.folder / CHECKPOINTS / f"stage-{number}{part.checkpoint}.safetensors",
         identity=_identify(bench, part, stage, trainee),
         device=bench.device,
     )
     groups = _group_parameters(own.backbone, halves.upper, stage)
-    found = finetune(
-        trainee, Material(source, train, made, part.val, part.labels[part.val], groups), stage, place, note
-    )
+    targets = None
+    if part.teacher is not None:
+        targets = part.teacher.answer(bench.pixels, part.rows, bench.plan, stage.views, stage.randaugment)
+    material = Material(source, train, made, part.val, part.labels[part.val], groups, targets)
+    found = finetune(trainee, material, stage, place, note)
     trainee.load_state_dict(found.state)
     trainee.to("cpu").to(memory_format=torch.contiguous_format)
     undo_shift(head, made.shift)
@@ -437,10 +449,13 @@ def _build_learner(bench: Bench, stage: FinetunePlan) -> FrozenBackbone:
 
 def resample_part(bench: Bench, part: Part) -> tuple[NDArray[np.intp], Rebalanced, PixelCache | None]:
     """As the plan says: positions to learn from, what is made of them, and new pictures, whose positions follow all
-    others. What makes new features cannot make new activations, and draws pictures more often instead.
+    others. What makes new features cannot make new activations, and draws pictures more often instead. A teacher's
+    pictures stay as they are.
     """
     plan, imbalance = bench.plan, bench.plan.imbalance
     labels, seed, n_classes = part.labels[part.train], plan.training.seed, plan.model.n_classes
+    if part.teacher is not None:
+        return part.train, soften(labels, n_classes), None
     if imbalance.on == "pixels" and imbalance.method in (*MAKERS, *PICKERS):
         found = resample_pictures(bench.pixels, part.rows[part.train], labels, imbalance, seed)
         made = count_pictures(labels, np.concatenate([labels[found.picked], found.labels]), n_classes)
@@ -527,6 +542,7 @@ def _identify(bench: Bench, part: Part, stage: FinetunePlan, trainee: Trainee) -
             bench.pixels.key,
             compute_state_sha256(trainee),
             *(repr(values.tolist()) for values in (part.rows, part.labels, part.train, part.val)),
+            *([] if part.teacher is None else [part.teacher.sha256]),
         ]
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.errors import UsageError
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
@@ -86,7 +87,13 @@ def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple
 
 
 def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
-    """Read, split, measure, plan."""
+    """Read, split, measure, plan. Raises UsageError for a wish that no data could fulfil, before they are read."""
+    if loaded.recipe.evaluation.distill and not loaded.recipe.evaluation.folds:
+        raise UsageError(
+            "evaluation.distill (--distill) makes one network of the members of a fold ensemble, and without folds "
+            "there is one network already.",
+            "Add --folds 5, or leave it out.",
+        )
     cohort, cache = read_data(request.source, loaded.recipe.data.merge)
     n_folds = loaded.recipe.evaluation.folds
     split_seed = request.seed if request.split_seed is None else request.split_seed

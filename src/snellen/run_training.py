@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +40,19 @@ from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
 from snellen.records.cohort import Sample
 from snellen.records.plan import Plan
-from snellen.records.run import ChosenHead, Resampling, RunRecord, StageOutcome, TrainRequest, WeightsRecord
+from snellen.records.run import (
+    ChosenHead,
+    DistilledRecord,
+    Resampling,
+    RunRecord,
+    StageOutcome,
+    TrainRequest,
+    WeightsRecord,
+)
+from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
-from snellen.run_finetuning import CHECKPOINTS, Bench, Tuned, build_tuned_classifier, finetune_run
+from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.run_watch import Watch, watch_run
@@ -52,7 +62,6 @@ from snellen.training.probe import fit_baselines
 
 _STEP = 256
 _RECORD_BYTES = 5_000_000
-_EMBEDDINGS = "embeddings"
 
 
 @dataclass
@@ -65,6 +74,7 @@ class Progress:
     members: tuple[ChosenHead, ...] = ()
     resampled: tuple[Resampling, ...] = ()
     finetuned: tuple[StageOutcome, ...] = ()
+    distilled: DistilledRecord | None = None
     baselines: dict[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
 
@@ -92,10 +102,13 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         save_prepared(run, prepared, request.source)
         split_sha256 = compute_split_sha256(prepared.splits, "test")
         with watch_run(run, request.track, prepared.plan, split_sha256) as watch:
-            predictor, pixels = _train_bundle(run, prepared, progress, watch)
+            predictor, bench, distilled = _train_bundle(run, prepared, progress, watch)
+            pixels = bench.pixels
             with timed(progress.durations_s, "evaluate"):
                 tools = (predictor, pixels, progress.baselines)
                 opened, scored = _evaluate_splits(run, prepared, tools, record)
+                if distilled is not None:
+                    progress.distilled = _measure(distilled, bench, scored, (request, opened), progress)
             record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
             write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
             # last of all: a run that is finished has its report
@@ -136,7 +149,9 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
     )
 
 
-def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch) -> tuple[Predictor, PixelCache]:
+def _train_bundle(
+    run: Run, prepared: Prepared, progress: Progress, watch: Watch
+) -> tuple[Predictor, Bench, Distilled | None]:
     plan = prepared.plan
     with timed(progress.durations_s, "load backbone"):
         frozen = build_frozen(plan)
@@ -173,8 +188,30 @@ def _train_bundle(run: Run, prepared: Prepared, progress: Progress, watch: Watch
             if tuned.changes_backbone:
                 progress.baselines |= _score_frozen_baselines(prepared, store, learned)
     with timed(progress.durations_s, "write bundle"):
-        predictor = _write_bundle(run, progress, learned, (bench, tuned))
-    return predictor, pixels
+        predictor, model = _write_bundle(run, progress, learned, (bench, tuned))
+    if not plan.evaluation.distill:
+        return predictor, bench, None
+    with timed(progress.durations_s, "distill"):
+        alone = plan_alone(plan)
+        distilled = distill(
+            bench,
+            (learned, tuned),
+            (model, predictor),
+            lambda stage: watch.follow_epochs(alone, stage),
+            lambda own, bundle: _with_own_embedding(own, bundle, learned, pixels),
+        )
+    return predictor, bench, distilled
+
+
+def _measure(
+    distilled: Distilled, bench: Bench, ensemble: Scored, asked: tuple[TrainRequest, int], progress: Progress
+) -> DistilledRecord:
+    """What the distilled network loses on the test split, where that was opened."""
+    request, opened = asked
+    if not request.opens_test or not bench.prepared.has_test:
+        return tell_unmeasured(distilled)
+    question = _build_question(bench.prepared, request, ("test", ensemble.samples), opened)
+    return measure_distilled(distilled, bench, ensemble, question, progress.baselines.get("test"))
 
 
 def _describe_weights(plan: Plan, record: WeightsRecord) -> str:
@@ -209,7 +246,9 @@ def _score_frozen_baselines(
     return found
 
 
-def _write_bundle(run: Run, progress: Progress, learned: Learned, built: tuple[Bench, Tuned]) -> Predictor:
+def _write_bundle(
+    run: Run, progress: Progress, learned: Learned, built: tuple[Bench, Tuned]
+) -> tuple[Predictor, TrainedModel]:
     """Calibrate on held-out pictures, export, prove parity, choose operating points on the graph's scores of them."""
     bench, tuned = built
     prepared, pixels, plan = bench.prepared, bench.pixels, bench.plan
@@ -246,21 +285,19 @@ def _write_bundle(run: Run, progress: Progress, learned: Learned, built: tuple[B
     )
     session = write_graph(model, run.bundle)
     if tuned.changes_backbone:
-        model = _with_own_embedding(model, run, learned, pixels)
+        model = _with_own_embedding(model, run.bundle, learned, pixels)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
-    shutil.rmtree(run.folder / CHECKPOINTS / _EMBEDDINGS, ignore_errors=True)
-    return load_bundle(run.bundle, threads=plan.training.threads)
+    shutil.rmtree(run.folder / CHECKPOINTS / EMBEDDINGS, ignore_errors=True)
+    return load_bundle(run.bundle, threads=plan.training.threads), model
 
 
-def _with_own_embedding(model: TrainedModel, run: Run, learned: Learned, pixels: PixelCache) -> TrainedModel:
+def _with_own_embedding(model: TrainedModel, bundle: Path, learned: Learned, pixels: PixelCache) -> TrainedModel:
     """What the gate is fitted on, by the fine-tuned graph: kept in the run's folder until the bundle is written."""
     plan = model.plan
-    folder = run.folder / CHECKPOINTS / _EMBEDDINGS
-    store = FeatureStore(
-        run.bundle / MODEL_FILE, pixels, plan.augment, folder, plan.training.seed, plan.training.threads
-    )
+    folder = bundle.parent / CHECKPOINTS / EMBEDDINGS
+    store = FeatureStore(bundle / MODEL_FILE, pixels, plan.augment, folder, plan.training.seed, plan.training.threads)
     held = pixels.select(learned.samples)
     own = held if learned.folds is None else held[learned.folds == 0]
     train = pixels.select(model.trained_on) if learned.folds is None else held[learned.folds != 0]
@@ -367,7 +404,10 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
         "evaluation-val.json",
         "evaluation-oof.json",
         "evaluation.json",
+        "scores-distilled.csv",
+        "evaluation-distilled.json",
         "bundle/manifest.json",
+        "distilled/manifest.json",
     )
     hashes = {name: compute_sha256(run.folder / name) for name in names if (run.folder / name).exists()}
     pictures = compute_digest(sorted(f"{sample.name}\0{sample.pixels_sha256}" for sample in prepared.cohort.samples))
@@ -381,6 +421,7 @@ def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Pr
             "members": progress.members,
             "resampled": progress.resampled,
             "finetuned": progress.finetuned,
+            "distilled": progress.distilled,
             "split_sha256": compute_split_sha256(prepared.splits, "test"),
             "sha256": {"pictures": pictures, **hashes},
         }

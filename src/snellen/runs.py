@@ -81,6 +81,17 @@ class Run:
         return self.folder / "bundle"
 
     @property
+    def distilled(self) -> Path:
+        """The bundle of the one network in place of a fold ensemble, where it was asked for."""
+        return self.folder / "distilled"
+
+    @property
+    def distilled_evaluation(self) -> Evaluation | None:
+        """Its numbers on the test split, if that was opened."""
+        path = self.folder / "evaluation-distilled.json"
+        return load_record(path, Evaluation) if path.exists() else None
+
+    @property
     def epochs(self) -> list[EpochRecord]:
         return read_epochs(self.folder / EPOCHS)
 

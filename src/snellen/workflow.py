@@ -63,7 +63,8 @@ class DataOptions(TypedDict, total=False):
 
 class TrainOptions(DataOptions, total=False):
     """`settings` are `KEY=VALUE` as for --set; `test=False` keeps the test split shut; `folds` ≥ 3 cross-validates;
-    `track` names trackers; `split_seed` draws the split where `seed` should not.
+    `distill` adds one network that stands for the ensemble of the folds; `track` names trackers; `split_seed` draws the
+    split where `seed` should not.
     """
 
     recipe: str | Path
@@ -71,6 +72,7 @@ class TrainOptions(DataOptions, total=False):
     seed: int
     split_seed: int | None
     folds: int
+    distill: bool
     test: bool
     track: Iterable[str]
     out: str | Path | None
@@ -478,11 +480,14 @@ def build_train_request(data: str | Path, options: TrainOptions) -> TrainRequest
             "Of three folds one measures, another chooses, and the rest learns. Example: --folds 5",
         )
     settings = to_texts(options.get("settings") or (), "settings")
+    settings = (*settings, f"evaluation.folds={folds}") if folds else settings
+    distill = options.get("distill", False)
+    settings = (*settings, f"evaluation.distill={str(distill).lower()}") if distill else settings
     return _ask(
         TrainRequest,
         source=build_data_request(data, options),
         recipe=to_text(options.get("recipe", "auto"), "recipe"),
-        settings=(*settings, f"evaluation.folds={folds}") if folds else settings,
+        settings=settings,
         seed=options.get("seed", 0),
         split_seed=options.get("split_seed"),
         opens_test=options.get("test", True),

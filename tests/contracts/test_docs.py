@@ -32,7 +32,7 @@ FIELDS_OF_FILES = (
     cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.SetAside, cohort.Audit, cohort.Split,
     plan.Fingerprint, plan.Decision, plan.PreprocessPlan,
     run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.Resampling,
-    run.StageOutcome, run.RunRecord,
+    run.StageOutcome, run.RunRecord, run.DistilledRecord, run.DistilledStage,
     evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,

@@ -46,3 +46,13 @@ def test_an_epoch_computed_again_is_not_added_again(tmp_path: Path) -> None:
 
 def test_no_file_has_no_epochs(tmp_path: Path) -> None:
     assert read_epochs(tmp_path / "metrics.jsonl") == []
+
+
+def test_an_epoch_of_the_distilled_network_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    own = epoch_of(1).model_copy(update={"model": "distilled"})
+    with write_epochs(path) as write:
+        write(epoch_of(1))
+        write(own)
+        write(own)
+    assert read_epochs(path) == [epoch_of(1), own]

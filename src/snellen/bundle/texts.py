@@ -44,7 +44,7 @@ Positive ({_show(manifest.positive or "")}) when its probability is at least the
         _name_output(manifest)
     }
 out). Pretrained weights: {manifest.weights.origin} ({manifest.weights.licence}).
-Calibration: {_describe_calibration(manifest.calibration)}{_describe_decision(manifest)}
+Calibration: {_describe_calibration(manifest.calibration)}{_describe_decision(manifest)}{_describe_teacher(manifest)}
 
 Input: one picture, brought to {preprocess.size}×{preprocess.size} px, {preprocess.channels} channel(s), \
 fit {preprocess.fit}{", black border cut off" if preprocess.crop_border else ""}\
@@ -66,7 +66,7 @@ Pictures with more than 8 bits a channel: {
 {order}{thresholds}
 ## Performance
 
-See `report.html` and `evaluation.json` of the run: every number there was computed with this file.
+{_tell_performance(manifest)}
 
 ## When it does not answer
 
@@ -89,6 +89,24 @@ def _describe_decision(manifest: Manifest) -> str:
 
 def _name_backbone(manifest: Manifest) -> str:
     return "a small network listed in its recipe" if manifest.backbone == "layers" else manifest.backbone
+
+
+def _describe_teacher(manifest: Manifest) -> str:
+    if manifest.distilled_from is None:
+        return ""
+    return (
+        "\nOne network in place of a fold ensemble: it stands for the bundle whose manifest.json has the sha256 "
+        f"{manifest.distilled_from}."
+    )
+
+
+def _tell_performance(manifest: Manifest) -> str:
+    if manifest.distilled_from is None:
+        return "See `report.html` and `evaluation.json` of the run: every number there was computed with this file."
+    return (
+        "See `evaluation-distilled.json` of the run and `distilled` in its `run.json`: these numbers were computed "
+        "with this file. All others of the run are the ensemble's. Where there is no such file, nobody has measured it."
+    )
 
 
 def _name_training(manifest: Manifest) -> str:

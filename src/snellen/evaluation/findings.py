@@ -285,7 +285,8 @@ def _notices_of_calibration(evaluation: Evaluation) -> Iterator[Notice]:
         yield Notice(
             "warning",
             f"The probabilities are not calibrated{f': {reason}' if reason else ''}.",
-            "A probability of 0.8 need not mean 80 of 100. More validation pictures of every class may mend it.",
+            "A probability of 0.8 need not mean 80 of 100."
+            + (" More validation pictures of every class may mend it." if evaluation.calibration.n_fitted else ""),
         )
 
 

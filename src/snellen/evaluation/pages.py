@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from snellen.core.letters import reveal, show_name
-from snellen.evaluation import tables, wording
+from snellen.evaluation import distilled_table, tables, wording
 
 
 @cache
@@ -35,6 +35,7 @@ def open_environment() -> Environment:
     }
     environment.globals |= {
         "build": tables,
+        "distilled": distilled_table,
         "count": wording.format_count,
         "explain_patients": wording.explain_patients,
     }

@@ -36,14 +36,15 @@ def _no_thumbnail(_name: str) -> NDArray[np.uint8] | None:
 class ReportInputs:
     """What a report is made of; only `title`, `evaluation` and `scores` are needed.
 
-    `evaluation` is the headline split. `load_thumbnail` maps a sample's name to its pixels, (H, W) grey or
-    (H, W, 3) RGB, or to None where they are not at hand.
+    `evaluation` is the headline split, `distilled` the same of the network in place of the ensemble. `load_thumbnail`
+    maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand.
     """
 
     title: str
     evaluation: Evaluation
     scores: Sequence[Score]
     validation: Evaluation | None = None
+    distilled: Evaluation | None = None
     plan: Plan | None = None
     fingerprint: Fingerprint | None = None
     audit: Audit | None = None
@@ -104,6 +105,7 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
     parts = (
         ("summary", "Result", True),
         ("metrics", "Metrics", True),
+        ("distilled", "Distilled network", inputs.run is not None and inputs.run.distilled is not None),
         ("figures", "Figures", True),
         ("pictures", "Pictures", bool(inputs.scores)),
         ("data", "Data", has_data),
@@ -240,7 +242,9 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
         )
     if inputs.run is not None and inputs.run.finetuned:
         yield (
-            run_figures.draw_finetuning([each for each in inputs.epochs if each.stage in tuned], inputs.run.finetuned),
+            run_figures.draw_finetuning(
+                [each for each in inputs.epochs if each.stage in tuned and each.model is None], inputs.run.finetuned
+            ),
             "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; the level dotted "
             "lines are the model before, which stays where fine-tuning is not better. Blend is the share of what was "
             "learned in the mean with the weights before.",

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from snellen.records.bundle import FIXED
+from snellen.records.bundle import ENSEMBLE, FIXED
 from snellen.records.cohort import PatientRule
 from snellen.records.evaluation import Estimate, Evaluation, OperatingPoint
 
@@ -81,7 +81,10 @@ BASELINES = {
 }
 COMPARED = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic", "f1")
 RULES = {"youden": "highest sensitivity + specificity", "argmax": "the more probable of the two classes"}
-SPLITS = {"train": "training", "val": "validation", "all": "whole", "left_out": "left out", "oof": "out-of-fold"}
+SPLITS = {
+    "train": "training", "val": "validation", "all": "whole", "left_out": "left out", "oof": "out-of-fold",
+    ENSEMBLE: "out-of-fold scores of the ensemble",
+}  # fmt: skip
 
 
 def name_metric(key: str) -> str:

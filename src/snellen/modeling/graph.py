@@ -8,12 +8,16 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from snellen.core.onnx_runtime import switch_off_telemetry
 from snellen.core.storage import write_atomic
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 18
 
@@ -39,7 +43,20 @@ def export_graph(module: nn.Module, path: Path, *, shape: tuple[int, int, int], 
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    write_atomic(path, program.model_proto.SerializeToString())
+    proto = program.model_proto
+    _forget_origin(proto)
+    write_atomic(path, proto.SerializeToString())
+
+
+def _forget_origin(proto: ModelProto) -> None:
+    """Take out where each node came from: paths of this machine, and counters that differ from process to process."""
+    proto.ClearField("metadata_props")
+    graph, functions = proto.graph, proto.functions
+    named = (graph.node, graph.value_info, graph.initializer, graph.input, graph.output, functions)
+    inner = (function.node for function in functions)
+    for part in (graph, *(part for parts in (*named, *inner) for part in parts)):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     imbalance = plan_imbalance(loaded, fingerprint, preprocess, ledger)
     training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess, augment.views))
     evaluation = loaded.recipe.evaluation
-    for key in ("folds", "resamples", "level", "sensitivity"):
+    for key in ("folds", "distill", "resamples", "level", "sensitivity"):
         value = getattr(evaluation, key)
         ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
     decision = plan_decision(evaluation.decision, data, ledger)
@@ -81,6 +81,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
 
 _EVALUATION_REASONS = {
     "folds": "one validation split, unless --folds asks for cross-validation",
+    "distill": "the ensemble alone, unless --distill asks for one network in its place as well",
     "resamples": "1,000 resamples settle the ends of a 95 % interval to about a tenth of its width",
     "level": "95 % is what reporting guidelines ask for",
     "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",

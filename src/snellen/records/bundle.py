@@ -16,6 +16,7 @@ OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
 MEMBER_OUTPUTS = ("member_probabilities", "member_logits")
 INPUT = "pixels"
 FIXED = "fixed"
+ENSEMBLE = "ensemble-oof"
 
 
 class InputSpec(Record):
@@ -57,7 +58,8 @@ def _require_probability(value: float) -> float:
 class Threshold(Record):
     """A named operating point: positive when the probability of `positive` is at least `threshold`, within 0 and 1.
 
-    `chosen_on` is a split, or `fixed` where no data chose it.
+    `chosen_on` is a split, `ensemble-oof` where the ensemble's scores out of fold chose it for the network distilled
+    from it, or `fixed` where no data chose it.
     """
 
     name: str
@@ -87,7 +89,8 @@ class Manifest(Record):
 
     `tuned_share` is the part of the network's multiplications whose layers were fine-tuned; 0 is a frozen backbone.
     `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
-    `decision` is the rule by which probabilities become the prediction.
+    `decision` is the rule by which probabilities become the prediction. `distilled_from` is the sha256 of the manifest
+    of the ensemble that this network stands for, if it does.
     """
 
     schema_version: int = MANIFEST_SCHEMA
@@ -111,6 +114,7 @@ class Manifest(Record):
     trained_on: TrainedOn
     prevalence: dict[str, float] = {}
     tuned_share: float = 0.0
+    distilled_from: str | None = None
     plan_sha256: str
     intended_use: str
     files: dict[str, str]

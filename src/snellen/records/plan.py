@@ -207,6 +207,7 @@ class EvaluationPlan(Record):
     """Plans of earlier versions have no `decision`: they took the most probable class."""
 
     folds: int = 0
+    distill: bool = False
     resamples: int
     level: float
     sensitivity: float

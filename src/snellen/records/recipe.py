@@ -239,10 +239,12 @@ class TrainingWish(Record):
 class EvaluationWish(Record):
     """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out.
 
-    `decision` says how probabilities become a class; `expected_grade` is for ordered classes.
+    `distill` adds one network that says nearly what the K members say together. `decision` says how probabilities
+    become a class; `expected_grade` is for ordered classes.
     """
 
     folds: Folds = 0
+    distill: bool = False
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from snellen.records.base import Record
+from snellen.records.evaluation import Estimate
 
 
 class DataRequest(Record):
@@ -47,7 +48,8 @@ class TrainRequest(Record):
 class EpochRecord(Record):
     """One line of `metrics.jsonl`. Epochs count from 1, times are in seconds.
 
-    With folds the losses of member `fold` are those on the fold that it leaves out, which decides nothing.
+    With folds the losses of member `fold` are those on the fold that it leaves out, which decides nothing. `model` says
+    that it is the network learning from the finished ensemble, which no picture judges.
     """
 
     stage: int
@@ -61,6 +63,7 @@ class EpochRecord(Record):
     val_auc: float | None
     seconds: float
     images_per_s: float | None = None
+    model: Literal["distilled"] | None = None
 
 
 class WeightsRecord(Record):
@@ -121,6 +124,39 @@ class Resampling(Record):
     after: dict[str, int]
 
 
+class DistilledStage(Record):
+    """A stage in which the distilled network learned: so much of it, for so many epochs, and its last loss."""
+
+    stage: int
+    share: float
+    epochs: int
+    train_loss: float
+
+
+class DistilledRecord(Record):
+    """One network in place of an ensemble of `n_members`, and what that costs.
+
+    `is_exact` says that it is the ensemble's mean in another form and nothing was learned. Otherwise it learned in
+    `stages` from `n_pictures` pictures, each in `n_views` augmented views and as it is. Multiplications are those of
+    the layers below the heads, None where they are not known; latencies are medians on one thread.
+    `differences` are scores on test minus the ensemble's, `same_prediction` the share of test pictures that both call
+    the same; where there are none `reason` says why.
+    """
+
+    n_members: int
+    is_exact: bool
+    stages: tuple[DistilledStage, ...] = ()
+    n_pictures: int = 0
+    n_views: int = 0
+    multiplications: float | None
+    ensemble_multiplications: float | None
+    latency_ms: float
+    ensemble_latency_ms: float
+    same_prediction: float | None = None
+    differences: dict[str, Estimate] = {}
+    reason: str = ""
+
+
 class RunRecord(Record):
     """The content of `run.json`."""
 
@@ -141,6 +177,7 @@ class RunRecord(Record):
     members: tuple[ChosenHead, ...] = ()
     resampled: tuple[Resampling, ...] = ()
     finetuned: tuple[StageOutcome, ...] = ()
+    distilled: DistilledRecord | None = None
     test_opened: int = 0
     split_sha256: str | None = None
     sha256: dict[str, str] = {}

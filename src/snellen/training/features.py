@@ -28,6 +28,7 @@ from snellen.training.feature_table import FeatureTable
 from snellen.training.views import apply_randaugment
 
 _FEATURES_VERSION = "features-1"
+_EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FeatureStore:
     folder: Path
     seed: int
     threads: int
-    output: str = "embedding"
+    output: str = _EMBEDDING
     is_half: bool = False
     randaugment: int = 0
 
@@ -122,6 +123,8 @@ class FeatureStore:
         parts = [_FEATURES_VERSION, graph_sha256, self.pixels.key, str(view)]
         if self.is_half:
             parts += [self.output, "half"]
+        elif self.output != _EMBEDDING:
+            parts += [self.output]
         if view:
             parts += [str(self.seed), self.augment.model_dump_json(exclude={"views"})]
             parts += [f"randaugment {self.randaugment}"] if self.randaugment else []

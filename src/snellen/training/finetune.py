@@ -27,6 +27,7 @@ from snellen.training.imbalance import Rebalanced
 from snellen.training.judging import judge_logits
 from snellen.training.mixing import mix
 from snellen.training.schedules import compute_rate_factor
+from snellen.training.soft_targets import SoftTargets
 from snellen.training.sources import Source
 
 State = dict[str, torch.Tensor]
@@ -67,6 +68,7 @@ class Trainee(nn.Module):
 class Material:
     """Pictures of `source` by position: those to learn from with `made` (labels, loss, draws), and those that judge.
 
+    Where none judges, every epoch is learned and the last one is taken. `targets` are learned instead of labels.
     `decays` are optimizer groups of the trainee's upper part as (parameters, factor of the rate, weight decay).
     """
 
@@ -76,6 +78,13 @@ class Material:
     val: NDArray[np.intp]
     val_labels: NDArray[np.int64]
     groups: tuple[tuple[list[nn.Parameter], float, float], ...]
+    targets: SoftTargets | None = None
+
+    def take_targets(self, picked: NDArray[np.intp], views: NDArray[np.intp]) -> torch.Tensor:
+        """Labels `(n,)` of pictures to learn from, or probabilities `(n, C)` of their views."""
+        if self.targets is not None:
+            return self.targets.take(self.train[picked], views)
+        return torch.from_numpy(self.made.labels[picked])
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class Finetuned:
     """The trainee's best state, and the epochs that led there.
 
     `blend` is the part of that state in the weighted mean with the state before (WiSE-FT, Wortsman et al. 2022): what
-    was learned from few pictures does not overrule all that the network knew.
+    was learned from few pictures does not overrule all that the network knew. `val_loss` is inf where nothing judged.
     """
 
     state: State
@@ -145,8 +154,8 @@ def finetune(
     while not _is_over(standing, plan):
         begin = time.monotonic()
         train_loss = worker.run_epoch(standing)
-        val_loss, val_auc = worker.judge(standing.ema)
-        if not math.isfinite(train_loss) or not math.isfinite(val_loss):
+        val_loss, val_auc = worker.judge(standing.ema) if len(material.val) else (None, None)
+        if not math.isfinite(train_loss) or not math.isfinite(val_loss or 0.0):
             break
         epoch = len(standing.records) + 1
         seconds = time.monotonic() - begin
@@ -157,8 +166,9 @@ def finetune(
                 val_auc=val_auc, seconds=round(seconds, 4), images_per_s=round(len(material.train) / seconds, 1),
             )
         )  # fmt: skip
-        if val_loss < standing.best_loss:
-            standing.best_loss, standing.best_auc, standing.best_epoch = val_loss, val_auc, epoch
+        if val_loss is None or val_loss < standing.best_loss:
+            standing.best_loss = math.inf if val_loss is None else val_loss
+            standing.best_auc, standing.best_epoch = val_auc, epoch
             standing.best = _copy(standing.ema)
         if note is not None:
             note(standing.records[-1])
@@ -179,7 +189,7 @@ def _choose_blend(
 ) -> tuple[float, State, tuple[float, float | None]]:
     """The mean of the states before and after with the smallest loss on validation pictures."""
     chosen = 1.0, standing.best, (standing.best_loss, standing.best_auc)
-    for blend in BLENDS:
+    for blend in BLENDS if len(worker.material.val) else ():
         mixed = {
             name: torch.lerp(before[name], value, blend) if value.dtype.is_floating_point else value
             for name, value in standing.best.items()
@@ -220,7 +230,7 @@ class _Worker:
         views = random.integers(0, self.plan.views + 1, n)
         # a last picture alone has no statistics
         batches = [batch for batch in _split(n, self.plan.batch_size) if len(order[batch]) > 1]
-        total, losses = 0.0, [record.val_loss for record in standing.records if record.val_loss is not None]
+        total, losses = 0.0, [each.train_loss if each.val_loss is None else each.val_loss for each in standing.records]
         for batch in batches:
             done = standing.step / (len(batches) * self.plan.epochs)
             patience = max(1, self.plan.patience // _WAIT_SHARE)
@@ -237,7 +247,7 @@ class _Worker:
     def _step(self, picked: NDArray[np.intp], views: NDArray[np.intp], random: np.random.Generator) -> float:
         values = self.material.source.take(self.material.train[picked], views)
         mixed = mix(values, random, mixup=self.plan.mixup, cutmix=self.plan.cutmix)
-        labels = torch.from_numpy(self.material.made.labels[picked])
+        labels = self.material.take_targets(picked, views)
         others = labels if mixed.partner is None else labels[mixed.partner]
         chances = torch.random.get_rng_state()
         while True:

@@ -17,8 +17,8 @@ def compute_rate_factor(
     """The factor in (0, 1] after the share `done` of all steps, of which the share `warmup` climbs in a line.
 
     `cosine` falls to 0 after the climb (Loshchilov and Hutter 2017); `one_cycle` climbs and falls in cosines with the
-    top at `warmup`, or at 0.3 where that is 0 (Smith and Topin 2018); `plateau` takes 0.3 whenever the validation
-    `losses` of the epochs so far did not get better for `patience` epochs.
+    top at `warmup`, or at 0.3 where that is 0 (Smith and Topin 2018); `plateau` takes 0.3 whenever the `losses`
+    of the epochs so far (of validation, if there is one) did not get better for `patience` epochs.
     """
     if schedule == "one_cycle":
         top = warmup or 0.3

@@ -62,7 +62,7 @@ def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
         "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered",
         "decision", "merge",
         "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
-        "prevalence", "tuned_share", "plan_sha256", "intended_use", "files",
+        "prevalence", "tuned_share", "distilled_from", "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
 
 

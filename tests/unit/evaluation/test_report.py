@@ -17,6 +17,7 @@ from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.wording import format_interval, format_number
 from snellen.records.evaluation import Estimate
 from snellen.records.plan import Decision
+from snellen.records.run import DistilledRecord, StageOutcome
 
 HOSTILE = "<script>alert(1)</script>"
 HEADINGS = [
@@ -472,3 +473,55 @@ def test_report_of_classes_without_order_speaks_of_no_grade() -> None:
     text = " ".join(_Page(render_report(report_inputs.build_binary())).text.split())
     assert "A picture is called the most probable class; the shade" in text
     assert "expected grade" not in text
+
+
+def make_distilled(**changes: object) -> DistilledRecord:
+    known = {
+        "n_members": 5, "is_exact": False, "n_pictures": 840, "n_views": 4, "multiplications": 4e8,
+        "ensemble_multiplications": 16e8, "latency_ms": 10.0, "ensemble_latency_ms": 30.0, "same_prediction": 0.95,
+        "stages": [{"stage": 1, "share": 0.6, "epochs": 12, "train_loss": 0.2}],
+        "differences": {"auc": {"value": -0.004, "low": -0.021, "high": 0.013}},
+    }  # fmt: skip
+    return DistilledRecord.model_validate({**known, **changes})
+
+
+def show_distilled(binary: ReportInputs, record: DistilledRecord, *, is_measured: bool) -> _Page:
+    assert binary.run is not None
+    auc = Estimate(value=0.877, low=0.8, high=0.95)
+    own = binary.evaluation.model_copy(update={"metrics": {**binary.evaluation.metrics, "auc": auc}})
+    run = binary.run.model_copy(update={"distilled": record})
+    return _Page(render_report(replace(binary, run=run, distilled=own if is_measured else None)))
+
+
+def test_distilled_network_stands_beside_the_ensemble(binary: ReportInputs) -> None:
+    record = make_distilled()
+    page = show_distilled(binary, record, is_measured=True)
+    assert page.headings[2] == "Distilled network"
+    part = page.text.partition("The ensemble and the network in its place")[2].split()
+    shown = " ".join(part)
+    assert "Ensemble of 5 " + format_number(binary.evaluation.metrics["auc"].value) in shown
+    assert "Distilled network 0.877" in shown
+    difference = record.differences["auc"]
+    assert f"Difference {format_number(difference.value)} {format_interval(difference)} × 0.25 × 0.33" in shown
+    assert "It learned for 12 epochs" in page.text
+
+
+def test_distilled_network_without_a_test_split_is_not_praised(binary: ReportInputs) -> None:
+    page = show_distilled(
+        binary, make_distilled(differences={}, same_prediction=None, reason="nobody knows"), is_measured=False
+    )
+    assert "Nobody knows." in page.text
+    assert "Difference" not in page.text.partition("The ensemble and the network")[2].partition("Figures")[0]
+
+
+def test_epochs_of_the_distilled_network_are_not_drawn_as_a_member(binary: ReportInputs) -> None:
+    assert binary.run is not None
+    outcome = StageOutcome(
+        stage=1, fold=None, share=0.6, epoch=1, n_epochs=1, before_loss=0.5, before_auc=0.8, val_loss=0.4,
+        val_auc=0.9, kept=True,
+    )  # fmt: skip
+    run = binary.run.model_copy(update={"finetuned": (outcome,)})
+    plain = [each for each in binary.epochs if each.candidate == 1]
+    marked = [each.model_copy(update={"model": "distilled", "val_loss": None, "val_auc": None}) for each in plain]
+    pages = [render_report(replace(binary, run=run, epochs=epochs)) for epochs in (plain, [*plain, *marked])]
+    assert pages[0] == pages[1]

@@ -13,7 +13,7 @@ import torch
 from models import TinyGraph, draw_pixels, make_plan
 from snellen.inference.session import GraphSession
 from snellen.modeling.architectures import FrozenBackbone
-from snellen.modeling.graph import OPSET
+from snellen.modeling.graph import OPSET, export_graph
 from snellen.run_features import export_backbone
 
 OUTPUTS = ("embedding", "feature_map")
@@ -63,6 +63,28 @@ def test_graph_runs_where_it_was_copied_alone(tiny: TinyGraph, tmp_path: Path) -
 
 def test_export_leaves_one_file(tiny: TinyGraph) -> None:
     assert list(tiny.path.parent.iterdir()) == [tiny.path]
+
+
+def test_graph_names_no_place_on_this_machine(tiny: TinyGraph) -> None:
+    content = tiny.path.read_bytes()
+    assert b"stack_trace" not in content
+    assert b".py" not in content
+
+
+class Grey(torch.nn.Module):
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        planes = pixels.float().mean(3, keepdim=True)
+        return planes.mean((1, 2)), planes
+
+
+def test_module_that_was_traced_again_gives_the_same_file(tmp_path: Path) -> None:
+    """Torch counts what it traces in a process: a run that goes on traces less than one that was not stopped."""
+    contents = []
+    for number in range(2):
+        path = tmp_path / f"{number}.onnx"
+        export_graph(torch.fx.symbolic_trace(Grey()), path, shape=(4, 4, 3), outputs=OUTPUTS)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
 
 
 def test_graph_of_module_in_training_mode_drops_nothing(tiny: TinyGraph) -> None:

@@ -20,6 +20,7 @@ from snellen.records.run import EpochRecord
 from snellen.training.feature_table import FeatureTable
 from snellen.training.finetune import Finetuned, Material, Place, Trainee, finetune
 from snellen.training.imbalance import rebalance
+from snellen.training.soft_targets import SoftTargets, soften
 from snellen.training.sources import KeptActivations
 
 N_VAL = 40
@@ -331,3 +332,53 @@ def test_without_blend_the_best_epoch_is_taken_as_it_is(tmp_path: Path) -> None:
     _, found = learn_map_head(tmp_path)
     assert found.blend == 1.0
     assert found.val_loss == min(record.val_loss for record in found.epochs if record.val_loss is not None)
+
+
+def make_soft_material(trainee: Trainee) -> tuple[Material, np.ndarray]:
+    """All pictures to learn from and none to judge; a teacher doubts the opposite of the labels."""
+    plain = make_material(trainee)
+    labels = plain.made.labels
+    answers = np.where(np.eye(2)[labels] > 0, 0.2, 0.8).astype(np.float32)
+    targets = SoftTargets((answers, answers, answers), np.arange(len(labels)))
+    nothing = np.zeros(0, np.intp)
+    made = soften(labels, 2)
+    soft = replace(plain, made=made, val=nothing, val_labels=np.zeros(0, np.int64), targets=targets)
+    return soft, answers
+
+
+def learn_softly(folder: Path, stage: FinetunePlan, note: Callable[[EpochRecord], None] | None = None) -> Finetuned:
+    trainee = build_trainee(dropout=stage.dropout)
+    place = Place(1, None, 0, folder / "stage-1-distilled.safetensors", "toy soft", torch.device("cpu"))
+    return finetune(trainee, make_soft_material(trainee)[0], stage, place, note)
+
+
+def test_teacher_is_learned_and_labels_are_not(tmp_path: Path) -> None:
+    found = learn_softly(tmp_path, make_stage(epochs=15, patience=2))
+    trainee = build_trainee()
+    material, answers = make_soft_material(trainee)
+    trainee.load_state_dict(found.state)
+    with torch.no_grad():
+        logits = trainee.eval()(material.source.take(material.train, np.zeros(len(material.train), int)))
+    said = torch.softmax(logits, 1).numpy()
+    assert np.abs(said - answers).mean() < 0.1  # one that knows nothing differs by 0.3, the labels by 0.6 and more
+    assert (said.argmax(1) == answers.argmax(1)).mean() > 0.95
+
+
+def test_where_none_judges_the_last_epoch_is_taken(tmp_path: Path) -> None:
+    found = learn_softly(tmp_path, make_stage(epochs=4, patience=1, schedule="plateau"))
+    assert (found.epoch, len(found.epochs), found.blend) == (4, 4, 1.0)
+    assert {(record.val_loss, record.val_auc) for record in found.epochs} == {(None, None)}
+
+
+@pytest.mark.parametrize("changes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["plain", "mixed"])
+def test_learning_from_a_teacher_goes_on_after_a_kill(tmp_path: Path, changes: dict[str, Any]) -> None:
+    stage = make_stage(epochs=4, **changes)
+    whole = learn_softly(tmp_path / "whole", stage)
+
+    def kill(epoch: EpochRecord) -> None:
+        if epoch.epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        learn_softly(tmp_path / "killed", stage, kill)
+    assert_equal(learn_softly(tmp_path / "killed", stage), whole)
