@@ -25,7 +25,7 @@ from snellen.ingest.phantom import PhantomSpec, write_cohort
 
 LIMIT = 1.1
 _PICTURES_A_PATIENT = 4  # of the synthetic OCT, on average
-_STEP = re.compile(r"^([a-z ]+): [\d.]+ s$")
+_STEP = re.compile(r"^([a-z -]+): [\d.]+ s$")
 
 
 def main() -> None:
