@@ -246,8 +246,8 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
                 [each for each in inputs.epochs if each.stage in tuned and each.model is None], inputs.run.finetuned
             ),
             "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; the level dotted "
-            "lines are the model before, which stays where fine-tuning is not better. Blend is the share of what was "
-            "learned in the mean with the weights before.",
+            "lines are the model before. Delivered is the model before, the one after, or the mean of both where these "
+            "pictures cannot tell. Blend is the share of what was learned in the mean with the weights before.",
             tables.build_outcomes(inputs.run.finetuned),
         )
     yield (
