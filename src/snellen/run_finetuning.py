@@ -34,7 +34,7 @@ from snellen.modeling.weights import compute_state_sha256, load_weights
 from snellen.records.cohort import Sample
 from snellen.records.layers import takes_map
 from snellen.records.plan import FinetunePlan, Plan
-from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
+from snellen.records.run import ChosenHead, EpochRecord, Resampling, StageOutcome
 from snellen.run_features import build_frozen, encode_labels
 from snellen.run_learning import Learned, guess_by_prior, initialise_head
 from snellen.run_preparation import Prepared
@@ -81,12 +81,13 @@ class Network:
 @dataclass(frozen=True)
 class Tuned:
     """What stage 2 leaves: `networks` (one, or one a fold; empty where no stage paid), the held-out logits `(M, C)`
-    with them, and what each stage gave.
+    with them, what each stage gave, and what resampling made of the pictures that its first stage learned from.
     """
 
     networks: tuple[Network, ...]
     logits: NDArray[np.float64]
     outcomes: tuple[StageOutcome, ...]
+    resampled: tuple[Resampling, ...] = ()
 
     @property
     def changes_backbone(self) -> bool:
@@ -149,16 +150,18 @@ def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, foll
     torch.set_num_threads(bench.plan.training.threads)
     parts = [_cut_split(bench, data, learned)] if isinstance(data, HeadData) else _cut_folds(bench, data, learned)
     logits = learned.logits.copy()
-    networks, outcomes = [], list[StageOutcome]()
+    networks, outcomes, resampled = [], list[StageOutcome](), list[Resampling]()
     for part in parts:
-        network, told = _tune_part(bench, part, follow)
+        network, told, counts = _tune_part(bench, part, follow)
         outcomes += told
+        resampled += record_resampling(counts, bench.plan, part.fold)
         networks.append(network)
         if any(outcome.kept for outcome in told):
             held = part.val if part.fold is None else np.flatnonzero(_folds_of(data) == part.fold)
             at = slice(None) if part.fold is None else held
             logits[at] = compute_network_logits(bench, network, part.rows[held])
-    return Tuned(tuple(networks) if any(outcome.kept for outcome in outcomes) else (), logits, tuple(outcomes))
+    kept = tuple(networks) if any(outcome.kept for outcome in outcomes) else ()
+    return Tuned(kept, logits, tuple(outcomes), tuple(resampled))
 
 
 def learn_fold(
@@ -303,10 +306,14 @@ class _Judged:
     first_logits: NDArray[np.float64]
 
 
-def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[StageOutcome]]:
+def _tune_part(
+    bench: Bench, part: Part, follow: Follow
+) -> tuple[Network, list[StageOutcome], NDArray[np.int64] | None]:
+    """The model that all stages leave, what each gave, and the counts `(2, C)` before and after resampling."""
     first = Branch(_copy(bench.frozen.backbone.state_dict()), part.head, is_frozen=True)
     logits = _compute_branch_logits(bench, first, part.rows[part.val]) if part.guess is None else part.guess
     model, outcomes = _Judged(Network((first,)), logits, logits), list[StageOutcome]()
+    counts = None
     stages = bench.plan.training.finetune_stages
     for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
         with follow(number) as note:
@@ -315,12 +322,13 @@ def _tune_part(bench: Bench, part: Part, follow: Follow) -> tuple[Network, list[
         model, outcome = _judge_stage(part, (number, stage), model, _Judged(Network((tried,)), logits, logits), found)
         say(describe_outcome(outcome))
         outcomes.append(outcome)
+        counts = found.counts if counts is None else counts
     # a fold's head on the frozen network may in the end be the one that has learned from the judging pictures too
     branches = (
         _divide(replace(each, head=part.fallback), each.temperature) if each.is_frozen else each
         for each in model.network.branches
     )
-    return Network(tuple(branches)), outcomes
+    return Network(tuple(branches)), outcomes, counts
 
 
 def _judge_stage(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import UsageError
+from snellen.core.letters import show_name
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
@@ -126,11 +127,11 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     )
     for decision in plan.decisions:
         if decision.reason.startswith(UNDECIDED):
-            say(f"Warning: {decision.key} = {decision.value}: {decision.reason}")
+            say(f"Warning: {decision.key} = {show_name(str(decision.value))}: {decision.reason}")
     if plan.data.ordered:
         say(f"Order of the classes: {show_order(plan.data.classes)}")
     if plan.data.positive:
-        say(f"Positive class (the one that is looked for): {plan.data.positive}")
+        say(f"Positive class (the one that is looked for): {show_name(plan.data.positive)}")
     return prepared
 
 

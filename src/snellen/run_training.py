@@ -185,6 +185,7 @@ def _train_bundle(
         with timed(progress.durations_s, "fine-tune"):
             tuned = finetune_run(bench, data, learned, lambda stage: watch.follow_epochs(plan, stage))
             progress.finetuned = tuned.outcomes
+            progress.resampled = learned.resampled or tuned.resampled
             if tuned.changes_backbone:
                 progress.baselines |= _score_frozen_baselines(prepared, store, learned)
     with timed(progress.durations_s, "write bundle"):
@@ -283,6 +284,7 @@ def _write_bundle(
         prevalence=_count_shares(learned.table_labels, plan),
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
     )
+    say(f"Bundle: exporting the network, and comparing the export with it on {len(model.pixels)} pictures")
     session = write_graph(model, run.bundle)
     if tuned.changes_backbone:
         model = _with_own_embedding(model, run.bundle, learned, pixels)

@@ -100,6 +100,9 @@ def test_octmnist_cnn_learns_from_random_weights(oct_scans: Path, cache: Path, t
     assert (manifest["backbone"], manifest["input"]["channels"], manifest["tuned_share"]) == ("layers", 1, 1.0)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {0}
+    (resampled,) = open_run(run).record.resampled
+    assert (resampled.method, resampled.on, resampled.fold) == ("smote", "pixels", None)
+    assert set(resampled.after.values()) == {max(resampled.before.values())}
     first = read_rows(run / "scores-test.csv")[0]
     run_snellen("predict", run / "bundle", oct_scans / first["sample"], "--out", tmp_path / "rows.csv")
     (row,) = read_rows(tmp_path / "rows.csv")
@@ -111,6 +114,7 @@ def test_octmnist_cnn_in_folds_gives_an_ensemble(oct_scans: Path, cache: Path, t
     run = train(oct_scans, cache, tmp_path / "run", "octmnist-cnn", *words(), folds=3)
     outcomes = open_run(run).record.finetuned
     assert [(outcome.stage, outcome.fold, outcome.kept) for outcome in outcomes] == [(0, f, True) for f in range(3)]
+    assert [resampled.fold for resampled in open_run(run).record.resampled] == [0, 1, 2]
     predictor = open_run(run).load()
     assert predictor.manifest.n_members == 3
     pixels = np.stack([predictor.prepare(path) for path in sorted(oct_scans.rglob("*.png"))[:4]])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from snellen.core.errors import UsageError
+from snellen.core.letters import show_name
 from snellen.planning.class_order import plan_order
 from snellen.planning.ledger import Ledger
 from snellen.planning.recipe_files import LoadedRecipe
@@ -77,9 +78,12 @@ def choose_positive(classes: Sequence[str]) -> tuple[str, How, str]:
     negative = [name for name in classes if _NEGATIVE.match(name)]
     if len(negative) == 1:
         positive = next(name for name in classes if name not in negative)
-        return positive, "rule", f"{negative[0]} is named like the absence of disease"
+        return positive, "rule", f"{show_name(negative[0])} is named like the absence of disease"
     return (
         classes[-1],
         "rule",
-        (f"{UNDECIDED}: neither name says which class is looked for, so {classes[-1]} was taken; set data.positive"),
+        (
+            f"{UNDECIDED}: neither name says which class is looked for, so {show_name(classes[-1])} was taken; set "
+            "data.positive"
+        ),
     )

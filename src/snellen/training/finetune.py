@@ -105,6 +105,7 @@ class Finetuned:
 
     `blend` is the part of that state in the weighted mean with the state before (WiSE-FT, Wortsman et al. 2022): what
     was learned from few pictures does not overrule all that the network knew. `val_loss` is inf where nothing judged.
+    `counts` `(2, C)` are the pictures of each class before and after resampling, where that was done.
     """
 
     state: State
@@ -113,6 +114,7 @@ class Finetuned:
     val_loss: float
     val_auc: float | None
     epochs: tuple[EpochRecord, ...]
+    counts: NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -181,7 +183,8 @@ def finetune(
     best = standing.best_loss, standing.best_auc
     blend, found, (loss, auc) = _choose_blend(worker, before, standing) if plan.blend else (1.0, standing.best, best)
     _save(trainee, optimizer, standing, place, final=found)
-    return Finetuned(found, blend, standing.best_epoch, loss, auc, tuple(standing.records))
+    records, counts = tuple(standing.records), material.made.counts
+    return Finetuned(found, blend, standing.best_epoch, loss, auc, records, counts)
 
 
 def _choose_blend(

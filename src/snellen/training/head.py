@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from snellen.core.errors import UsageError
-from snellen.metrics.scores import compute_scores
+from snellen.metrics.ranking import compute_auc
 from snellen.modeling.blocks import build_head, fix_batch_norm
 from snellen.records.plan import Plan
 from snellen.records.run import ChosenHead, EpochRecord
@@ -180,5 +180,5 @@ def monitor(
         logits = rebalanced.loss.recover(head(features)) - rebalanced.shift
         loss = float(nn.functional.cross_entropy(logits, labels))
         probabilities = torch.softmax(logits.double(), 1).numpy()
-    auc = float(compute_scores(labels.numpy(), probabilities, positive=1 if logits.shape[1] == 2 else None)["auc"][0])
+    auc = compute_auc(labels.numpy(), probabilities)
     return loss, None if math.isnan(auc) else auc

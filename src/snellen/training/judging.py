@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.metrics.calibration import apply_temperature, fit_temperature
-from snellen.metrics.scores import compute_scores
+from snellen.metrics.ranking import compute_auc
 
 
 def judge_logits(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float | None]:
@@ -18,8 +18,7 @@ def judge_logits(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tupl
     A fine-tuned network is surer of itself than a linear head; calibration mends that later, so it must not decide.
     """
     probabilities = _calibrate(logits, labels)
-    positive = 1 if logits.shape[1] == 2 else None
-    auc = float(compute_scores(labels, probabilities, positive=positive)["auc"][0])
+    auc = compute_auc(labels, probabilities)
     return float(_compute_losses(probabilities, labels).mean()), None if math.isnan(auc) else auc
 
 

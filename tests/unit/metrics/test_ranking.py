@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from snellen.core.errors import DataError
-from snellen.metrics.scores import compute_precision_recall, compute_roc
+from snellen.metrics.ranking import compute_auc
+from snellen.metrics.scores import compute_precision_recall, compute_roc, compute_scores
 
 
 @pytest.fixture(params=["ties", "distinct", "all equal"])
@@ -54,3 +55,17 @@ def test_rates_of_a_side_without_samples_are_nan():
 def test_curves_of_nothing_are_refused():
     with pytest.raises(DataError, match="do not fit"):
         compute_roc(np.array([], dtype=int), np.array([]))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_auc_alone_is_that_of_all_scores(n_classes):
+    draw = np.random.default_rng(n_classes)
+    labels = draw.integers(0, n_classes - (n_classes > 3), 60)  # of five classes one is absent
+    probabilities = draw.dirichlet(np.ones(n_classes), 60)
+    positive = 1 if n_classes == 2 else None
+    expected = compute_scores(labels, probabilities, positive=positive)["auc"][0]
+    assert compute_auc(labels, probabilities) == pytest.approx(expected, abs=1e-12)
+
+
+def test_auc_of_one_class_is_not_a_number():
+    assert np.isnan(compute_auc(np.zeros(4, np.int64), np.full((4, 2), 0.5)))
