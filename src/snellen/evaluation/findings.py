@@ -15,6 +15,7 @@ from snellen.evaluation.wording import (
     format_count,
     format_level,
     format_number,
+    format_of_hundred,
     list_some,
     name_baseline,
     name_metric,
@@ -102,7 +103,7 @@ def _say_auc(evaluation: Evaluation) -> str:
     auc = evaluation.metrics.get("auc")
     if auc is None or auc.value is None:
         return ""
-    won = f"{round(100 * auc.value)} of 100 cases"
+    won = f"{format_of_hundred(auc.value)} cases"
     shown = f"AUC {format_number(auc.value)}"
     if auc.low is not None and auc.high is not None:
         low, high = format_number(auc.low), format_number(auc.high)
@@ -122,7 +123,7 @@ def _say_accuracy(evaluation: Evaluation) -> str:
     accuracy = _value(evaluation.metrics, "accuracy")
     if accuracy is None or evaluation.operating_points:
         return ""
-    return f"It names the right class of {round(100 * accuracy)} of 100 pictures."
+    return f"It names the right class of {format_of_hundred(accuracy)} pictures."
 
 
 def _say_operating_point(evaluation: Evaluation) -> str:
@@ -133,8 +134,8 @@ def _say_operating_point(evaluation: Evaluation) -> str:
     if found is None or cleared is None:
         return ""
     return (
-        f"At the default threshold {format_number(point.threshold)} it finds {round(100 * found)} of 100 "
-        f"pictures with “{evaluation.positive}” and calls {round(100 * cleared)} of 100 without it negative."
+        f"At the default threshold {format_number(point.threshold)} it finds {format_of_hundred(found)} "
+        f"pictures with “{evaluation.positive}” and calls {format_of_hundred(cleared)} without it negative."
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from snellen.evaluation.svg import (
     INK,
@@ -52,6 +53,7 @@ def draw_learning(epochs: Sequence[EpochRecord], chosen: ChosenHead | None) -> D
             axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
             axes.grid(True)
             axes.set_xlim(min(x) - 0.5, max(x) + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.tick_params(labelbottom=False)
         loss.set_ylabel("Loss")
         auc.set(ylabel="AUC, validation", xlabel="Epoch")
@@ -136,6 +138,7 @@ def draw_finetuning(epochs: Sequence[EpochRecord], outcomes: Sequence[StageOutco
         for axes in (loss, auc):
             axes.grid(True)
             axes.set_xlim(0.5, last + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.tick_params(labelbottom=False)
         loss.set_ylabel("Loss")
         auc.set(ylabel="AUC", xlabel="Epoch")

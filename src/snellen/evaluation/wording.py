@@ -137,6 +137,16 @@ def format_percent(share: float | None) -> str:
     return MISSING if share is None else f"{100 * share:.0f}\u00a0%"
 
 
+def format_of_hundred(share: float) -> str:
+    """`96 of 100`; never all or none where the share is not."""
+    hundredths = round(100 * share)
+    if hundredths == 100 and share < 1:
+        return "more than 99 of 100"
+    if hundredths == 0 and share > 0:
+        return "fewer than 1 of 100"
+    return f"{hundredths} of 100"
+
+
 def format_level(evaluation: Evaluation) -> str:
     """`95 %`: how often the intervals are meant to hold the true value."""
     return f"{100 * evaluation.intervals.level:g}\u00a0%"
