@@ -44,6 +44,7 @@ _PLACEHOLDERS = {
     "--trials": "N",
     "--timeout": "SECONDS",
     "--storage": "URL",
+    "--by": "COLUMN",
 }
 
 _CLI_HEAD = """# Commands

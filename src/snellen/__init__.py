@@ -33,11 +33,25 @@ if TYPE_CHECKING:
     from snellen.inference.predictor import Predictor
     from snellen.run_seeds import SeedRuns
     from snellen.runs import Run, open_run
-    from snellen.workflow import audit, doctor, evaluate, fetch, load, pack, plan, predict, resume, train, tune
+    from snellen.workflow import (
+        audit,
+        compare,
+        doctor,
+        evaluate,
+        fetch,
+        load,
+        pack,
+        plan,
+        predict,
+        resume,
+        train,
+        tune,
+    )
 
 _HOMES = {
     **dict.fromkeys(
-        ("audit", "doctor", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train", "tune"),
+        ("audit", "compare", "doctor", "evaluate", "fetch", "load", "pack", "plan", "predict", "resume", "train",
+         "tune"),
         "snellen.workflow",
     ),
     **dict.fromkeys(("Run", "open_run"), "snellen.runs"),
@@ -69,6 +83,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "audit",
+    "compare",
     "doctor",
     "evaluate",
     "fetch",

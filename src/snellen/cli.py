@@ -313,6 +313,10 @@ def evaluate(
         str | None,
         typer.Option(help="train, val, test or all of the run's own data; oof of a run in folds. [default: test]"),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also measure the parts by this column, or by eye, format, size; repeatable."),
+    ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
     columns: Columns = "",
@@ -323,6 +327,8 @@ def evaluate(
     """Score a bundle on a split of its own data (the test split is counted as opened) or on other data.
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
+
+    Example: snellen evaluate runs/my-run/bundle labels.csv --by camera --by sex --out external/
     """
     with told():
         from snellen import workflow
@@ -331,6 +337,7 @@ def evaluate(
             run_or_bundle,
             data,
             split=split,
+            by=by or [],
             out=out,
             overwrite=overwrite,
             columns=_parse_columns(columns),
@@ -340,6 +347,35 @@ def evaluate(
         _print_evaluation(found, as_json)
         if out is not None and not as_json:
             typer.echo(f"\nReport:  {out / 'report.html'}")
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A run, or a folder that `evaluate --out` wrote.")],
+    run_b: Annotated[Path, typer.Argument(help="Another, on the same test pictures.")],
+    common: Annotated[
+        bool, typer.Option("--common", help="Where the test sets differ, compare on what both have.")
+    ] = False,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set two models side by side on the same test pictures: paired differences with intervals.
+
+    Example: snellen compare runs/mine runs/other --out compared/
+    """
+    with told():
+        from snellen import workflow
+
+        found = workflow.compare(run_a, run_b, common=common, out=out, overwrite=overwrite)
+        if as_json:
+            typer.echo(found.to_json(), nl=False)
+            return
+        from snellen import terminal
+
+        terminal.show_comparison(found)
+        if out is not None:
+            typer.echo(f"\nPage:  {out / 'compare.html'}")
 
 
 @app.command()

@@ -27,6 +27,7 @@ PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "audit.html
 TUNING = Output("tune.json", ("tune.json", "study.db", "trials.csv", "best.toml", "tune.html"))
 SEEDS = Output("seeds.json", ("seeds.json", "seeds.html"))  # its runs are cleared one by one
 EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html"))
+COMPARISON = Output("comparison.json", ("comparison.json", "compare.html"))
 RUN = Output(
     "run.json",
     (

@@ -14,9 +14,19 @@ from snellen.core.errors import DataError, UsageError
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, open_cache, write_atomic
-from snellen.evaluation.evaluate import Question, Scored, evaluate, require_known_classes, save_scores, score_samples
+from snellen.evaluation.evaluate import (
+    Question,
+    Scored,
+    evaluate,
+    join_units,
+    require_known_classes,
+    save_scores,
+    score_samples,
+)
 from snellen.evaluation.findings import add_drop, add_notices
+from snellen.evaluation.measures import compute_shift
 from snellen.evaluation.report import ReportInputs, render_report
+from snellen.evaluation.subgroups import read_column
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
@@ -27,9 +37,10 @@ from snellen.metrics.decision import CALLED
 from snellen.outputs import EVALUATION, hold_output, make_output
 from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
-from snellen.records.evaluation import Evaluation, Intervals
+from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
+from snellen.run_openings import count_openings
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000
@@ -37,15 +48,19 @@ _LOCK_WAIT_S = 60.0
 _MAX_UNKNOWN = 0.5
 
 
-def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
-    """A split of the run's own data, read again from where they lay. Opening the test split is counted."""
+def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = ()) -> Evaluation:
+    """A split of the run's own data, read again from where they lay, and its parts `by` columns, else by those of the
+    plan. Opening the test split is counted.
+    """
     record = run.record
     if record.state != "finished":
         raise UsageError(f"The run {run.folder} is not finished.", f"snellen train --resume {run.folder}")
     _require_unchanged(run)
     predictor = run.load()  # before the opening is counted: an altered bundle is refused
     validation = run.validation if split == "test" else None
-    cohort, pixels_of = _read(record.request.source, run.plan.data.merge)
+    plan = run.plan
+    by = by or plan.evaluation.subgroups
+    cohort, pixels_of = _read(record.request.source, plan.data.merge, by)
     wanted = _select(run, split)
     members = [sample for sample in cohort.samples if sample.name in wanted]
     expected = len(wanted)
@@ -62,6 +77,8 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
             "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
     require_known_classes(predictor.classes, members)
+    for name in by:  # a column that makes no parts is told before anything is opened
+        read_column(members, name)
     pixels = pixels_of(predictor, cohort.samples)
     if out is not None:
         make_output(out, EVALUATION)
@@ -74,9 +91,13 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
         patients=cohort.patients,
         intervals=build_intervals(run.plan, members),
         test_opened=opened,
+        workspace=count_workspace(run.folder) if split in ("test", "all") else (0, 0),
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=note_split(split, opened),
+        unit=plan.evaluation.unit,
+        subgroups=by,
+        prevalence=plan.evaluation.prevalence,
     )
     folds = np.array([wanted[sample.name] for sample in members], np.intp) if split == "oof" else None
     scored = score_samples(predictor, members, pixels, folds)
@@ -94,6 +115,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
                 title=title,
                 evaluation=evaluation,
                 scores=scored.to_scores(),
+                unit_scores=_score_units(predictor.manifest, scored, evaluation),
                 plan=run.plan,
                 audit=cohort.audit,
                 manifest=predictor.manifest,
@@ -132,13 +154,13 @@ def _require_unchanged(run: Run) -> None:
         )
 
 
-def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Evaluation:
+def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tuple[str, ...] = ()) -> Evaluation:
     """All of some other data. Pictures that the bundle was trained on are left out and counted.
 
     Where the data hold the test split of the run beside the bundle, that is one more opening of it.
     """
     predictor = load_bundle(bundle)
-    cohort, pixels_of = _read(source, predictor.manifest.merge)
+    cohort, pixels_of = _read(source, predictor.manifest.merge, by)
     known = find_trained_on(predictor.manifest, cohort.samples)
     members = [sample for sample in cohort.samples if sample.name not in known]
     if not members:
@@ -147,6 +169,8 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
     require_known_classes(predictor.classes, members)
+    for name in by:
+        read_column(members, name)
     pixels = pixels_of(predictor, members)  # before the opening is counted: it may say that the data do not fit
     if out is not None:
         make_output(out, EVALUATION)
@@ -159,18 +183,23 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
         patients=cohort.patients,
         intervals=Intervals(n_resamples=_DEFAULT_RESAMPLES, unit=_choose_unit(members), seed=0),
         test_opened=opened,
+        workspace=count_workspace(predictor.folder.parent) if n_own_test else (0, 0),
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=notes,
+        subgroups=by,
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
+    shift = compute_shift(predictor.manifest, scored.labels, scored.probabilities, question.intervals, scored.patients)
+    evaluation = evaluation.model_copy(update={"prevalence_shift": shift})
     evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
         inputs = ReportInputs(
             title=f"{predictor.manifest.name} on {cohort.name}",
             evaluation=evaluation,
             scores=scored.to_scores(),
+            unit_scores=_score_units(predictor.manifest, scored, evaluation),
             audit=cohort.audit,
             manifest=predictor.manifest,
             load_thumbnail=build_thumbnails(scored, pixels),
@@ -204,6 +233,17 @@ def count_opening(folder: Path) -> int:
     return opened
 
 
+def count_workspace(folder: Path) -> tuple[int, int]:
+    """Openings of the run's test split by all runs beside it, told where others opened it, and the number of runs."""
+    if not (folder / "run.json").is_file():
+        return 0, 0
+    record = Run(folder).record
+    found = count_openings(folder, record.split_sha256)
+    if found.n_runs > 1:
+        say(f"{found.n_runs} runs in {found.folder} have opened this test split, {found.n_opened} times in all.")
+    return found.n_opened, found.n_runs
+
+
 def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, manifest: Manifest) -> str:
     """The report of a run; `scored` is its headline split, `record` what run.json is about to hold."""
     evaluation = run.evaluation
@@ -212,6 +252,7 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             title=Path(record.request.source.data).name,
             evaluation=evaluation,
             scores=scored.to_scores(),
+            unit_scores=_score_units(manifest, scored, evaluation),
             validation=run.validation if evaluation.split not in ("val", "oof") else None,
             distilled=run.distilled_evaluation,
             plan=run.plan,
@@ -224,6 +265,11 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             load_thumbnail=build_thumbnails(scored, pixels),
         )
     )
+
+
+def _score_units(manifest: Manifest, scored: Scored, evaluation: Evaluation) -> list[Score]:
+    """Rows of eyes or patients, where these were measured: what the figures show."""
+    return [] if evaluation.unit == "picture" else join_units(manifest, scored, evaluation.unit).to_scores()
 
 
 def build_thumbnails(scored: Scored, pixels: PixelCache) -> Callable[[str], NDArray[np.uint8] | None]:
@@ -290,10 +336,10 @@ def describe_evaluation(evaluation: Evaluation) -> str:
 
 
 def _read(
-    source: DataRequest, merge: Mapping[str, Sequence[str]]
+    source: DataRequest, merge: Mapping[str, Sequence[str]], by: Sequence[str]
 ) -> tuple[Cohort, Callable[[Predictor, tuple[Sample, ...] | list[Sample]], PixelCache]]:
     cache = open_cache(source.cache)
-    cohort = read_cohort(source, threads=count_threads(), cache=cache, merge=merge, is_training=False)
+    cohort = read_cohort(source, threads=count_threads(), cache=cache, merge=merge, is_training=False, by=by)
 
     def build(predictor: Predictor, samples: tuple[Sample, ...] | list[Sample]) -> PixelCache:
         plan = predictor.manifest.preprocess

@@ -69,10 +69,10 @@ class Prepared:
         )
 
 
-def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
-    """The cohort at DATA, its labels merged, and the cache folder in use."""
+def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]], by: Sequence[str] = ()) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged, with the columns `by`, and the cache folder in use."""
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge, by=by)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
@@ -95,7 +95,7 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
             "there is one network already.",
             "Add --folds 5, or leave it out.",
         )
-    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
+    cohort, cache = read_data(request.source, loaded.recipe.data.merge, loaded.recipe.evaluation.subgroups)
     n_folds = loaded.recipe.evaluation.folds
     split_seed = request.seed if request.split_seed is None else request.split_seed
     splits = choose_splits(cohort, loaded.recipe.data.fractions, split_seed, n_folds=n_folds)

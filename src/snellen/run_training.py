@@ -50,7 +50,7 @@ from snellen.records.run import (
     WeightsRecord,
 )
 from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
-from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
+from snellen.run_evaluation import build_intervals, count_workspace, describe_evaluation, note_split, render_run_report
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
@@ -211,7 +211,7 @@ def _measure(
     request, opened = asked
     if not request.opens_test or not bench.prepared.has_test:
         return tell_unmeasured(distilled)
-    question = _build_question(bench.prepared, request, ("test", ensemble.samples), opened)
+    question = _build_question(bench.prepared, request, ("test", ensemble.samples), opened, bench.folder)
     return measure_distilled(distilled, bench, ensemble, question, progress.baselines.get("test"))
 
 
@@ -364,7 +364,7 @@ def _evaluate_splits(
     for part in [held, "test"] if opens_test else [held]:
         samples, members = prepared.held_out() if part == "oof" else (prepared.members(part), None)
         scored = score_samples(predictor, samples, pixels, members)
-        question = _build_question(prepared, record.request, (part, samples), opened)
+        question = _build_question(prepared, record.request, (part, samples), opened, run.folder)
         evaluation = evaluate(predictor, scored, question, baselines.get(part))
         evaluation = add_drop(evaluation, run.validation) if part == "test" else evaluation
         evaluation = add_notices(evaluation, prepared.cohort.audit, prepared.plan)
@@ -375,7 +375,7 @@ def _evaluate_splits(
 
 
 def _build_question(
-    prepared: Prepared, request: TrainRequest, part: tuple[str, Sequence[Sample]], opened: int
+    prepared: Prepared, request: TrainRequest, part: tuple[str, Sequence[Sample]], opened: int, run_folder: Path
 ) -> Question:
     split, samples = part
     return Question(
@@ -384,9 +384,13 @@ def _build_question(
         patients=prepared.cohort.patients,
         intervals=build_intervals(prepared.plan, samples),
         test_opened=opened,
+        workspace=count_workspace(run_folder) if split == "test" else (0, 0),
         n_failed=prepared.cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=note_split(split, opened),
+        unit=prepared.plan.evaluation.unit,
+        subgroups=prepared.plan.evaluation.subgroups,
+        prevalence=prepared.plan.evaluation.prevalence,
     )
 
 

@@ -173,8 +173,15 @@ def choose_run_folder(out: str | Path | None, name: str, recipe: str) -> Path:
 
 
 def save_cohort(folder: Path, cohort: Cohort) -> None:
-    """`cohort.csv`, a row a sample, and `audit.json`."""
-    write_atomic(folder / "cohort.csv", _to_csv(cohort.samples, _COHORT_COLUMNS))
+    """`cohort.csv`, a row a sample, with a column for each of the attributes that were asked for, and `audit.json`."""
+    extra = list(dict.fromkeys(name for sample in cohort.samples for name in sample.attributes))
+    rows = [
+        [*_list_cells(sample, _COHORT_COLUMNS), *(sample.attributes.get(name, "") for name in extra)]
+        for sample in cohort.samples
+    ]
+    write_atomic(
+        folder / "cohort.csv", format_csv([[*_COHORT_COLUMNS, *(f"attribute_{name}" for name in extra)], *rows])
+    )
     write_atomic(folder / "audit.json", cohort.audit.to_json())
 
 
@@ -228,5 +235,8 @@ def log_to(path: Path) -> Iterator[Callable[[], None]]:
 
 
 def _to_csv(rows: Sequence[Record], columns: Sequence[str]) -> str:
-    cells = (["" if (value := getattr(row, column)) is None else value for column in columns] for row in rows)
-    return format_csv([columns, *cells])
+    return format_csv([columns, *(_list_cells(row, columns) for row in rows)])
+
+
+def _list_cells(row: Record, columns: Sequence[str]) -> list[object]:
+    return ["" if (value := getattr(row, column)) is None else value for column in columns]

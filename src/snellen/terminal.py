@@ -15,6 +15,7 @@ from snellen.core.storage import choose_data_folder, format_bytes
 from snellen.metrics.decision import CALLED
 from snellen.records.bundle import FIXED
 from snellen.records.cohort import Cohort
+from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Plan
@@ -141,6 +142,32 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console.print(f"Bundle: sha256 {evaluation.bundle_sha256}")
     for note in evaluation.notes:
         console.print(reveal(f"Note: {note}"), markup=False, highlight=False)
+
+
+def show_comparison(found: Comparison) -> None:
+    """Both models' metrics, the paired differences with intervals, and what to know of them."""
+    console = _console()
+    units = ", patients unknown" if found.intervals.unit == "picture" else f" of {found.n_patients} patients"
+    for side, model in (("A", found.a), ("B", found.b)):
+        console.print(f"{side}: {show_name(model.folder)}", soft_wrap=True)
+    console.print(f"Compared on {found.n} pictures{units}\n")
+    level = f"{found.intervals.level:.0%} interval"
+    needed = "pictures needed" if found.intervals.unit == "picture" else "patients needed"
+    table = Table("metric", "A", "B", "B − A", level, "by", "better", needed, box=None, pad_edge=False)
+    for name, each in found.metrics.items():
+        values = ("–" if value is None else f"{value:.3f}" for value in (each.a, each.b))
+        better = {"a": "A", "b": "B", "undecided": "cannot be told", "undefined": "–"}.get(each.better, each.better)
+        n_needed = "–" if each.n_patients_needed is None else f"{each.n_patients_needed:,}"
+        interval = _interval(each.difference)
+        table.add_row(name, *values, _value(each.difference), interval, each.difference.method, better, n_needed)
+    console.print(table)
+    own = found.agreement
+    console.print(
+        f"\nRight: both {own.both_right}, only A {own.only_a_right}, only B {own.only_b_right}, none {own.both_wrong}"
+    )
+    console.print(found.verdict)
+    for note in found.notes:
+        console.print(reveal(f"Note: {note}"))
 
 
 def _console() -> Console:

@@ -21,6 +21,7 @@ from snellen.inference.predictor import PictureSource, Predictor
 from snellen.inference.prevalence import PrevalenceWish
 from snellen.outputs import (
     AUDIT,
+    COMPARISON,
     EVALUATION,
     PLAN,
     RUN,
@@ -34,6 +35,7 @@ from snellen.outputs import (
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
+from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
 from snellen.records.run import DataRequest, TrainRequest
@@ -408,17 +410,19 @@ def evaluate(
     data: str | Path | None = None,
     *,
     split: str | None = None,
+    by: Iterable[str] = (),
     out: str | Path | None = None,
     overwrite: bool = False,
     **options: Unpack[DataOptions],
 ) -> Evaluation:
     """A run on a split of its own data (test, if none is named), or a bundle on all of other data.
 
-    Opening the test split is counted.
+    Opening the test split is counted. `by` names columns of the data: numbers for the part of each of their values.
     """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
-    require_known(options, DataOptions, "data", "split", "out", "overwrite")
+    require_known(options, DataOptions, "data", "split", "by", "out", "overwrite")
+    columns = to_texts(by, "by")
     if split not in (None, "train", "val", "test", "all", "oof"):
         raise UsageError(
             f"--split {split}: there is no such split.",
@@ -436,8 +440,29 @@ def evaluate(
         require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=Path(source.data))
         _require_outside(folder, find_bundle(model))
     if request is not None:
-        return evaluate_foreign(model, request, folder)
-    return evaluate_own(open_run(model), split or "test", folder)
+        return evaluate_foreign(model, request, folder, columns)
+    return evaluate_own(open_run(model), split or "test", folder, columns)
+
+
+def compare(
+    run_a: str | Path,
+    run_b: str | Path,
+    *,
+    common: bool = False,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Two runs on the same test pictures: every metric's paired difference with its interval.
+
+    Folders that `evaluate` wrote go as well. Test sets that differ are refused; with `common` what both have
+    counts.
+    """
+    from snellen.run_comparison import compare_runs
+
+    first, second, folder = to_path(run_a, "RUN_A"), to_path(run_b, "RUN_B"), to_path_or_none(out, "out")
+    if folder is not None:
+        require_output(folder, COMPARISON, overwrite=overwrite, inputs=[first, second])
+    return compare_runs(first, second, folder, is_common=common)
 
 
 def _require_outside(folder: Path, bundle: Path) -> None:

@@ -20,7 +20,7 @@ import typer.main
 import snellen
 from snellen.cli import app
 from snellen.core import errors
-from snellen.records import bundle, cohort, doctor, evaluation, plan, run, seeds, tuning
+from snellen.records import bundle, cohort, comparison, doctor, evaluation, plan, run, seeds, tuning
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "snellen"
@@ -34,6 +34,9 @@ FIELDS_OF_FILES = (
     run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.Resampling,
     run.StageOutcome, run.RunRecord, run.DistilledRecord, run.DistilledStage,
     evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
+    evaluation.AtPrevalence, evaluation.DecisionCurve, evaluation.ExpectedError, evaluation.CalibrationLine,
+    evaluation.CalibrationCheck, evaluation.Subgroup, evaluation.PrevalenceShift,
+    comparison.ComparedModel, comparison.MetricDifference, comparison.Agreement, comparison.Comparison,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
     doctor.MachineFacts, doctor.Extra, doctor.Speed, doctor.Work, doctor.StepTime, doctor.Hazard, doctor.Diagnosis,

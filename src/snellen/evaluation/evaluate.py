@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,29 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import DataError
 from snellen.core.progress import follow
 from snellen.core.storage import write_atomic
+from snellen.evaluation.measures import (
+    draw_decision_curve,
+    measure_points,
+    measure_subgroups,
+    summarise_calibration,
+)
+from snellen.evaluation.units import describe_units, group_units
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
-from snellen.metrics.calibration import apply_temperature, compute_ece, compute_reliability_bins
+from snellen.metrics.calibration import apply_temperature
 from snellen.metrics.decision import decide
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
-from snellen.metrics.operating_point import choose_threshold, compute_operating_point
-from snellen.metrics.scores import compute_confusion, compute_scores
-from snellen.records.bundle import FIXED, Threshold
+from snellen.metrics.operating_point import choose_threshold
+from snellen.metrics.scores import compute_confusion
+from snellen.records.bundle import FIXED, Manifest, Threshold
 from snellen.records.cohort import PatientRule, Sample
-from snellen.records.evaluation import CalibrationSummary, Estimate, Evaluation, Intervals, OperatingPoint, Score
+from snellen.records.evaluation import Estimate, Evaluation, Intervals, Score
 from snellen.records.plan import Plan
-from snellen.records.recipe import DecisionRule
+from snellen.records.recipe import DecisionRule, EvaluationUnit
 
 _STEP = 64
 _MAJORITY = "majority_class"
-_OVER_CLASSES = ("auc", "balanced_accuracy", "f1", "precision", "recall", "mcc")
+_OVER_CLASSES = ("auc", "average_precision", "balanced_accuracy", "f1", "precision", "recall", "mcc")
 
 
 @dataclass(frozen=True)
@@ -66,16 +73,24 @@ class Scored:
 
 @dataclass(frozen=True)
 class Question:
-    """What an evaluation is about: which split of which data, and how its intervals are made."""
+    """What an evaluation is about: which split of which data, what is measured, and how its intervals are made.
+
+    `workspace` is how often the test split was opened by all runs that lie together, and by how many.
+    `subgroups` are columns to make parts by, `prevalence` a share of the positive class that the user named (0: none).
+    """
 
     split: str
     data: str
     patients: PatientRule
     intervals: Intervals
     test_opened: int = 0
+    workspace: tuple[int, int] = (0, 0)
     n_failed: int = 0
     snellen_version: str = ""
     notes: tuple[str, ...] = ()
+    unit: EvaluationUnit = "picture"
+    subgroups: tuple[str, ...] = ()
+    prevalence: float = 0.0
 
 
 def score_samples(
@@ -129,9 +144,16 @@ def choose_thresholds(
     at = plan.data.classes.index(plan.data.positive)
     is_positive = (labels == at).astype(np.int64)
     scores = probabilities[:, at].astype(np.float64)
-    screening = f"sensitivity>={plan.evaluation.sensitivity:.2f}"
-    rules = (("balanced", "youden", True), ("screening", screening, False), ("most-likely", "argmax", False))
+    rules = [
+        ("balanced", "youden", True),
+        ("screening", f"sensitivity>={plan.evaluation.sensitivity:.2f}", False),
+        ("confirming", f"specificity>={plan.evaluation.specificity:.2f}", False),
+        ("most-likely", "argmax", False),
+    ]
+    if plan.evaluation.miss_cost:
+        rules.append(("costs", f"cost={plan.evaluation.miss_cost:g}", False))
     chosen_on = "oof" if plan.evaluation.folds else "val"
+    n_positive = int(is_positive.sum())
     return tuple(
         Threshold(
             name=name,
@@ -139,6 +161,8 @@ def choose_thresholds(
             threshold=float(choose_threshold(is_positive, scores, rule)),
             chosen_on=FIXED if rule == "argmax" else chosen_on,
             is_default=is_default,
+            n_positive=None if rule == "argmax" else n_positive,
+            n_negative=None if rule == "argmax" else len(labels) - n_positive,
         )
         for name, rule, is_default in rules
     )
@@ -157,8 +181,12 @@ def evaluate(
     """
     manifest = predictor.manifest
     positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
+    found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
+    pictures = scored
+    if question.unit != "picture":
+        scored, found_baselines = _join_units(manifest, scored, found_baselines, question.unit)
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
-
+    groups, notes_of_groups = measure_subgroups(manifest, scored, question)
     is_whole = len(np.unique(labels)) == len(manifest.classes)
 
     def estimate(found: NDArray[np.float64], rule: DecisionRule) -> dict[str, Estimate]:
@@ -175,7 +203,6 @@ def evaluate(
         undefined = () if is_whole else (name for name in _OVER_CLASSES if name in estimates)
         return {**estimates, **dict.fromkeys(undefined, Estimate(value=None, method="none"))}
 
-    found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
     confusion = compute_confusion(labels, decide(probabilities, manifest.decision), len(manifest.classes))
     return Evaluation(
         task=manifest.task,
@@ -187,6 +214,8 @@ def evaluate(
         n=len(labels),
         n_patients=len(set(patients)),
         n_failed=question.n_failed,
+        unit=question.unit,
+        n_pictures=None if question.unit == "picture" else len(pictures.labels),
         patient_rule=question.patients.rule,
         metrics=estimate(probabilities, manifest.decision),
         baselines={
@@ -202,14 +231,45 @@ def evaluate(
             rule=manifest.decision,
         ),
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
-        operating_points=_measure_points(predictor, scored, question),
-        calibration=_summarise_calibration(predictor, scored),
+        operating_points=measure_points(manifest, scored, question),
+        decision_curve=draw_decision_curve(manifest, scored, question),
+        calibration=summarise_calibration(manifest, scored, question.intervals),
+        subgroups=groups,
         intervals=question.intervals,
         test_opened=question.test_opened,
+        workspace_opened=question.workspace[0],
+        workspace_runs=question.workspace[1],
         bundle_sha256=predictor.sha256,
         snellen_version=question.snellen_version,
-        notes=(*question.notes, *_notes(scored, question)),
+        notes=(*question.notes, *notes_of_groups, *_notes(pictures, question, manifest)),
     )
+
+
+def join_units(manifest: Manifest, scored: Scored, unit: EvaluationUnit) -> Scored:
+    """`scored` with a row an eye or a patient, as `evaluate` measures it. Raises DataError where that cannot be."""
+    return scored if unit == "picture" else _join_units(manifest, scored, {}, unit)[0]
+
+
+def _join_units(
+    manifest: Manifest, scored: Scored, baselines: Mapping[str, NDArray[np.float64]], unit: EvaluationUnit
+) -> tuple[Scored, dict[str, NDArray[np.float64]]]:
+    positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
+    units = group_units(scored.samples, scored.labels, unit, is_ordered=manifest.ordered, positive=positive)
+    before = units.average(apply_temperature(scored.logits, 1.0))
+    samples = tuple(
+        scored.samples[at].model_copy(update={"name": name, "label": scored.classes[label]})
+        for at, name, label in zip(units.first, units.names, units.labels, strict=True)
+    )
+    joined = replace(
+        scored,
+        samples=samples,
+        labels=units.labels,
+        probabilities=units.average(scored.probabilities),
+        # so that softmax gives back the mean of the probabilities before calibration
+        logits=np.log(np.maximum(before, np.finfo(np.float64).tiny)),
+        embedding=scored.embedding[units.first],
+    )
+    return joined, {name: units.average(np.asarray(found, np.float64)) for name, found in baselines.items()}
 
 
 def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[np.float64]]:
@@ -228,43 +288,12 @@ def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[
     return {**majority, "linear_probe": apply_temperature(logits, 1.0)}
 
 
-def _measure_points(predictor: Predictor, scored: Scored, question: Question) -> tuple[OperatingPoint, ...]:
-    manifest = predictor.manifest
-    if manifest.positive is None:
-        return ()
-    at = manifest.classes.index(manifest.positive)
-    is_positive = (scored.labels == at).astype(np.int64)
-    return tuple(
-        compute_operating_point(
-            point.name, point.rule, point.chosen_on, point.threshold, is_positive, scored.probabilities[:, at],
-            scored.patients, question.intervals,
-        ).model_copy(update={"is_default": point.is_default})
-        for point in manifest.thresholds
-    )  # fmt: skip
-
-
-def _summarise_calibration(predictor: Predictor, scored: Scored) -> CalibrationSummary:
-    calibration = predictor.manifest.calibration
-    before = apply_temperature(scored.logits, 1.0)
-    losses = [float(compute_scores(scored.labels, values)["log_loss"][0]) for values in (before, scored.probabilities)]
-    return CalibrationSummary(
-        method=calibration.method,
-        temperature=calibration.temperature,
-        fitted_on=calibration.fitted_on,
-        n_fitted=calibration.n,
-        ece_before=compute_ece(scored.labels, before),
-        ece_after=compute_ece(scored.labels, scored.probabilities),
-        log_loss_before=losses[0],
-        log_loss_after=losses[1],
-        reason=calibration.reason,
-        is_compared=calibration.is_compared,
-        bins=compute_reliability_bins(scored.labels, scored.probabilities),
-        bins_before=() if calibration.method == "none" else compute_reliability_bins(scored.labels, before),
-    )
-
-
-def _notes(scored: Scored, question: Question) -> list[str]:
+def _notes(scored: Scored, question: Question, manifest: Manifest) -> list[str]:
     notes = []
+    if question.unit != "picture":
+        is_binary = manifest.positive is not None
+        n = len(scored.labels)
+        notes.append(describe_units(question.unit, n, is_ordered=manifest.ordered, is_binary=is_binary))
     if question.patients.origin == "none":
         notes.append(
             "Picture-level: no patients are known, each picture counts as its own patient. If patients have several "

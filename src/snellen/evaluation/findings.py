@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from snellen.evaluation.wording import (
@@ -204,12 +205,33 @@ def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
             "If anything was changed in between, its numbers are no longer independent: confirm on new patients.",
             covers="has been opened",
         )
+    if evaluation.workspace_runs > 1:
+        yield Notice(
+            "warning",
+            f"{evaluation.workspace_runs} runs in the folder of this one have opened the same test split, "
+            f"{evaluation.workspace_opened} times in all.",
+            "Whoever reports the best of them has chosen on test. " + _say_optimism(evaluation),
+        )
     if evaluation.n_failed:
         failed = format_count(evaluation.n_failed, "picture")
         yield Notice(
             "warning",
             f"{failed} could not be read and are in none of the numbers.",
         )
+
+
+def _say_optimism(evaluation: Evaluation) -> str:
+    """By how much the best of as many equal models would look too good: Blom's expected maximum of normal numbers."""
+    auc, n = evaluation.metrics.get("auc"), evaluation.workspace_runs
+    if auc is None or auc.low is None or auc.high is None:
+        return "Confirm it on new patients."
+    normal = NormalDist()
+    error = (auc.high - auc.low) / (2 * normal.inv_cdf(0.5 + evaluation.intervals.level / 2))
+    by = normal.inv_cdf((n - 0.375) / (n + 0.25)) * error
+    return (
+        f"Were all {n} equally good, the best would look better than it is, in AUC by up to about {format_number(by)}: "
+        "confirm it on new patients."
+    )
 
 
 def _notices_of_audit(audit: Audit | None) -> Iterator[Notice]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from snellen.core.letters import reveal, show_name
-from snellen.evaluation import distilled_table, tables, wording
+from snellen.evaluation import distilled_table, number_tables, tables, wording
 
 
 @cache
@@ -36,6 +36,7 @@ def open_environment() -> Environment:
     environment.globals |= {
         "build": tables,
         "distilled": distilled_table,
+        "numbers": number_tables,
         "count": wording.format_count,
         "explain_patients": wording.explain_patients,
     }

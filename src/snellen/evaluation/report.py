@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.evaluation import curves, figures, findings, gallery, run_figures, tables, wording
+from snellen.evaluation import (
+    curves,
+    figures,
+    findings,
+    gallery,
+    number_figures,
+    number_tables,
+    run_figures,
+    tables,
+    wording,
+)
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
@@ -36,13 +46,15 @@ def _no_thumbnail(_name: str) -> NDArray[np.uint8] | None:
 class ReportInputs:
     """What a report is made of; only `title`, `evaluation` and `scores` are needed.
 
-    `evaluation` is the headline split, `distilled` the same of the network in place of the ensemble. `load_thumbnail`
+    `unit_scores` are those of eyes or patients where these were measured. `evaluation` is the headline split,
+    `distilled` the same of the network in place of the ensemble. `load_thumbnail`
     maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand.
     """
 
     title: str
     evaluation: Evaluation
     scores: Sequence[Score]
+    unit_scores: Sequence[Score] = ()
     validation: Evaluation | None = None
     distilled: Evaluation | None = None
     plan: Plan | None = None
@@ -86,6 +98,7 @@ def render_report(inputs: ReportInputs) -> str:
         "sentences": findings.describe_result(evaluation),
         "notices": findings.collect_notices(evaluation, inputs.audit, inputs.plan),
         "baselines": _illustrate_baselines(evaluation),
+        "parts_figure": _illustrate_parts(evaluation),
         "illustrations": _illustrate(inputs),
         "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes)),
         "n_errors": sum(score.prediction != score.label for score in inputs.scores),
@@ -108,6 +121,7 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
         ("distilled", "Distilled network", inputs.run is not None and inputs.run.distilled is not None),
         ("figures", "Figures", True),
         ("pictures", "Pictures", bool(inputs.scores)),
+        ("parts", "Parts of the cohort", bool(inputs.evaluation.subgroups or inputs.evaluation.prevalence_shift)),
         ("data", "Data", has_data),
         ("decisions", "Decisions", inputs.plan is not None),
         ("thresholds", "Thresholds and calibration", True),
@@ -143,7 +157,10 @@ def _say_openings(evaluation: Evaluation) -> str:
     """How often the test split was looked at; pictures of somewhere else are none."""
     if evaluation.split == "all":
         return ""
-    return {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times")
+    own = {0: "never", 1: "once"}.get(evaluation.test_opened, f"{evaluation.test_opened} times")
+    if evaluation.workspace_runs > 1:
+        own += f"; {evaluation.workspace_opened} times by {evaluation.workspace_runs} runs in the same folder"
+    return own
 
 
 def _build_tiles(evaluation: Evaluation) -> list[Tile]:
@@ -182,13 +199,28 @@ def _illustrate_baselines(evaluation: Evaluation) -> Illustration | None:
     return Illustration(drawing, caption, tables.build_baselines(evaluation))
 
 
+def _illustrate_parts(evaluation: Evaluation) -> Illustration | None:
+    """The first metric of the parts, beside that of all; its table is that of the first column."""
+    keys = number_tables.list_part_metrics(evaluation)
+    drawing = number_figures.draw_parts(evaluation, keys[0]) if keys else None
+    if drawing is None:
+        return None
+    name = number_tables.name_part_metric(keys[0])
+    caption = (
+        f"{name} of each part with its interval; the broken line is that of all pictures. Filled where the difference "
+        "to all others remains after correction for the number of comparisons."
+    )
+    return Illustration(drawing, caption, number_tables.build_part_values(evaluation, keys[0]))
+
+
 def _illustrate(inputs: ReportInputs) -> list[Illustration]:
     """The figures for which the inputs suffice, in the order of reading."""
-    drawn = [*_draw_evaluation(inputs.evaluation, inputs.scores), *_draw_run(inputs)]
+    drawn = [*_draw_evaluation(inputs.evaluation, inputs.unit_scores or inputs.scores), *_draw_run(inputs)]
     return [Illustration(drawing, caption, table) for drawing, caption, table in drawn if drawing is not None]
 
 
 def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterator[Drawn]:
+    """`scores` are those of what was measured: pictures, eyes or patients."""
     lines = curves.compute_curves(evaluation, scores)
     highlights = curves.explain_highlights(lines)
     top = " Confidence is that of the most probable class." if evaluation.decision == "expected_grade" else ""
@@ -218,6 +250,13 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
         "Reliability. On the diagonal, stated confidence is what comes true; below it the model is too "
         f"sure of itself. {before}Wilson intervals; bars count pictures.{top}",
         tables.build_reliability(evaluation),
+    )
+    yield (
+        number_figures.draw_decision_curve(evaluation),
+        "Decision curve. Net benefit of acting on the model's probability, against acting on all and on nobody. "
+        "Who would act from 0.1 on weighs one case found like nine needless actions. Where the model's line is not "
+        "above the others, it does not help. It holds at this set's prevalence.",
+        number_tables.build_decision_curve(evaluation),
     )
 
 

@@ -37,7 +37,13 @@ from snellen.records.run import ChosenHead, EpochRecord, Resampling, StageOutcom
 if TYPE_CHECKING:  # curves draw with matplotlib, which the audit's page does without
     from snellen.evaluation.curves import ClassCurve
 
-METHODS = {"wilson": "Wilson", "none": "none"}
+METHODS = {
+    "wilson": "Wilson",
+    "delong": "DeLong",
+    "obuchowski": "Obuchowski",
+    "sandwich": "sandwich variance",
+    "none": "none",
+}
 GRID = tuple(step / 20 for step in range(20, 9, -1))
 
 Cell = str | Estimate
@@ -80,14 +86,27 @@ def build_per_class(evaluation: Evaluation) -> Table:
             each.recall,
             each.specificity,
             each.precision,
+            each.npv,
             each.f1,
             each.auc,
+            each.average_precision,
         )
         for name, each in evaluation.per_class.items()
     )
-    head = ("Class", "Pictures", "Patients", "Recall", "Specificity", "Precision", "F1", "AUC")
+    head = (
+        "Class",
+        "Pictures",
+        "Patients",
+        "Recall (sensitivity)",
+        "Specificity",
+        "Precision (PPV)",
+        "NPV",
+        "F1",
+        "AUC",
+        "Average precision",
+    )
     caption = f"Each class against the rest, a picture being called {CALLED[evaluation.decision]}"
-    return Table(caption, head, rows, ("text", *["num"] * 7))
+    return Table(caption, head, rows, ("text", *["num"] * (len(head) - 1)))
 
 
 def build_baselines(evaluation: Evaluation) -> Table:

@@ -23,6 +23,11 @@ METRICS: dict[str, tuple[str, str]] = {
         "Chance that a random picture of the class gets a higher probability of it than a random other one; "
         "0.5 is guessing. For several classes the mean of each class against the rest.",
     ),
+    "average_precision": (
+        "Average precision",
+        "Area below the precision–recall curve; guessing reaches the prevalence. For several classes the mean of each "
+        "class against the rest.",
+    ),
     "balanced_accuracy": (
         "Balanced accuracy",
         "Mean of the recalls of all classes, so that a frequent class counts no more than a rare one.",
@@ -31,6 +36,14 @@ METRICS: dict[str, tuple[str, str]] = {
     "kappa_quadratic": (
         "Quadratic kappa",
         "Agreement of grades beyond chance; an error of two grades weighs four times an error of one.",
+    ),
+    "kappa_linear": (
+        "Linear kappa",
+        "The same, an error of two grades weighing twice an error of one.",
+    ),
+    "off_by_two": (
+        "Off by two grades or more",
+        "Share of pictures called a grade that lies two or more from the true one; lower is better.",
     ),
     "f1": ("F1, macro", "Harmonic mean of precision and recall, averaged over the classes."),
     "precision": (
@@ -59,6 +72,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "Brier score",
         "Mean squared distance of the probabilities from the truth; lower is better.",
     ),
+    "brier_skill": (
+        "Brier skill",
+        "1 − Brier score over that of always giving the shares of the classes in this set; 0 is no better than that.",
+    ),
     "log_loss": (
         "Log loss",
         "Mean of −ln of the probability given to the true class; lower is better, sure errors cost most.",
@@ -66,6 +83,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "ece": (
         "Calibration error (ECE)",
         "Mean gap between stated confidence and actual accuracy over bins of confidence; lower is better.",
+    ),
+    "ece_adaptive": (
+        "Calibration error, adaptive",
+        "The same over bins that hold equally many pictures.",
     ),
 }
 _BY_GRADE = {"accuracy": ("Accuracy", "Share of pictures that are called their true grade.")}
@@ -170,6 +191,8 @@ def name_classes(names: Sequence[str], *, is_ordered: bool, at_most: int = 12) -
 
 def name_rule(rule: str) -> str:
     """How a threshold was chosen: `sensitivity>=0.90` → sensitivity of at least 0.90."""
+    if rule.startswith("cost="):
+        return f"least cost, a missed positive costing {rule.removeprefix('cost=')} false alarms"
     return RULES.get(rule, re.sub(r"\s*>=\s*", " of at least ", rule))
 
 

@@ -17,7 +17,7 @@ from snellen.ingest.patients import HOW_TO_TELL, RawSample, group_patients
 from snellen.ingest.picture_kinds import check_kinds
 from snellen.ingest.samples import SET_ASIDE, make_issue, show_names
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
-from snellen.records.cohort import MERGED, Cohort, Issue, PatientRule, Sample, SetAside
+from snellen.records.cohort import FACTS, MERGED, Cohort, Issue, PatientRule, Sample, SetAside
 from snellen.records.run import DataRequest
 
 Pick = Callable[[Path, list[RawSample]], list[RawSample]]
@@ -31,8 +31,9 @@ def read_cohort(
     merge: Merge | None = None,
     is_training: bool = True,
     pick: Pick | None = None,
+    by: Sequence[str] = (),
 ) -> Cohort:
-    """Read DATA whole, or what `pick` takes of its samples, given their root.
+    """Read DATA whole, or what `pick` takes of its samples, given their root. `by` names columns that go with them.
 
     Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
 
@@ -63,7 +64,7 @@ def read_cohort(
     if pick is not None:
         grouped = pick(source.root, grouped)
     facts = read_facts(source.root, grouped, threads, cache)
-    samples, unreadable = _join(grouped, facts)
+    samples, unreadable = _join(grouped, facts, _require_columns(source, by))
     if not samples:
         raise DataError(
             f"None of the {len(grouped)} pictures of {request.data} can be read; the first: {grouped[0].name}: "
@@ -180,7 +181,20 @@ def _list_dropped(source: Source) -> list[SetAside]:
     ]
 
 
-def _join(grouped: Sequence[RawSample], facts: Sequence[Facts]) -> tuple[list[Sample], list[SetAside]]:
+def _require_columns(source: Source, asked: Sequence[str]) -> list[str]:
+    """The columns of the table among those asked for. What is known of every picture is asked for by name, too."""
+    unknown = [name for name in asked if name not in source.columns and name not in FACTS]
+    if unknown:
+        raise UsageError(
+            f"The data have no column {unknown[0]} to make parts by.",
+            f"Give a column of the table, or one of {', '.join([*filter(None, source.columns), *FACTS])}.",
+        )
+    return [name for name in asked if name in source.columns]
+
+
+def _join(
+    grouped: Sequence[RawSample], facts: Sequence[Facts], columns: Sequence[str]
+) -> tuple[list[Sample], list[SetAside]]:
     samples: list[Sample] = []
     bad: list[SetAside] = []
     for raw, fact in zip(grouped, facts, strict=True):
@@ -193,7 +207,7 @@ def _join(grouped: Sequence[RawSample], facts: Sequence[Facts]) -> tuple[list[Sa
                 name=raw.name, location=raw.location, label=raw.label, patient=raw.patient or raw.name, split=split,
                 width_px=fact.width_px, height_px=fact.height_px, channels=fact.channels, format=fact.format,
                 n_bytes=fact.n_bytes, pixels_sha256=fact.pixels_sha256, bits=fact.bits, laterality=raw.laterality,
-                series=raw.series,
+                series=raw.series, attributes={name: raw.row.get(name, "") for name in columns},
             )
         )  # fmt: skip
     return samples, bad

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from snellen.core.errors import UsageError
@@ -33,7 +33,7 @@ class RawSample:
     """A sample as its source tells it, before it is read. What the source is silent of is None.
 
     `laterality` is L or R, `series` what a device took together; both come from DICOM tags.
-    `folder` is the first folder within the class.
+    `folder` is the first folder within the class, `row` the cells of the table's row.
     """
 
     name: str
@@ -45,6 +45,7 @@ class RawSample:
     series: str | None = None
     is_dicom: bool = False
     folder: str | None = None
+    row: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def _to_samples(table: Rows, columns: _Columns, split: str | None) -> tuple[list
             seen[location] = value
             part = split or (row[columns.split].lower() if columns.split else None)
             patient = _read_patient(row[columns.patient]) if columns.patient else None
-            samples.append(RawSample(location, location, value, part or None, patient))
+            samples.append(RawSample(location, location, value, part or None, patient, row=row))
     return samples, [*issues, *(_set_aside(code, names) for code, names in set_aside.items())]
 
 

@@ -61,9 +61,10 @@ class CalibrationFit:
 def fit_calibration(
     logits: NDArray[np.floating], labels: NDArray[np.integer], patients: Sequence[str]
 ) -> CalibrationFit:
-    """Fit each calibration on `logits` `(N, C)`, `labels` `(N,)` and keep the one that helps other patients most.
+    """Fit each calibration on `logits` `(N, C)`, `labels` `(N,)` and keep the simplest that no other clearly beats.
 
-    Judge is the log loss on patients left out, in 5 folds within what is given; of equals the simpler stays. Nothing
+    Judge is the log loss on patients left out, in 5 folds within what is given: a method is beaten where another's loss
+    is lower by more than the standard error of the difference, over patients. Noise alone then chooses no bias. Nothing
     is fitted where `fit_temperature` fits nothing. With fewer than 10 patients, or where a fold leaves nothing to fit,
     nothing can be compared: the temperature is one number and is kept, a bias is not tried.
     """
@@ -75,13 +76,14 @@ def fit_calibration(
         return CalibrationFit("none", _identity(n_classes), len(labels), temperature.reason, is_sound=False)
     alone = Calibrator(temperature.temperature, np.zeros(n_classes))
     n_patients = len(set(patients))
-    losses = _cross_validate(values, labels, assign_folds(labels, patients)) if n_patients >= MIN_PATIENTS else None
-    if losses is None:
+    lost = _cross_validate(values, labels, assign_folds(labels, patients)) if n_patients >= MIN_PATIENTS else None
+    if lost is None:
         reason = f"{n_patients} patients are too few to compare it with a bias for each class; {temperature.reason}"
         return CalibrationFit("temperature", alone, len(labels), reason.rstrip("; "))
-    method = min(losses, key=lambda name: losses[name])  # of equals the first, which is the simplest
-    told = ", ".join(f"{_NAMES[name]} {loss:.4f}" for name, loss in losses.items())
-    reason = f"smallest log loss on validation patients left out: {told}"
+    method, best = _choose_method(lost, patients)
+    told = ", ".join(f"{_NAMES[name]} {found.mean():.4f}" for name, found in lost.items())
+    how = "the smallest" if method == best else f"{_NAMES[method]} is within a standard error of the smallest"
+    reason = f"log loss on validation patients left out: {told}; {how}"
     fitted = {
         "none": _identity(n_classes),
         "temperature": alone,
@@ -166,8 +168,26 @@ def assign_folds(labels: NDArray[np.integer], patients: Sequence[str]) -> NDArra
     return np.array([fold[patient] for patient in patients], np.intp)
 
 
-def _cross_validate(logits: Floats, labels: Labels, folds: NDArray[np.intp]) -> dict[Method, float] | None:
-    """Mean log loss of every sample under what the other folds fitted, simplest method first.
+def _choose_method(lost: dict[Method, Floats], patients: Sequence[str]) -> tuple[Method, Method]:
+    """The simplest method whose loss exceeds that of the best by no more than a standard error, and the best."""
+    best = min(lost, key=lambda name: float(lost[name].mean()))
+    for name, found in lost.items():
+        rise = found - lost[best]
+        if rise.mean() <= compute_clustered_error(rise, patients):
+            return name, best
+    return best, best
+
+
+def compute_clustered_error(values: Floats, patients: Sequence[str]) -> float:
+    """Standard error of the mean of `values` `(N,)` where those of one of `patients` `(N,)` may vary together."""
+    cluster = np.unique(np.asarray(patients).astype(str), return_inverse=True)[1]
+    sums = np.bincount(cluster, weights=values - values.mean())
+    n = len(sums)
+    return float(np.sqrt(n / (n - 1) * (sums**2).sum()) / len(values)) if n > 1 else float("inf")
+
+
+def _cross_validate(logits: Floats, labels: Labels, folds: NDArray[np.intp]) -> dict[Method, Floats] | None:
+    """Log loss `(N,)` of every sample under what the other folds fitted, simplest method first.
 
     None where a fold's others cannot be fitted: without a class, or without errors.
     """
@@ -186,7 +206,7 @@ def _cross_validate(logits: Floats, labels: Labels, folds: NDArray[np.intp]) -> 
         for name, calibrator in fitted.items():
             own = calibrator.apply(logits[outside])[np.arange(int(outside.sum())), labels[outside]]
             losses[name][outside] = -np.log(np.maximum(own, np.finfo(np.float64).tiny))
-    return {name: float(found.mean()) for name, found in losses.items()}
+    return losses
 
 
 def _identity(n_classes: int) -> Calibrator:

@@ -56,11 +56,26 @@ def compute_decision_scores(confusion: NDArray[np.float64]) -> dict[str, NDArray
     return scores
 
 
-def compute_kappa_quadratic(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cohen's kappa with squared distances (B,); NaN where all are one class."""
+def compute_ordinal_scores(confusion: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Scores of ordered classes from the confusion (B, C, C): both kappas, and the share that is off by two or more.
+
+    With two classes nothing can be off by two, and both kappas are one: only the quadratic is given.
+    """
+    found = {"kappa_quadratic": compute_kappa(confusion, 2)}
+    if confusion.shape[1] > 2:
+        index = np.arange(confusion.shape[1])
+        is_far = np.abs(index[:, None] - index[None, :]) >= 2
+        total = confusion.sum(axis=(1, 2))
+        found["kappa_linear"] = compute_kappa(confusion, 1)
+        found["off_by_two"] = divide((confusion * is_far).sum(axis=(1, 2)), total, np.nan)
+    return found
+
+
+def compute_kappa(confusion: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+    """Cohen's kappa with distances to that power (B,) (Cohen 1968); NaN where all are one class."""
     _, support, predicted = compute_margins(confusion)
     index = np.arange(confusion.shape[1])
-    distance = ((index[:, None] - index[None, :]) ** 2).astype(np.float64)
+    distance = (np.abs(index[:, None] - index[None, :]) ** power).astype(np.float64)
     observed = (confusion * distance).sum(axis=(1, 2)) * support.sum(axis=1)
     expected = np.einsum("bi,ij,bj->b", support, distance, predicted)
     return 1.0 - divide(observed, expected, np.nan)

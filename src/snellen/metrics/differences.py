@@ -5,13 +5,33 @@ This room knows labels, probabilities and which patient a picture belongs to. It
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.errors import DataError
 from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate
+from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.scores import Scores, compute_scores, require_labels_and_probabilities
 from snellen.records.evaluation import Estimate, Intervals
 from snellen.records.recipe import DecisionRule
+
+POWER = 0.8
+MOST_PATIENTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A score of two models, `second - first` with its interval, and the standard error of that difference."""
+
+    first: float | None
+    second: float | None
+    difference: Estimate
+    standard_error: float | None
 
 
 def compute_differences(
@@ -29,18 +49,126 @@ def compute_differences(
     Paired: patients are resampled once, and both models are scored on the same resample (percentile intervals of the
     differences). Where all resamples agree, as of equal models, there is no interval.
     """
+    found = pair_scores(
+        labels,
+        probabilities,
+        patients,
+        settings=settings,
+        is_ordered=is_ordered,
+        positive=positive,
+        rules=(rule, rule),
+    )
+    return {name: each.difference for name, each in found.items()}
+
+
+def pair_scores(
+    labels: NDArray[np.integer],
+    probabilities: tuple[NDArray[np.floating], NDArray[np.floating]],
+    patients: Patients,
+    *,
+    settings: Intervals,
+    is_ordered: bool = False,
+    positive: int | None = None,
+    rules: tuple[DecisionRule, DecisionRule],
+) -> dict[str, Paired]:
+    """Every score of both models and its difference, as `compute_differences`; each model by its own decision rule."""
     pairs = [require_labels_and_probabilities(labels, each) for each in probabilities]
     truth = pairs[0][0]
 
-    def subtract(weights: NDArray[np.float64] | None) -> Scores:
+    def score(weights: NDArray[np.float64] | None) -> tuple[Scores, Scores]:
         first, second = (
             compute_scores(truth, each, weights=weights, is_ordered=is_ordered, positive=positive, rule=rule)
-            for _, each in pairs
+            for (_, each), rule in zip(pairs, rules, strict=True)
         )
+        return first, second
+
+    def subtract(weights: NDArray[np.float64] | None) -> Scores:
+        first, second = score(weights)
         return {name: second[name] - first[name] for name in first}
 
     resamples = PatientBootstrap(truth, patients, settings).run(subtract)
+    first, second = score(None)
     return {
-        name: choose_estimate(float(value[0]), resamples[name], settings.level)
-        for name, value in subtract(None).items()
+        name: Paired(
+            _to_number(first[name][0]),
+            _to_number(second[name][0]),
+            choose_estimate(float(second[name][0] - first[name][0]), resamples[name], settings.level),
+            _measure_spread(resamples[name]),
+        )
+        for name in first
     }
+
+
+def pair_models(
+    labels: NDArray[np.integer],
+    probabilities: tuple[NDArray[np.floating], NDArray[np.floating]],
+    patients: Sequence[str],
+    *,
+    settings: Intervals,
+    is_ordered: bool = False,
+    positive: int | None = None,
+    rules: tuple[DecisionRule, DecisionRule],
+) -> dict[str, Paired]:
+    """As `pair_scores`; the AUC of two classes by DeLong or, where patients have several pictures, Obuchowski."""
+    found = pair_scores(
+        labels,
+        probabilities,
+        patients,
+        settings=settings,
+        is_ordered=is_ordered,
+        positive=positive,
+        rules=rules,
+    )
+    if np.asarray(probabilities[0]).shape[1] == 2:
+        column = 1 if positive is None else positive
+        clusters = patients if settings.unit == "patient" else [str(row) for row in range(len(patients))]
+        scores = [np.asarray(each)[:, column] for each in probabilities]
+        found["auc"] = _pair_aucs(found["auc"], np.asarray(labels) == column, scores, clusters, settings.level)
+    return found
+
+
+def _pair_aucs(
+    resampled: Paired,
+    is_positive: NDArray[np.bool_],
+    scores: Sequence[NDArray[np.floating]],
+    clusters: Sequence[str],
+    level: float,
+) -> Paired:
+    """The same difference with the interval of a formula; `resampled` where too few patients allow none."""
+    try:
+        found = compute_correlated_aucs(is_positive, scores, clusters)
+    except DataError:
+        return resampled
+    difference, error = found.subtract()
+    if error == 0:
+        return replace(resampled, difference=Estimate(value=difference, method="none"), standard_error=0.0)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * error
+    interval = Estimate(value=difference, low=difference - half, high=difference + half, method=found.method)
+    return replace(resampled, difference=interval, standard_error=error)
+
+
+def find_detectable(standard_error: float, level: float = 0.95) -> float:
+    """The smallest true difference that a test set with this standard error tells from 0 with a power of 80 %."""
+    return (NormalDist().inv_cdf(0.5 + level / 2) + NormalDist().inv_cdf(POWER)) * standard_error
+
+
+def count_patients_needed(difference: float, standard_error: float, n_patients: int, level: float = 0.95) -> int | None:
+    """Patients at which a true difference of this size would be told from 0 with a power of 80 %.
+
+    The standard error falls with the root of the number of patients, whose mixture is taken to stay the same. None
+    where the difference is 0 or more than a million patients would be needed.
+    """
+    if difference == 0 or standard_error == 0:
+        return None
+    needed = n_patients * (find_detectable(standard_error, level) / difference) ** 2
+    return ceil(needed) if needed <= MOST_PATIENTS else None
+
+
+def _to_number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _measure_spread(resamples: NDArray[np.float64]) -> float | None:
+    """Standard deviation of what is defined; None where less than half is."""
+    defined = resamples[~np.isnan(resamples)]
+    return float(defined.std(ddof=1)) if 2 * len(defined) >= len(resamples) and len(defined) > 1 else None

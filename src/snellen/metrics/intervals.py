@@ -86,6 +86,7 @@ def compute_per_class_estimates(
             "recall": bootstrap.count(labels == c),
             "specificity": bootstrap.count(labels != c),
             "precision": bootstrap.count(predictions == c),
+            "npv": bootstrap.count(predictions != c),
         }
         estimates = {
             score: choose_estimate(
@@ -235,4 +236,5 @@ def _count_behind_scores(
         "recall_weighted": n,
         "precision": macro_precision,
         "precision_weighted": n,
+        "off_by_two": n,
     }

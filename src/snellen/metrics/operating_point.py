@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from snellen.core.errors import DataError, UsageError
 from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate
 from snellen.metrics.ranking import count_at_thresholds, divide
-from snellen.records.evaluation import Estimate, Intervals, OperatingPoint
+from snellen.records.evaluation import AtPrevalence, Estimate, Intervals, OperatingPoint
 
+PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.5)
 _TARGET = re.compile(r"(sensitivity|specificity)\s*>=\s*(\d*\.?\d+)")
+_COST = re.compile(r"cost\s*=\s*(\d*\.?\d+)")
 
 
 def choose_threshold(labels_binary: NDArray[np.integer], scores: NDArray[np.floating], rule: str) -> float:
@@ -26,12 +28,14 @@ def choose_threshold(labels_binary: NDArray[np.integer], scores: NDArray[np.floa
     - "youden": largest sensitivity + specificity - 1 (Youden 1950).
     - "sensitivity>=0.90": of the thresholds that reach the target, the highest specificity.
     - "specificity>=0.90": of the thresholds that reach the target, the highest sensitivity.
+    - "cost=5": the smallest cost, where a missed positive costs as much as five false alarms. It holds for the share of
+      positives among these samples.
 
     Candidates are the scores themselves; of equally good ones the smallest, which is the most sensitive.
     Where no score reaches a specificity, the threshold lies just above the highest score: nothing is
     positive. Raises UsageError for an unknown rule, DataError where one side has no sample.
     """
-    target = _parse_rule(rule)
+    target, cost = _parse_rule(rule)
     if rule == "argmax":
         return 0.5
     labels, values = _require_binary(labels_binary, scores)
@@ -43,6 +47,11 @@ def choose_threshold(labels_binary: NDArray[np.integer], scores: NDArray[np.floa
             "Use rule 'argmax', or choose the threshold on a split that holds both classes.",
         )
     fp, tp, thresholds = count_at_thresholds(labels, values)
+    if cost is not None:
+        saved = cost * tp - fp
+        if saved.max() < 0:  # to call nothing positive is cheapest
+            return float(np.nextafter(thresholds[0], np.inf))
+        return float(thresholds[np.flatnonzero(saved == saved.max())[-1]])
     if target is None:
         # Whole numbers, so that equal values are equal: sensitivity - (1 - specificity), times both sides.
         merit = tp * n_negative - fp * n_positive
@@ -66,13 +75,15 @@ def compute_operating_point(
     scores: NDArray[np.floating],
     patients: Patients,
     settings: Intervals,
+    prevalences: tuple[float, ...] = PREVALENCES,
 ) -> OperatingPoint:
-    """Sensitivity, specificity and predictive values at `threshold`, with intervals.
+    """Sensitivity, specificity, predictive values and likelihood ratios at `threshold`, with intervals.
 
     `labels_binary` (N,) in {0, 1}, `scores` (N,), `patients` (N,). Intervals as in `compute_estimates`;
     Wilson's n is the number of patients with a positive label (sensitivity), a negative label
     (specificity), a positive decision (ppv), a negative decision (npv). Predictive values
-    hold at this split's prevalence.
+    hold at this split's prevalence, those of `at_prevalence` where the positive class has that share and pictures of
+    each class look as here. A likelihood ratio without finite value is None.
     """
     labels, values = _require_binary(labels_binary, scores)
     is_sick, is_called = labels == 1, values >= threshold
@@ -87,13 +98,14 @@ def compute_operating_point(
 
     def rates(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         sums = weights @ indicators
-        return {key: divide(sums[:, 2 * i], sums[:, 2 * i + 1], np.nan) for i, key in enumerate(conditions)}
+        found = {key: divide(sums[:, 2 * i], sums[:, 2 * i + 1], np.nan) for i, key in enumerate(conditions)}
+        return found | _derive(found["sensitivity"], found["specificity"], prevalences)
 
     resamples, observed = bootstrap.run(rates), rates(np.ones((1, len(labels))))
     estimates: dict[str, Estimate] = {}
-    for key, (given, _) in conditions.items():
-        n_units = bootstrap.count(given)
-        estimates[key] = choose_estimate(float(observed[key][0]), resamples[key], settings.level, n_units)
+    for key, value in observed.items():
+        n_units = bootstrap.count(conditions[key][0]) if key in conditions else None
+        estimates[key] = choose_estimate(float(value[0]), resamples[key], settings.level, n_units)
     n_positive = int(is_sick.sum())
     return OperatingPoint(
         name=name,
@@ -106,20 +118,44 @@ def compute_operating_point(
         specificity=estimates["specificity"],
         ppv=estimates["ppv"],
         npv=estimates["npv"],
+        lr_positive=estimates["lr_positive"],
+        lr_negative=estimates["lr_negative"],
+        at_prevalence=tuple(
+            AtPrevalence(prevalence=share, ppv=estimates[f"ppv at {share}"], npv=estimates[f"npv at {share}"])
+            for share in prevalences
+        ),
     )
 
 
-def _parse_rule(rule: str) -> tuple[str, float] | None:
-    """The quantity and its target of a rule such as "sensitivity>=0.90"; None for rules without one."""
+def _derive(
+    sensitivity: NDArray[np.float64], specificity: NDArray[np.float64], prevalences: tuple[float, ...]
+) -> dict[str, NDArray[np.float64]]:
+    """Likelihood ratios, and predictive values at each prevalence (Bayes), each (B,)."""
+    found = {
+        "lr_positive": divide(sensitivity, 1 - specificity, np.nan),
+        "lr_negative": divide(1 - sensitivity, specificity, np.nan),
+    }
+    for share in prevalences:
+        right, wrong = share * sensitivity, (1 - share) * (1 - specificity)
+        found[f"ppv at {share}"] = divide(right, right + wrong, np.nan)
+        right, wrong = (1 - share) * specificity, share * (1 - sensitivity)
+        found[f"npv at {share}"] = divide(right, right + wrong, np.nan)
+    return found
+
+
+def _parse_rule(rule: str) -> tuple[tuple[str, float] | None, float | None]:
+    """The quantity and target of a rule such as "sensitivity>=0.90", the cost of one such as "cost=5"; None else."""
     if rule in ("argmax", "youden"):
-        return None
-    match = _TARGET.fullmatch(rule.strip())
+        return None, None
+    cost, match = _COST.fullmatch(rule.strip()), _TARGET.fullmatch(rule.strip())
+    if cost is not None and float(cost[1]) > 0:
+        return None, float(cost[1])
     if match is None or not 0 < float(match[2]) <= 1:
         raise UsageError(
             f"unknown operating-point rule '{rule}'",
-            "Use 'argmax', 'youden', 'sensitivity>=0.90' or 'specificity>=0.90' (above 0, at most 1).",
+            "Use 'argmax', 'youden', 'sensitivity>=0.90' or 'specificity>=0.90' (above 0, at most 1), or 'cost=5'.",
         )
-    return match[1], float(match[2])
+    return (match[1], float(match[2])), None
 
 
 def _require_binary(

@@ -57,6 +57,23 @@ def compute_auc(labels: NDArray[np.integer], probabilities: NDArray[np.floating]
     return float(np.mean(known)) if known else float("nan")
 
 
+def compute_weighted_ap(
+    is_positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Average precision of `is_positive` (N,) and `scores` (N,) for each row of `weights` (B, N).
+
+    The sum of precisions at each distinct score, weighted by the recall that it adds; no line is drawn between them, as
+    in scikit-learn's `average_precision_score`. Returns (B,) in [0, 1]; NaN where a row has no weight on positives.
+    """
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    starts = _start_of_ties(scores[order])
+    sorted_weights = weights[:, order]
+    called = np.cumsum(np.add.reduceat(sorted_weights, starts, axis=1), axis=1)
+    found = np.add.reduceat(sorted_weights * is_positive[order], starts, axis=1)
+    precision = divide(np.cumsum(found, axis=1), called, 0.0)
+    return divide((found * precision).sum(axis=1), found.sum(axis=1), np.nan)
+
+
 def compute_roc(
     labels_binary: NDArray[np.integer], scores: NDArray[np.floating], *, drop_intermediate: bool = True
 ) -> Curve:

@@ -62,9 +62,9 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     imbalance = plan_imbalance(loaded, fingerprint, preprocess, ledger)
     training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess, augment.views))
     evaluation = loaded.recipe.evaluation
-    for key in ("folds", "distill", "resamples", "level", "sensitivity"):
+    for key, reason in _EVALUATION_REASONS.items():
         value = getattr(evaluation, key)
-        ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
+        ledger.settle(f"evaluation.{key}", value, (value, "fixed", reason))
     decision = plan_decision(evaluation.decision, data, ledger)
     return Plan(
         recipe=loaded.recipe.name,
@@ -85,6 +85,11 @@ _EVALUATION_REASONS = {
     "resamples": "1,000 resamples settle the ends of a 95 % interval to about a tenth of its width",
     "level": "95 % is what reporting guidelines ask for",
     "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",
+    "specificity": "the confirming operating point keeps at least this specificity on validation patients",
+    "miss_cost": "0: no operating point by costs, unless it is told what a missed positive costs in false alarms",
+    "prevalence": "0: predictive values at this data's prevalence and at a few others, unless one's own is told",
+    "unit": "each picture is measured; eye and patient take the mean of their pictures' probabilities",
+    "subgroups": "no column is asked for",
 }
 
 

@@ -59,7 +59,8 @@ class Threshold(Record):
     """A named operating point: positive when the probability of `positive` is at least `threshold`, within 0 and 1.
 
     `chosen_on` is a split, `ensemble-oof` where the ensemble's scores out of fold chose it for the network distilled
-    from it, or `fixed` where no data chose it.
+    from it, or `fixed` where no data chose it. `n_positive` and `n_negative` are the pictures behind that choice;
+    bundles of earlier versions do not tell them.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Threshold(Record):
     threshold: Annotated[float, AfterValidator(_require_probability)]
     chosen_on: str
     is_default: bool = False
+    n_positive: int | None = None
+    n_negative: int | None = None
 
 
 class TrainedOn(Record):

@@ -13,6 +13,8 @@ from snellen.records.plan import Fingerprint, PreprocessPlan
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
 MERGED = ", merged: "
+# what is known of every picture, to measure parts of a cohort by
+FACTS = ("eye", "format", "size", "channels", "bits", "series")
 
 
 class Sample(Record):
@@ -21,7 +23,8 @@ class Sample(Record):
     `location` is relative to the cohort's root, with `/` (absolute where Python gave paths); a picture inside an array
     file is `file.npz::train_images[12]`, one of several in a DICOM `file.dcm::frame[3]`. `pixels_sha256` is
     taken over the decoded pixels, so that a copied or renamed file is recognised. `bits` a channel are
-    8 where the pixels are uint8. `laterality` (L or R) and `series` come from DICOM tags.
+    8 where the pixels are uint8. `laterality` (L or R) and `series` come from DICOM tags. `attributes` are the columns
+    of the data that were asked for, to measure parts of the cohort by.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Sample(Record):
     bits: int = 8
     laterality: str | None = None
     series: str | None = None
+    attributes: dict[str, str] = {}
 
 
 class PatientRule(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from snellen.records.base import Record
-from snellen.records.recipe import DecisionRule
+from snellen.records.recipe import DecisionRule, EvaluationUnit
 
 
 class Estimate(Record):
@@ -14,7 +14,7 @@ class Estimate(Record):
     value: float | None
     low: float | None = None
     high: float | None = None
-    method: Literal["bootstrap", "wilson", "none"] = "bootstrap"
+    method: Literal["bootstrap", "wilson", "delong", "obuchowski", "sandwich", "none"] = "bootstrap"
 
 
 class Intervals(Record):
@@ -26,8 +26,13 @@ class Intervals(Record):
     seed: int
 
 
+UNDEFINED = Estimate(value=None, method="none")
+
+
 class PerClass(Record):
-    """One class against the rest, a picture being called the class that `Evaluation.decision` gives it."""
+    """One class against the rest, a picture being called the class that `Evaluation.decision` gives it: `recall` is
+    sensitivity, `precision` the positive predictive value. Files of earlier versions lack the last two.
+    """
 
     n: int
     n_patients: int
@@ -36,10 +41,23 @@ class PerClass(Record):
     specificity: Estimate
     f1: Estimate
     auc: Estimate
+    npv: Estimate = UNDEFINED
+    average_precision: Estimate = UNDEFINED
+
+
+class AtPrevalence(Record):
+    """Predictive values where the positive class has that share."""
+
+    prevalence: float
+    ppv: Estimate
+    npv: Estimate
 
 
 class OperatingPoint(Record):
-    """A threshold on the positive class's probability, `chosen_on` validation or `fixed`, measured on this split."""
+    """A threshold on the positive class's probability, `chosen_on` validation or `fixed`, measured on this split.
+
+    `n_chosen_positive` and `n_chosen_negative` are the pictures behind the choice.
+    """
 
     name: str
     rule: str
@@ -52,6 +70,52 @@ class OperatingPoint(Record):
     npv: Estimate | None = None
     n_positive: int | None = None
     n_negative: int | None = None
+    lr_positive: Estimate | None = None
+    lr_negative: Estimate | None = None
+    at_prevalence: tuple[AtPrevalence, ...] = ()
+    n_chosen_positive: int | None = None
+    n_chosen_negative: int | None = None
+
+
+class DecisionCurve(Record):
+    """Net benefit at each threshold of the positive class's probability; of treating nobody it is 0."""
+
+    thresholds: tuple[float, ...]
+    model: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    treat_all: tuple[float, ...]
+
+
+class ExpectedError(Record):
+    """A calibration error under perfect calibration, of as many pictures: `mean`, and `limit`, its 95th percentile."""
+
+    mean: float
+    limit: float
+
+
+class CalibrationLine(Record):
+    """One class against the rest: `slope` is 1 and `intercept` (at slope 1) 0 where its probabilities are right."""
+
+    n: int
+    mean_probability: float
+    share: float
+    slope: Estimate
+    intercept: Estimate
+
+
+class CalibrationCheck(Record):
+    """How far the probabilities are right on this split: errors beside what chance alone gives (`expected`), slope over
+    all classes, and each class against the rest.
+    """
+
+    ece: float
+    ece_adaptive: float
+    brier: float
+    log_loss: float
+    expected: dict[str, ExpectedError]
+    slope: Estimate
+    lines: dict[str, CalibrationLine]
 
 
 class ReliabilityBin(Record):
@@ -83,10 +147,45 @@ class CalibrationSummary(Record):
     is_compared: bool = False
     bins: tuple[ReliabilityBin, ...]
     bins_before: tuple[ReliabilityBin, ...] = ()
+    check: CalibrationCheck | None = None
+    check_before: CalibrationCheck | None = None
+
+
+class Subgroup(Record):
+    """The part of a split whose `column` has this `value` (empty: unknown), and its scores minus those of the rest.
+
+    `is_small` marks parts of fewer than 20 patients, or than 10 of a class. `differs` names the scores whose difference
+    remains when the level is corrected for `n_compared` comparisons.
+    """
+
+    column: str
+    value: str
+    n: int
+    n_patients: int
+    n_by_class: dict[str, int]
+    is_small: bool
+    metrics: dict[str, Estimate]
+    differences: dict[str, Estimate]
+    differs: tuple[str, ...] = ()
+    n_compared: int
+
+
+class PrevalenceShift(Record):
+    """Shares of the classes that the probabilities assume (`assumed`) and here (`here`), and the metrics once the
+    probabilities are re-weighted to those here.
+    """
+
+    assumed: dict[str, float]
+    here: dict[str, float]
+    reweighted: dict[str, Estimate]
 
 
 class Evaluation(Record):
-    """What a split says of a bundle. `decision` is the rule by which a picture is called a class."""
+    """What a split says of a bundle. `decision` is the rule by which a picture is called a class.
+
+    `n` counts what is measured, `unit`; `n_pictures` is None where that are pictures. `workspace_opened` counts the
+    openings of this test split by all runs in the folder that holds the run, `workspace_runs` those runs.
+    """
 
     schema_version: int = 1
     task: Literal["binary", "multiclass", "ordinal"]
@@ -98,15 +197,22 @@ class Evaluation(Record):
     n: int
     n_patients: int
     n_failed: int = 0
+    unit: EvaluationUnit = "picture"
+    n_pictures: int | None = None
     patient_rule: str
     metrics: dict[str, Estimate]
     baselines: dict[str, dict[str, Estimate]]
     per_class: dict[str, PerClass]
     confusion: tuple[tuple[int, ...], ...]
     operating_points: tuple[OperatingPoint, ...] = ()
+    decision_curve: DecisionCurve | None = None
     calibration: CalibrationSummary
+    subgroups: tuple[Subgroup, ...] = ()
+    prevalence_shift: PrevalenceShift | None = None
     intervals: Intervals
     test_opened: int = 0
+    workspace_opened: int = 0
+    workspace_runs: int = 0
     bundle_sha256: str
     snellen_version: str
     notes: tuple[str, ...] = ()
@@ -121,7 +227,12 @@ class Evaluation(Record):
         """Of whom the numbers are, in words: patients, or pictures whose patients nobody knows."""
         if self.intervals.unit == "picture":
             return f"{self.n} pictures, patients unknown (picture-level)"
-        return f"{self.n} picture{'s' * (self.n != 1)} of {self.n_patients} patient{'s' * (self.n_patients != 1)}"
+        patients = f"{self.n_patients} patient{'s' * (self.n_patients != 1)}"
+        if self.unit == "patient":
+            return f"{patients} ({self.n_pictures} pictures)"
+        if self.unit == "eye":
+            return f"{self.n} eye{'s' * (self.n != 1)} ({self.n_pictures} pictures) of {patients}"
+        return f"{self.n} picture{'s' * (self.n != 1)} of {patients}"
 
 
 class Score(Record):

@@ -12,6 +12,7 @@ from snellen.records.recipe import (
     Background,
     BatchStatistics,
     DecisionRule,
+    EvaluationUnit,
     FinetuneSchedule,
     Fit,
     HeadInit,
@@ -204,13 +205,18 @@ class TrainingPlan(Record):
 
 
 class EvaluationPlan(Record):
-    """Plans of earlier versions have no `decision`: they took the most probable class."""
+    """Plans of earlier versions have no `decision` (they took the most probable class) and measure pictures."""
 
     folds: int = 0
     distill: bool = False
     resamples: int
     level: float
     sensitivity: float
+    specificity: float = 0.9
+    miss_cost: float = 0.0
+    prevalence: float = 0.0
+    unit: EvaluationUnit = "picture"
+    subgroups: tuple[str, ...] = ()
     decision: DecisionRule = "most_probable"
 
 

@@ -52,6 +52,7 @@ def _require_name(text: str) -> str:
 ClassName = Annotated[str, AfterValidator(_require_name)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
+EvaluationUnit = Literal["picture", "eye", "patient"]
 TuneMetric = Literal["auc", "balanced_accuracy", "log_loss", "kappa_quadratic"]
 
 
@@ -240,7 +241,8 @@ class EvaluationWish(Record):
     """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out.
 
     `distill` adds one network that says nearly what the K members say together. `decision` says how probabilities
-    become a class; `expected_grade` is for ordered classes.
+    become a class; `expected_grade` is for ordered classes. 0 leaves out the operating point of `miss_cost` and the
+    predictive values at a `prevalence` of one's own.
     """
 
     folds: Folds = 0
@@ -248,6 +250,11 @@ class EvaluationWish(Record):
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+    specificity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+    miss_cost: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    unit: EvaluationUnit = "picture"
+    subgroups: tuple[str, ...] = ()
     decision: DecisionRule | Auto = "auto"
 
 

@@ -445,7 +445,11 @@ def test_one_threshold_is_the_default() -> None:
 def test_thresholds_say_what_chose_them() -> None:
     points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
     chosen_on = {point.name: point.chosen_on for point in points}
-    assert chosen_on == {"balanced": "val", "screening": "val", "most-likely": "fixed"}
+    assert chosen_on == {"balanced": "val", "screening": "val", "confirming": "val", "most-likely": "fixed"}
+    behind = {point.name: (point.n_positive, point.n_negative) for point in points}
+    n_ill = int((LABELS == 0).sum())
+    assert behind["balanced"] == behind["confirming"] == (n_ill, len(LABELS) - n_ill)
+    assert behind["most-likely"] == (None, None)
 
 
 def test_no_positive_class_gives_no_thresholds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracles import make_classes
 
 from snellen.core.errors import UsageError
 from snellen.metrics.calibration import (
@@ -115,3 +116,8 @@ def test_reliability_bins_count_every_sample_and_add_up_to_the_ece():
     assert sum(b.n for b in bins) == 300
     total = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / 300
     assert total == pytest.approx(compute_ece(labels, probs, n_bins=10))
+
+
+def test_calibration_error_is_that_of_netcal() -> None:
+    """Its number, by bench/oracles.py."""
+    assert compute_ece(*make_classes()) == pytest.approx(0.2610424934, abs=1e-9)

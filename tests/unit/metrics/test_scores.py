@@ -49,10 +49,28 @@ def _expected(labels, probs, weights, name):
             if is_binary
             else np.mean([oracle.roc_auc_score(y == c, p[:, c], sample_weight=w) for c in classes])
         ),
+        "average_precision": lambda: (
+            oracle.average_precision_score(y, p[:, 1], sample_weight=w)
+            if is_binary
+            else np.mean([oracle.average_precision_score(y == c, p[:, c], sample_weight=w) for c in classes])
+        ),
+        "brier_skill": lambda: (
+            1
+            - functions["brier"]()
+            / oracle.brier_score_loss(
+                y, shares(y, w)[:, 1] if is_binary else shares(y, w), sample_weight=w, labels=classes
+            )
+        ),
         "kappa_quadratic": lambda: oracle.cohen_kappa_score(
             y, decided, labels=classes, weights="quadratic", sample_weight=w
         ),
+        "kappa_linear": lambda: oracle.cohen_kappa_score(y, decided, labels=classes, weights="linear", sample_weight=w),
+        "off_by_two": lambda: np.average(np.abs(y - decided) >= 2, weights=w),
     }
+
+    def shares(y, w):
+        return np.repeat(np.bincount(y, weights=w, minlength=len(classes))[None] / w.sum(), len(y), axis=0)
+
     return functions[name]()
 
 
@@ -69,6 +87,8 @@ NAMES = [
     "log_loss",
     "brier",
     "auc",
+    "average_precision",
+    "brier_skill",
     "kappa_quadratic",
 ]
 
@@ -82,12 +102,30 @@ def test_scores_agree_with_scikit_learn_for_every_weight_row(name, n_classes):
     assert found == close(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["kappa_linear", "off_by_two"])
+def test_scores_of_grades_agree_with_scikit_learn(name):
+    labels, probs, weights = _simulate(4)
+    found = compute_scores(labels, probs, weights=weights, is_ordered=True)[name]
+    assert found == close([_expected(labels, probs, row, name) for row in weights], abs=1e-12)
+    assert name not in compute_scores(labels, probs)
+
+
+def test_adaptive_error_is_that_of_bins_of_equally_many():
+    labels, probs, _ = _simulate(2, n=150, seed=3)
+    probs = np.random.default_rng(1).dirichlet([2, 2], 150)  # no ties
+    confidence, hit = probs.max(1), probs.argmax(1) == labels
+    order = np.argsort(confidence)
+    by_hand = sum(abs(hit[part].sum() - confidence[part].sum()) for part in np.split(order, 15)) / 150
+    assert compute_scores(labels, probs)["ece_adaptive"][0] == close(by_hand)
+
+
 def test_whole_number_weights_equal_repeated_samples():
     labels, probs, weights = _simulate(3, seed=1)
     repeated = np.repeat(np.arange(len(labels)), weights[1].astype(int))
     weighted = compute_scores(labels, probs, weights=weights[1:2], is_ordered=True)
     plain = compute_scores(labels[repeated], probs[repeated], is_ordered=True)
-    assert {k: v[0] for k, v in weighted.items()} == close({k: v[0] for k, v in plain.items()}, abs=1e-12)
+    names = plain.keys() - {"ece_adaptive"}  # its bins are those of the samples, not of a resample
+    assert {k: weighted[k][0] for k in names} == close({k: plain[k][0] for k in names}, abs=1e-12)
 
 
 def test_scores_do_not_depend_on_the_chunk_size(monkeypatch):
@@ -200,6 +238,10 @@ def test_per_class_scores_agree_with_scikit_learn():
             specificity = oracle.recall_score(labels != c, decided != c, sample_weight=w)
             assert found["specificity"][row, c] == close(specificity)
             assert found["auc"][row, c] == close(oracle.roc_auc_score(labels == c, probs[:, c], sample_weight=w))
+            npv = oracle.precision_score(labels != c, decided != c, sample_weight=w)
+            assert found["npv"][row, c] == close(npv)
+            area = oracle.average_precision_score(labels == c, probs[:, c], sample_weight=w)
+            assert found["average_precision"][row, c] == close(area)
 
 
 def test_per_class_scores_without_cases_are_nan():

@@ -169,7 +169,7 @@ def test_setting_without_key_or_value_shows_an_example(setting: str) -> None:
         ("[[training.stages]]\nepoch = 3", "unknown key; did you mean training.stages.0.epochs?"),
         ("[augment]\nxyzzy = 3", "augment.xyzzy: unknown key"),
         ("size = 320", "size: unknown key; did you mean preprocess.size?"),
-        ("unit = 4", "unit: unknown key; did you mean model.head.0.units?"),
+        ("units = 4", "units: unknown key; did you mean model.head.0.units?"),
     ],
 )
 def test_unknown_key_is_named_with_a_near_one(tmp_path: Path, text: str, words: str) -> None:

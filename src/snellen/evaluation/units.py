@@ -1,0 +1,108 @@
+"""What is measured: pictures, eyes or patients. Knows samples and class indices; must not know files or figures.
+
+An eye or a patient has the mean of its pictures' probabilities, and one label: that of its pictures where they agree,
+of grades the highest, of two classes the positive one if any picture has it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import DataError
+from snellen.records.cohort import Sample
+from snellen.records.recipe import EvaluationUnit
+
+_EYES = {"left": "L", "os": "L", "right": "R", "od": "R"}
+_LAST = {"l": "L", "r": "R"}
+
+
+@dataclass(frozen=True)
+class Units:
+    """`names` of the units `(U,)`, the `index` `(N,)` of each sample's unit, and the units' `labels` `(U,)`."""
+
+    names: tuple[str, ...]
+    index: NDArray[np.intp]
+    labels: NDArray[np.int64]
+
+    def average(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean of `values` `(N, C)` over the samples of each unit, `(U, C)`."""
+        sums = np.stack([np.bincount(self.index, weights=column) for column in values.T], axis=1)
+        return np.asarray(sums / np.bincount(self.index)[:, None])
+
+    @property
+    def first(self) -> NDArray[np.intp]:
+        """The first sample of each unit, `(U,)`."""
+        return np.unique(self.index, return_index=True)[1]
+
+
+def find_eye(sample: Sample) -> str | None:
+    """`L` or `R` as the DICOM tag or the file's name says (left, OD, `…_L`); None where neither does, or both."""
+    if sample.laterality in ("L", "R"):
+        return sample.laterality
+    stem = sample.name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    words = [word for word in re.split(r"[^a-z]+", stem.lower()) if word]
+    found = {_EYES[word] for word in words if word in _EYES}
+    if not found and words and words[-1] in _LAST:
+        found = {_LAST[words[-1]]}
+    return found.pop() if len(found) == 1 else None
+
+
+def group_units(
+    samples: Sequence[Sample],
+    labels: NDArray[np.int64],
+    unit: EvaluationUnit,
+    *,
+    is_ordered: bool,
+    positive: int | None,
+) -> Units:
+    """The units of `samples` with `labels` `(N,)`, in the order in which they first occur.
+
+    Raises DataError where an eye is not known, or where one unit has several labels that no rule joins.
+    """
+    keys = [_name_unit(sample, unit) for sample in samples]
+    names = tuple(dict.fromkeys(keys))
+    number = {name: at for at, name in enumerate(names)}
+    index = np.array([number[key] for key in keys], np.intp)
+    joined = np.zeros(len(names), np.int64)
+    for at, name in enumerate(names):
+        own = labels[index == at]
+        if len(set(own.tolist())) == 1 or is_ordered:
+            joined[at] = own.max()
+        elif positive is not None:
+            joined[at] = positive
+        else:
+            raise DataError(
+                f"evaluation.unit = {unit}: the pictures of {name} are of several classes, and without an order none "
+                "of them is that of all.",
+                "Use evaluation.unit = eye if sides are known, or picture.",
+            )
+    return Units(names, index, joined)
+
+
+def _name_unit(sample: Sample, unit: EvaluationUnit) -> str:
+    if unit == "picture":
+        return sample.name
+    if unit == "patient":
+        return sample.patient
+    eye = find_eye(sample)
+    if eye is None:
+        raise DataError(
+            f"evaluation.unit = eye: neither a DICOM tag nor the name of {sample.name} says which eye it is.",
+            "Name files with left or right (OD or OS), or use evaluation.unit = patient or picture.",
+        )
+    return f"{sample.patient}, {eye}"
+
+
+def describe_units(unit: EvaluationUnit, n_pictures: int, *, is_ordered: bool, is_binary: bool) -> str:
+    """How pictures became units, for the notes."""
+    rule = "the highest of their grades" if is_ordered else "positive if any is" if is_binary else "the one of all"
+    return (
+        f"Measured by {unit}: probabilities are the mean over the pictures of one {unit} ({n_pictures} pictures in "
+        f"all), the label is {rule}. Calibration and operating points were chosen on single pictures, and "
+        "`predict` answers for single pictures."
+    )
