@@ -286,6 +286,7 @@ def _write_bundle(
         prevalence=_count_shares(learned.table_labels, plan),
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
         seen=measure_seen(pixels, learned_from, plan.training.seed),
+        val_patients=_count_gate_patients(learned),
     )
     session = write_graph(model, run.bundle)
     if tuned.changes_backbone:
@@ -296,6 +297,12 @@ def _write_bundle(
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     shutil.rmtree(run.folder / CHECKPOINTS / EMBEDDINGS, ignore_errors=True)
     return load_bundle(run.bundle, threads=plan.training.threads), model
+
+
+def _count_gate_patients(learned: Learned) -> int:
+    """Patients behind the embeddings that limit the gate: validation, or with folds the first of them."""
+    is_own = np.ones(len(learned.samples), bool) if learned.folds is None else learned.folds == 0
+    return len({sample.patient for sample, own in zip(learned.samples, is_own, strict=True) if own})
 
 
 def _with_own_embedding(model: TrainedModel, bundle: Path, learned: Learned, pixels: PixelCache) -> TrainedModel:

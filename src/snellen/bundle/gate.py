@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ _MARGIN = 1.15
 _RELATIVE_FLOOR = 1e-6
 _FOLDS = 5
 _FEWEST_LOOKS = 20
+_FEWEST_FOR_TOLERANCE = 5
+_CONFIDENCE = 0.9
 _FACT_TAIL = 0.005
 _FACT_MARGIN = 0.5
 _QUANTILES = np.linspace(0, 1, 201)
@@ -47,17 +51,18 @@ def measure_seen(pixels: PixelCache, samples: Sequence[Sample], seed: int) -> Se
 
 
 def fit_gate(
-    read_train: Callable[[], Iterable[NDArray[np.float32]]], val: NDArray[np.float32], seen: Seen | None = None
+    read_train: Callable[[], Iterable[NDArray[np.float32]]],
+    val: NDArray[np.float32],
+    seen: Seen | None = None,
+    n_patients: int | None = None,
 ) -> Gate:
-    """Blocks of training embeddings `(n, D)`, read twice, those of validation `(M, D)`, and pictures of both → gate.
-
-    The limit is the 99th percentile of the validation distances with a margin of 15 %: one split
-    knows the tail of few pictures badly, and a gate that cries wolf is switched off.
+    """Blocks of training embeddings `(n, D)`, read twice, those of validation `(M, D)` of `n_patients`, and pictures of
+    both → gate. Without `n_patients` each row counts as one.
     """
     cloud = fit_cloud(read_train)
     compared = [val] if len(val) else read_train()
     distances = np.concatenate([cloud.compute_distances(block) for block in compared])
-    gate = Gate(cloud.mean, cloud.components, cloud.scale, choose_limit(distances))
+    gate = Gate(cloud.mean, cloud.components, cloud.scale, choose_limit(distances, n_patients or len(distances)))
     if seen is None or len(seen.looks) < _FEWEST_LOOKS:
         return gate
     look, own = fit_look(seen)
@@ -78,12 +83,28 @@ def fit_look(seen: Seen) -> tuple[Look, Floats]:
         rest = seen.looks[~is_out] if (~is_out).any() else seen.looks
         own[is_out] = fit_cloud(lambda rest=rest: [rest]).compute_distances(seen.looks[is_out])  # type: ignore[misc]  # a default that mypy cannot infer
     low, high = choose_bounds(seen.facts)
-    return Look(fit_cloud(lambda: [seen.looks]), choose_limit(own), low, high), own
+    limit = choose_limit(own, len(set(seen.patients)))
+    return Look(fit_cloud(lambda: [seen.looks]), limit, low, high), own
 
 
-def choose_limit(distances: Floats) -> float:
-    """The 99th percentile with its margin."""
-    return float(np.quantile(distances, 1 - FALSE_REFUSALS)) * _MARGIN
+def choose_limit(distances: Floats, n_patients: int) -> float:
+    """The 99th percentile of the distances `(N,)` with a margin of 15 %, or the tolerance limit where that is higher.
+
+    Few patients know the tail badly, and a gate that cries wolf is switched off. The tolerance limit lies above 99 % of
+    all pictures with a confidence of 90 %, taking logarithms of distances as normal (Natrella 1963, one-sided).
+    """
+    quantile = float(np.quantile(distances, 1 - FALSE_REFUSALS)) * _MARGIN
+    if n_patients < _FEWEST_FOR_TOLERANCE or not (distances > 0).all():
+        return quantile
+    found = np.log(distances)
+    return max(quantile, float(np.exp(found.mean() + _compute_tolerance_factor(n_patients) * found.std(ddof=1))))
+
+
+def _compute_tolerance_factor(n: int) -> float:
+    """How many standard deviations above the mean, for n independent values."""
+    share, confidence = (NormalDist().inv_cdf(each) for each in (1 - FALSE_REFUSALS, _CONFIDENCE))
+    a, b = 1 - confidence**2 / (2 * (n - 1)), share**2 - confidence**2 / n
+    return (share + math.sqrt(max(share**2 - a * b, 0))) / a
 
 
 def choose_bounds(facts: Floats) -> tuple[Floats, Floats]:

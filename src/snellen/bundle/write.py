@@ -39,7 +39,8 @@ class TrainedModel:
     """What training hands over: `pixels` are preprocessed real samples `(N, S, S, C)`.
 
     `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each. `prevalence`
-    holds the shares of the classes in the training part. `seen` are looks and facts of pictures for the gate.
+    holds the shares of the classes in the training part. `seen` are looks and facts of pictures for
+    the gate, `val_patients` says of how many patients `val_embedding` is.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TrainedModel:
     tuned_share: float = 0.0
     distilled_from: str | None = None
     seen: Seen | None = None
+    val_patients: int | None = None
     conformal: Conformal | None = None
 
 
@@ -123,7 +125,8 @@ def finish_bundle(
 ) -> Manifest:
     """Everything beside the graph, and last the manifest with the hash of every file."""
     np.savez(folder / "baselines.npz", allow_pickle=False, **model.baselines)
-    save_gate(fit_gate(model.read_train_embedding, model.val_embedding, model.seen), folder)
+    gate = fit_gate(model.read_train_embedding, model.val_embedding, model.seen, model.val_patients)
+    save_gate(gate, folder)
     write_vectors(session, model.plan.preprocess, folder / "vectors")
     size, channels = model.plan.preprocess.size, model.plan.preprocess.channels
     draft = Manifest(

@@ -158,8 +158,8 @@ class EvidenceCheck(Record):
     """Whether evidence maps by `method` can be believed, on `n` pictures.
 
     `by_map` and `by_random` are the mean probability of the class a picture is called once each of `shares` of it is
-    blurred away, by the map and by the same map moved at random; in `n_faster` pictures it falls faster by the map. `random_head` has
-    for each picture the rank correlation, without its sign, of its map with maps of random heads.
+    blurred away, by the map and by the same map moved at random; in `n_faster` pictures it falls faster by the map.
+    `random_head` has for each picture the rank correlation, without its sign, of its map with maps of random heads.
     """
 
     method: str
