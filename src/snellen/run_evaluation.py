@@ -35,12 +35,12 @@ from snellen.ingest.cohort import read_cohort
 from snellen.ingest.patients import get_own_patient
 from snellen.metrics.decision import CALLED
 from snellen.outputs import EVALUATION, hold_output, make_output
-from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
 from snellen.run_openings import count_openings
+from snellen.run_evidence import add_evidence, build_maps
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000
@@ -106,6 +106,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
     evaluation = evaluation if validation is None else add_drop(evaluation, validation)
     evaluation = add_notices(evaluation, cohort.audit, run.plan)
     if out is not None:
+        evaluation = add_evidence(evaluation, predictor, scored, pixels)
         title = f"{cohort.name}: {split}"
         _write(
             out,
@@ -120,6 +121,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
                 audit=cohort.audit,
                 manifest=predictor.manifest,
                 load_thumbnail=build_thumbnails(scored, pixels),
+                load_map=build_maps(predictor, scored, pixels),
             ),
         )
     return evaluation
@@ -195,6 +197,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
     evaluation = evaluation.model_copy(update={"prevalence_shift": shift})
     evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
+        evaluation = add_evidence(evaluation, predictor, scored, pixels)
         inputs = ReportInputs(
             title=f"{predictor.manifest.name} on {cohort.name}",
             evaluation=evaluation,
@@ -203,6 +206,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
             audit=cohort.audit,
             manifest=predictor.manifest,
             load_thumbnail=build_thumbnails(scored, pixels),
+            load_map=build_maps(predictor, scored, pixels),
         )
         _write(out, evaluation, scored, inputs)
     return evaluation
@@ -244,7 +248,7 @@ def count_workspace(folder: Path) -> tuple[int, int]:
     return found.n_opened, found.n_runs
 
 
-def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, manifest: Manifest) -> str:
+def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, predictor: Predictor) -> str:
     """The report of a run; `scored` is its headline split, `record` what run.json is about to hold."""
     evaluation = run.evaluation
     return render_report(
@@ -252,17 +256,18 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             title=Path(record.request.source.data).name,
             evaluation=evaluation,
             scores=scored.to_scores(),
-            unit_scores=_score_units(manifest, scored, evaluation),
+            unit_scores=_score_units(predictor.manifest, scored, evaluation),
             validation=run.validation if evaluation.split not in ("val", "oof") else None,
             distilled=run.distilled_evaluation,
             plan=run.plan,
             fingerprint=run.fingerprint,
             audit=run.audit,
             run=record,
-            manifest=manifest,
+            manifest=predictor.manifest,
             splits=run.splits,
             epochs=run.epochs,
             load_thumbnail=build_thumbnails(scored, pixels),
+            load_map=build_maps(predictor, scored, pixels),
         )
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen import __version__
+from snellen.bundle.gate import measure_seen
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.errors import UsageError
 from snellen.core.progress import say, timed
@@ -51,10 +52,12 @@ from snellen.records.run import (
 )
 from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
 from snellen.run_evaluation import build_intervals, count_workspace, describe_evaluation, note_split, render_run_report
+from snellen.run_evidence import add_evidence
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
+from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run
 from snellen.runs import Run, log_to
 from snellen.training.features import FeatureStore
@@ -110,7 +113,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
                 if distilled is not None:
                     progress.distilled = _measure(distilled, bench, scored, (request, opened), progress)
             record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
-            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
+            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor))
             # last of all: a run that is finished has its report
             hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
             run.save("run.json", record.model_copy(update={"sha256": hashes}))
@@ -283,6 +286,8 @@ def _write_bundle(
         patients=prepared.cohort.patients,
         prevalence=_count_shares(learned.table_labels, plan),
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
+        seen=measure_seen(pixels, learned_from, plan.training.seed),
+        val_patients=_count_gate_patients(learned),
     )
     say(f"Bundle: exporting the network, and comparing the export with it on {len(model.pixels)} pictures")
     session = write_graph(model, run.bundle)
@@ -290,9 +295,16 @@ def _write_bundle(
         model = _with_own_embedding(model, run.bundle, learned, pixels)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
+    model = replace(model, conformal=fit_sets(learned, probabilities, plan))
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     shutil.rmtree(run.folder / CHECKPOINTS / EMBEDDINGS, ignore_errors=True)
     return load_bundle(run.bundle, threads=plan.training.threads), model
+
+
+def _count_gate_patients(learned: Learned) -> int:
+    """Patients behind the embeddings that limit the gate: validation, or with folds the first of them."""
+    is_own = np.ones(len(learned.samples), bool) if learned.folds is None else learned.folds == 0
+    return len({sample.patient for sample, own in zip(learned.samples, is_own, strict=True) if own})
 
 
 def _with_own_embedding(model: TrainedModel, bundle: Path, learned: Learned, pixels: PixelCache) -> TrainedModel:
@@ -368,6 +380,8 @@ def _evaluate_splits(
         evaluation = evaluate(predictor, scored, question, baselines.get(part))
         evaluation = add_drop(evaluation, run.validation) if part == "test" else evaluation
         evaluation = add_notices(evaluation, prepared.cohort.audit, prepared.plan)
+        if part == "test" or not opens_test:  # the split of the report
+            evaluation = add_evidence(evaluation, predictor, scored, pixels)
         run.save("evaluation.json" if part == "test" else f"evaluation-{part}.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
         say(describe_evaluation(evaluation))

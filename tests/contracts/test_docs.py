@@ -37,7 +37,7 @@ FIELDS_OF_FILES = (
     evaluation.AtPrevalence, evaluation.DecisionCurve, evaluation.ExpectedError, evaluation.CalibrationLine,
     evaluation.CalibrationCheck, evaluation.Subgroup, evaluation.PrevalenceShift,
     comparison.ComparedModel, comparison.MetricDifference, comparison.Agreement, comparison.Comparison,
-    evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.Evaluation, bundle.InputSpec,
+    evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.EvidenceCheck, evaluation.Evaluation, bundle.InputSpec,
     bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
     doctor.MachineFacts, doctor.Extra, doctor.Speed, doctor.Work, doctor.StepTime, doctor.Hazard, doctor.Diagnosis,
     seeds.Spread, seeds.SeedOutcome, seeds.SeedsRecord,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import DataError
 from snellen.core.progress import follow
 from snellen.core.storage import write_atomic
+from snellen.evaluation.abstention import summarise_abstentions, summarise_conformal, summarise_selective
 from snellen.evaluation.measures import (
     draw_decision_curve,
     measure_points,
@@ -22,6 +23,7 @@ from snellen.evaluation.measures import (
 from snellen.evaluation.units import describe_units, group_units
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
+from snellen.inference.shift import Tally
 from snellen.metrics.calibration import apply_temperature
 from snellen.metrics.decision import decide
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
@@ -29,7 +31,7 @@ from snellen.metrics.operating_point import choose_threshold
 from snellen.metrics.scores import compute_confusion
 from snellen.records.bundle import FIXED, Manifest, Threshold
 from snellen.records.cohort import PatientRule, Sample
-from snellen.records.evaluation import Estimate, Evaluation, Intervals, Score
+from snellen.records.evaluation import Abstentions, Estimate, Evaluation, Intervals, Score
 from snellen.records.plan import Plan
 from snellen.records.recipe import DecisionRule, EvaluationUnit
 
@@ -40,7 +42,10 @@ _OVER_CLASSES = ("auc", "average_precision", "balanced_accuracy", "f1", "precisi
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `decision` the bundle's rule."""
+    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `decision` the bundle's rule.
+
+    `reasons` says of each why the gate would give no answer, `measured` holds what it measured.
+    """
 
     samples: tuple[Sample, ...]
     labels: NDArray[np.int64]
@@ -50,6 +55,8 @@ class Scored:
     n_abstained: int
     classes: tuple[str, ...]
     decision: DecisionRule = "most_probable"
+    reasons: tuple[str, ...] = ()
+    measured: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def patients(self) -> list[str]:
@@ -110,8 +117,13 @@ def score_samples(
     rows = pixels.select(samples)
     parts = []
     steps = [slice(start, start + _STEP) for start in range(0, len(rows), _STEP)]
+    tally, reasons = Tally(), list[str]()
     for step in follow(steps, "Scoring", len(steps), "steps"):
-        parts.append(predictor.score_pixels(pixels.take(rows[step]), None if members is None else members[step]))
+        taken = pixels.take(rows[step])
+        parts.append(predictor.score_pixels(taken, None if members is None else members[step]))
+        judged = predictor.judge(taken, parts[-1].embedding)
+        reasons += judged.reasons
+        tally.add(judged.measured)
     embedding = np.concatenate([part.embedding for part in parts])
     return Scored(
         samples=tuple(samples),
@@ -119,9 +131,11 @@ def score_samples(
         probabilities=np.concatenate([part.probabilities for part in parts]).astype(np.float64),
         logits=np.concatenate([part.logits for part in parts]).astype(np.float64),
         embedding=embedding,
-        n_abstained=int(predictor.is_foreign(embedding).sum()),
+        n_abstained=sum(map(bool, reasons)),
         classes=classes,
         decision=predictor.manifest.decision,
+        reasons=tuple(reasons),
+        measured=tally.collect(),
     )
 
 
@@ -203,7 +217,9 @@ def evaluate(
         undefined = () if is_whole else (name for name in _OVER_CLASSES if name in estimates)
         return {**estimates, **dict.fromkeys(undefined, Estimate(value=None, method="none"))}
 
-    confusion = compute_confusion(labels, decide(probabilities, manifest.decision), len(manifest.classes))
+    called = decide(probabilities, manifest.decision)
+    confusion = compute_confusion(labels, called, len(manifest.classes))
+    shift = predictor.find_shift(pictures.measured)
     return Evaluation(
         task=manifest.task,
         classes=manifest.classes,
@@ -236,13 +252,30 @@ def evaluate(
         calibration=summarise_calibration(manifest, scored, question.intervals),
         subgroups=groups,
         intervals=question.intervals,
+        conformal=summarise_conformal(manifest, labels, probabilities, patients, question.intervals),
+        selective=summarise_selective(labels, called, probabilities, patients, question.intervals),
+        abstentions=_summarise_refused(manifest, pictures),
+        shift=shift,
         test_opened=question.test_opened,
         workspace_opened=question.workspace[0],
         workspace_runs=question.workspace[1],
         bundle_sha256=predictor.sha256,
         snellen_version=question.snellen_version,
-        notes=(*question.notes, *notes_of_groups, *_notes(pictures, question, manifest)),
+        notes=(
+            *question.notes,
+            *notes_of_groups,
+            *_notes(pictures, question, manifest),
+            *([shift.message] if shift and shift.message else []),
+        ),
     )
+
+
+def _summarise_refused(manifest: Manifest, pictures: Scored) -> Abstentions | None:
+    """Of pictures, whatever is measured: the gate answers picture by picture."""
+    if not pictures.reasons:
+        return None
+    called = decide(pictures.probabilities, manifest.decision)
+    return summarise_abstentions(pictures.labels, called, pictures.reasons, manifest.classes)
 
 
 def join_units(manifest: Manifest, scored: Scored, unit: EvaluationUnit) -> Scored:
@@ -268,6 +301,8 @@ def _join_units(
         # so that softmax gives back the mean of the probabilities before calibration
         logits=np.log(np.maximum(before, np.finfo(np.float64).tiny)),
         embedding=scored.embedding[units.first],
+        reasons=(),
+        measured={},
     )
     return joined, {name: units.average(np.asarray(found, np.float64)) for name, found in baselines.items()}
 
@@ -308,7 +343,7 @@ def _notes(scored: Scored, question: Question, manifest: Manifest) -> list[str]:
     if scored.n_abstained:
         notes.append(
             f"The gate would abstain on {scored.n_abstained} of {len(scored.labels)} pictures as unlike those "
-            "trained on; the numbers here count them all the same."
+            "trained on or not fit to be judged; the numbers here count them all the same."
         )
     return notes
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from snellen.evaluation import (
     curves,
+    evidence_figures,
     figures,
     findings,
     gallery,
@@ -42,13 +43,18 @@ def _no_thumbnail(_name: str) -> NDArray[np.uint8] | None:
     return None
 
 
+def _no_map(_name: str, _class_name: str) -> NDArray[np.uint8] | None:
+    return None
+
+
 @dataclass(frozen=True)
 class ReportInputs:
     """What a report is made of; only `title`, `evaluation` and `scores` are needed.
 
     `unit_scores` are those of eyes or patients where these were measured. `evaluation` is the headline split,
     `distilled` the same of the network in place of the ensemble. `load_thumbnail`
-    maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand.
+    maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand. `load_map`
+    gives the evidence in a sample for a class, as RGB.
     """
 
     title: str
@@ -65,6 +71,7 @@ class ReportInputs:
     splits: Sequence[Split] = ()
     epochs: Sequence[EpochRecord] = ()
     load_thumbnail: Callable[[str], NDArray[np.uint8] | None] = _no_thumbnail
+    load_map: Callable[[str, str], NDArray[np.uint8] | None] = _no_map
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,8 @@ def render_report(inputs: ReportInputs) -> str:
         "baselines": _illustrate_baselines(evaluation),
         "parts_figure": _illustrate_parts(evaluation),
         "illustrations": _illustrate(inputs),
-        "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes)),
+        "evidence": _illustrate_evidence(evaluation),
+        "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes), with_map=True),
         "n_errors": sum(score.prediction != score.label for score in inputs.scores),
         "samples": {
             name: _exhibit(inputs, chosen)
@@ -122,6 +130,7 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
         ("figures", "Figures", True),
         ("pictures", "Pictures", bool(inputs.scores)),
         ("parts", "Parts of the cohort", bool(inputs.evaluation.subgroups or inputs.evaluation.prevalence_shift)),
+        ("evidence", "Evidence maps", inputs.evaluation.evidence is not None),
         ("data", "Data", has_data),
         ("decisions", "Decisions", inputs.plan is not None),
         ("thresholds", "Thresholds and calibration", True),
@@ -213,6 +222,14 @@ def _illustrate_parts(evaluation: Evaluation) -> Illustration | None:
     return Illustration(drawing, caption, number_tables.build_part_values(evaluation, keys[0]))
 
 
+def _illustrate_evidence(evaluation: Evaluation) -> Illustration | None:
+    check = evaluation.evidence
+    if check is None:
+        return None
+    caption = f"Checks of the evidence maps ({check.method}). {evidence_figures.describe_evidence(check)}"
+    return Illustration(evidence_figures.draw_evidence(check), caption, evidence_figures.build_evidence(check))
+
+
 def _illustrate(inputs: ReportInputs) -> list[Illustration]:
     """The figures for which the inputs suffice, in the order of reading."""
     drawn = [*_draw_evaluation(inputs.evaluation, inputs.unit_scores or inputs.scores), *_draw_run(inputs)]
@@ -296,9 +313,9 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     )
 
 
-def _exhibit(inputs: ReportInputs, scores: Sequence[Score]) -> list[gallery.Exhibit]:
-    classes = inputs.evaluation.classes
-    return [gallery.build_exhibit(score, classes, inputs.load_thumbnail) for score in scores]
+def _exhibit(inputs: ReportInputs, scores: Sequence[Score], *, with_map: bool = False) -> list[gallery.Exhibit]:
+    classes, load_map = inputs.evaluation.classes, inputs.load_map if with_map else _no_map
+    return [gallery.build_exhibit(score, classes, inputs.load_thumbnail, load_map) for score in scores]
 
 
 def _weights(inputs: ReportInputs) -> WeightsRecord | None:

@@ -90,6 +90,8 @@ _EVALUATION_REASONS = {
     "prevalence": "0: predictive values at this data's prevalence and at a few others, unless one's own is told",
     "unit": "each picture is measured; eye and patient take the mean of their pictures' probabilities",
     "subgroups": "no column is asked for",
+    "coverage": "a picture's set of classes holds the true one at least this often, for each class alone",
+    "abstain": "gate: no answer on pictures unlike those trained on; set: nor where the set is not one class",
 }
 
 

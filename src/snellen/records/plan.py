@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from snellen.records.base import Record
 from snellen.records.layers import BackboneLayer, HeadLayer
 from snellen.records.recipe import (
+    AbstainRule,
     Background,
     BatchStatistics,
     DecisionRule,
@@ -205,7 +206,9 @@ class TrainingPlan(Record):
 
 
 class EvaluationPlan(Record):
-    """Plans of earlier versions have no `decision` (they took the most probable class) and measure pictures."""
+    """Plans of earlier versions have no `decision` (they took the most probable class), measure pictures, and have no
+    conformal sets.
+    """
 
     folds: int = 0
     distill: bool = False
@@ -218,6 +221,8 @@ class EvaluationPlan(Record):
     unit: EvaluationUnit = "picture"
     subgroups: tuple[str, ...] = ()
     decision: DecisionRule = "most_probable"
+    coverage: float = 0.9
+    abstain: AbstainRule = "gate"
 
 
 class Plan(Record):

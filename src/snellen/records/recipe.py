@@ -32,6 +32,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=16, le=2048)]
 Optimizer = Literal["lbfgs", "adamw"]
 DecisionRule = Literal["most_probable", "expected_grade"]
+AbstainRule = Literal["gate", "set"]
 Decay = Annotated[float, Field(ge=0)]
 
 
@@ -242,7 +243,8 @@ class EvaluationWish(Record):
 
     `distill` adds one network that says nearly what the K members say together. `decision` says how probabilities
     become a class; `expected_grade` is for ordered classes. 0 leaves out the operating point of `miss_cost` and the
-    predictive values at a `prevalence` of one's own.
+    predictive values at a `prevalence` of one's own. `coverage` is that of conformal sets; `abstain` says whether a
+    picture whose set is not one class gets no answer (`set`), or only what the gate refuses.
     """
 
     folds: Folds = 0
@@ -256,6 +258,8 @@ class EvaluationWish(Record):
     unit: EvaluationUnit = "picture"
     subgroups: tuple[str, ...] = ()
     decision: DecisionRule | Auto = "auto"
+    coverage: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    abstain: AbstainRule = "gate"
 
 
 class Range(Record):
