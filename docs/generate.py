@@ -27,6 +27,7 @@ from snellen.cli import app
 from snellen.core import errors
 from snellen.planning.recipe_files import read_recipe_text
 from snellen.records import layers, recipe
+from snellen.records.issue_texts import ISSUE_TEXTS
 
 REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by docs/generate.py from the source. Do not edit: run `python docs/generate.py`. -->\n"
@@ -137,11 +138,94 @@ cannot be used is set aside and counted. `snellen audit DATA --strict` ends with
 | --- | --- |
 | info | to know; nothing has to be done |
 | warning | numbers may be worse or less certain than they could be |
-| severe | labels contradict each other, a class is lost, or training is impossible: correct the data first |
+| severe | labels contradict each other, a class is lost or given away, or training is impossible: act first |
+"""
+
+_EFFECTS_HEAD = """## What each does, and how to overrule
+
+These texts stand in `audit.json` as `effect`, `action` and `overrule`.
 """
 
 # code → severity, what it means, what to do. tests/contracts/test_docs.py holds this against the source.
 ISSUES: dict[str, tuple[str, str, str]] = {
+    "shortcut_facts": (
+        "severe",
+        "The class can be told from facts of the files alone (format, size, compression, embedded data, form of the "
+        "name): the lower limit of the AUC's interval is above 0.7. The message says which facts do it.",
+        "Export all classes in one way, or give each source as DATA of its own: see "
+        "[shortcuts](../explanation/shortcuts.md).",
+    ),
+    "shortcut_border": (
+        "warning",
+        "The class can be told from rim and corners of the pictures alone: the lower limit is above 0.7.",
+        "Cut off what differs (`preprocess.crop_border=true`), unless the disease reaches the rim.",
+    ),
+    "names_tell_class": (
+        "warning",
+        "Of all facts of the files only the form of the name tells the class. No model sees names, but several forms "
+        "often mean several sources.",
+        "If so, measure on each source by itself.",
+    ),
+    "file_size_tells_class": (
+        "info",
+        "Of all facts of the files only the size in bytes tells the class. With equal format and compression that may "
+        "be what the pictures show.",
+        "Check that all classes were exported in one way.",
+    ),
+    "colours_tell_class": (
+        "info",
+        "Mean colour, brightness and contrast alone tell the class. In some diseases that is the disease.",
+        "Nothing, where the disease changes colours. Else measure on another device.",
+    ),
+    "shortcuts_left_out": (
+        "info",
+        "Shortcuts were not looked for, in part or whole; the message says why.",
+        "Install what is missing, or look at formats, sizes and rims yourself.",
+    ),
+    "likely_wrong_labels": (
+        "warning",
+        "A probe that never saw the patient, cleanlab and the most similar pictures of other patients agree that the "
+        "label is another. To know only (info) where they are fewer than 3 and than 1 %.",
+        "Have an expert look at them without their labels.",
+    ),
+    "labels_left_out": (
+        "info",
+        "Likely wrong labels, outliers and patients who may be one were not looked for; the message says why.",
+        "Install the extra `train`, or train: a run looks among the pictures that it learns from.",
+    ),
+    "outlying_pictures": (
+        "warning",
+        "Pictures that look like no other to a network: of another modality or body part, or damaged.",
+        "Look whether they belong to the data.",
+    ),
+    "patients_look_alike": (
+        "warning",
+        "Many pictures have one of another patient that is as like them as pictures of one patient are.",
+        "If they are of one patient, tell how: `--columns patient=NAME` or `--patients REGEX`.",
+    ),
+    "blurred_pictures": ("warning", "Pictures are far less sharp than the rest of the cohort.", "Look at them."),
+    "overexposed_pictures": ("warning", "Large parts are white where the rest of the cohort is not.", "Look at them."),
+    "underexposed_pictures": ("warning", "Pictures are far darker than the rest of the cohort.", "Look at them."),
+    "tiny_pictures": (
+        "warning",
+        "Pictures are far smaller than the rest: less than a quarter of the usual shorter side, or below 64 px.",
+        "Look for the full pictures.",
+    ),
+    "odd_colour_pictures": (
+        "warning",
+        "Pictures are grey where at least 90 % are in colour, or in colour where at least 90 % are grey.",
+        "Look whether they belong to the data.",
+    ),
+    "cut_off_pictures": (
+        "warning",
+        "One side of a picture is of one shade where the rest of the cohort shows something.",
+        "Export them again.",
+    ),
+    "text_in_pictures": (
+        "warning",
+        "At the rim of pictures there seem to be letters. A name there is a matter of privacy, and of shortcuts.",
+        "Paint over or cut off the text before the data are passed on.",
+    ),
     "conflicting_rows": (
         "severe",
         "A table names one picture twice with different labels. The first row was kept, the others set aside.",
@@ -766,11 +850,21 @@ def _say(kind: type) -> str:
 
 
 def render_issues() -> str:
-    """The table of the audit's issues, gravest first."""
+    """The table of the audit's issues, gravest first, and what each does."""
     order = ("severe", "warning", "info")
     listed = sorted(ISSUES.items(), key=lambda item: order.index(item[1][0]))
     rows = [(f"`{code}`", severity, meaning, advice) for code, (severity, meaning, advice) in listed]
-    return "\n".join([_NOTE, _ISSUES_HEAD, *_table(("code", "severity", "meaning", "what to do"), rows)])
+    effects = [(f"`{code}`", *ISSUE_TEXTS[code]) for code, _ in listed if code in ISSUE_TEXTS]
+    head = ("code", "what it does to results", "what Snellen does", "how to overrule")
+    return "\n".join(
+        [
+            _NOTE,
+            _ISSUES_HEAD,
+            *_table(("code", "severity", "meaning", "what to do"), rows),
+            _EFFECTS_HEAD,
+            *_table(head, effects),
+        ]
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

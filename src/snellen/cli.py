@@ -106,6 +106,7 @@ def audit(
     out: Out = None,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Compute no features: labels are not looked at.")] = False,
     columns: Columns = "",
     patients: Patients = "auto",
     cache: Cache = None,
@@ -119,7 +120,13 @@ def audit(
         from snellen import workflow
 
         cohort = workflow.audit(
-            data, out=out, overwrite=overwrite, columns=_parse_columns(columns), patients=patients, cache=cache
+            data,
+            out=out,
+            overwrite=overwrite,
+            quick=quick,
+            columns=_parse_columns(columns),
+            patients=patients,
+            cache=cache,
         )
         if as_json:
             typer.echo(cohort.audit.to_json(), nl=False)

@@ -7,24 +7,29 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from snellen import __version__
 from snellen.core.errors import PictureError
-from snellen.core.progress import follow
-from snellen.core.runtime import count_threads
+from snellen.core.progress import follow, say
+from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import write_atomic
 from snellen.evaluation.audit_page import THUMBNAIL_PX, AuditPage, choose_pictures, render_audit
 from snellen.evaluation.gallery import encode_thumbnail
-from snellen.imaging.readers import Levels, read_location
-from snellen.imaging.window import apply_window
+from snellen.imaging.looks import to_shades
+from snellen.imaging.readers import read_location
+from snellen.ingest.picture_checks import check_pictures
+from snellen.ingest.picture_looks import read_looks
+from snellen.ingest.shortcuts import check_shortcuts, measure_shortcuts
 from snellen.planning.class_order import find_sure_order
+from snellen.planning.needs import compute_needs
 from snellen.planning.splits import check_lacking, draw_splits
-from snellen.records.cohort import Cohort, Sample, Split
+from snellen.records.cohort import Audit, Cohort, Issue, Sample, Split
+from snellen.records.evaluation import Estimate
 from snellen.records.recipe import DataWish
 from snellen.records.run import DataRequest
 from snellen.runs import save_cohort
+
+FEWEST_ALIKE = 60
+MOST_ALIKE = 20_000
 
 
 def foresee_splits(cohort: Cohort) -> tuple[Cohort, tuple[Split, ...]]:
@@ -34,14 +39,65 @@ def foresee_splits(cohort: Cohort) -> tuple[Cohort, tuple[Split, ...]]:
     return cohort.model_copy(update={"audit": audit}), splits
 
 
+def examine(cohort: Cohort, splits: Sequence[Split], cache: Path, auc: float | None = None) -> Cohort:
+    """The cohort with what asks for every picture once more: shortcuts, odd pictures, and what the intervals need.
+
+    Kept in `cache`. The pictures of a packed file were examined before they were packed.
+    """
+    audit = cohort.audit.model_copy(update={"needs": compute_needs(cohort, splits, auc)})
+    if cohort.packed is None:
+        looks = read_looks(Path(cohort.root), cohort.samples, count_threads(), cache)
+        shortcuts = measure_shortcuts(cohort.samples, looks, cache)
+        issues = [*check_shortcuts(shortcuts), *check_pictures(cohort.samples, looks)]
+        audit = audit.model_copy(update={"shortcuts": shortcuts}).with_issues(issues)
+    return cohort.model_copy(update={"audit": audit})
+
+
 def foresee_order(cohort: Cohort) -> Cohort:
     """The cohort with its classes as `train` would order them by default."""
     found = find_sure_order(cohort)
     return cohort if isinstance(found, str) else cohort.with_order(found.classes, is_ordered=True)
 
 
-def save_audit(folder: Path, cohort: Cohort, splits: Sequence[Split], request: DataRequest) -> None:
-    """`cohort.csv`, `audit.json`, and `audit.html` for a reader."""
+def say_worst(audit: Audit) -> None:
+    """The three gravest issues, one line each: the first sentence of each message."""
+    for issue in audit.list_worst():
+        first, _, more = issue.message.partition(". ")
+        say(f"{issue.severity.capitalize()}: {first}{'.' if more else ''} ({issue.code})")
+
+
+def find_likeness_obstacle(cohort: Cohort, *, quick: bool) -> str:
+    """Why features need not or cannot be computed, as far as can be told without loading a network."""
+    n = len(cohort.samples)
+    if quick:
+        return "--quick was given"
+    if cohort.packed is not None:
+        return "the pictures are packed"
+    if not FEWEST_ALIKE <= n <= MOST_ALIKE:
+        return f"they take {FEWEST_ALIKE} to {MOST_ALIKE:,} pictures, and there are {n:,}"
+    missing = [module for module in ("torch", "timm", "sklearn") if not has_package(module)]
+    return f"{missing[0]} is not installed: pip install 'snellen[train]'" if missing else ""
+
+
+def tell_left_out(reason: str) -> Issue:
+    """Why labels and likeness were not looked at."""
+    return Issue(
+        code="labels_left_out",
+        severity="info",
+        message="Likely wrong labels, pictures like no other and patients who may be one were not looked for: "
+        f"{reason}.",
+        advice="`snellen train` looks for them among the pictures that it learns from.",
+    )
+
+
+def save_audit(
+    folder: Path,
+    cohort: Cohort,
+    splits: Sequence[Split],
+    request: DataRequest,
+    model: tuple[str, Estimate] | None = None,
+) -> None:
+    """`cohort.csv`, `audit.json`, and `audit.html` for a reader; `model` is a split with a model's AUC on it."""
     save_cohort(folder, cohort)
     page = AuditPage(
         cohort=cohort,
@@ -50,6 +106,7 @@ def save_audit(folder: Path, cohort: Cohort, splits: Sequence[Split], request: D
         command=shlex.join(["snellen", "audit", *request.to_words()]),
         next_command=shlex.join(["snellen", "train", *request.to_words()]),
         thumbnails=_draw_thumbnails(cohort),
+        model=model,
         snellen_version=__version__,
     )
     write_atomic(folder / "audit.html", render_audit(page))
@@ -63,18 +120,10 @@ def _draw_thumbnails(cohort: Cohort) -> dict[str, str]:
     def draw(sample: Sample) -> str:
         try:
             pixels = read_location(root, sample.location, min_side_px=THUMBNAIL_PX).pixels
-            return encode_thumbnail(_to_shades(pixels), THUMBNAIL_PX)
+            return encode_thumbnail(to_shades(pixels), THUMBNAIL_PX)
         except PictureError:
             return ""
 
     with ThreadPoolExecutor(count_threads()) as pool:
         drawn = list(follow(pool.map(draw, chosen), "Drawing the page", len(chosen)))
     return {sample.name: uri for sample, uri in zip(chosen, drawn, strict=True) if uri}
-
-
-def _to_shades(values: Levels) -> NDArray[np.uint8]:
-    """A picture of more than 8 bits between its own quantiles, to be looked at; the model sees the plan's window."""
-    if values.dtype == np.uint8:
-        return np.asarray(values, np.uint8)
-    low, high = np.quantile(values, [0.005, 0.995])
-    return apply_window(values, (float(low), max(float(high), float(low) + 1)))

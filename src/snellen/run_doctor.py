@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 FOLDER = "doctor"
 # held against pyproject.toml by a test; modules, not distributions
 EXTRAS = {
-    "eval": ("sklearn", "matplotlib", "jinja2", "filelock", "h5py"),
+    "eval": ("sklearn", "matplotlib", "jinja2", "filelock", "h5py", "cleanlab"),
     "train": (
         "torch",
         "torchvision",

@@ -27,7 +27,7 @@ from snellen.planning.splits import choose_splits
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import UNDECIDED, Fingerprint, Plan
 from snellen.records.run import DataRequest, TrainRequest
-from snellen.run_audit import save_audit
+from snellen.run_audit import examine, save_audit, say_worst
 from snellen.runs import Run, save_splits
 
 
@@ -82,8 +82,6 @@ def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]], by: Sequ
         f"Patients: {cohort.patients.n}; {cohort.patients.rule}"
         + "".join(f"\n    e.g. {example}" for example in cohort.patients.examples)
     )
-    for issue in [issue for issue in cohort.audit.issues if issue.severity != "info"][:3]:
-        say(f"{issue.severity.capitalize()}: {issue.message}")
     return cohort, cache
 
 
@@ -99,6 +97,8 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     n_folds = loaded.recipe.evaluation.folds
     split_seed = request.seed if request.split_seed is None else request.split_seed
     splits = choose_splits(cohort, loaded.recipe.data.fractions, split_seed, n_folds=n_folds)
+    cohort = examine(cohort, splits, cache)
+    say_worst(cohort.audit)
     train = {row.sample for row in splits if row.split == "train"}
     fingerprint = (
         compute_fingerprint([sample for sample in cohort.samples if sample.name in train], Path(cohort.root))

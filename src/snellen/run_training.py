@@ -39,7 +39,7 @@ from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256
 from snellen.records.bundle import Calibration
-from snellen.records.cohort import Sample
+from snellen.records.cohort import Cohort, Sample
 from snellen.records.plan import Plan
 from snellen.records.run import (
     ChosenHead,
@@ -56,6 +56,7 @@ from snellen.run_evidence import add_evidence
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
+from snellen.run_likeness import complete_audit, settle_audit
 from snellen.run_preparation import Prepared, prepare, save_prepared
 from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run
@@ -79,6 +80,7 @@ class Progress:
     finetuned: tuple[StageOutcome, ...] = ()
     distilled: DistilledRecord | None = None
     baselines: dict[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    audited: Cohort | None = None
 
 
 def run_training(request: TrainRequest, run: Run, command: str) -> Run:
@@ -112,6 +114,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
                 opened, scored = _evaluate_splits(run, prepared, tools, record)
                 if distilled is not None:
                     progress.distilled = _measure(distilled, bench, scored, (request, opened), progress)
+            settle_audit(run, progress.audited or prepared.cohort, prepared.splits)
             record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
             write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor))
             # last of all: a run that is finished has its report
@@ -182,6 +185,8 @@ def _train_bundle(
         if learned.held_baselines is not None:
             progress.baselines["oof"] = learned.held_baselines
         say(learned.summary)
+    with timed(progress.durations_s, "audit"):
+        progress.audited = complete_audit(prepared, learned, (pixels, store))
     bench = Bench(prepared, pixels, frozen, run.folder, choose_device())
     tuned = Tuned((), learned.logits, ())
     if plan.training.finetune_stages:

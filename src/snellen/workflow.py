@@ -34,7 +34,7 @@ from snellen.outputs import (
 )
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
-from snellen.records.cohort import Cohort
+from snellen.records.cohort import Cohort, Split
 from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
@@ -106,24 +106,45 @@ def predict(
 
 
 def audit(
-    data: str | Path, *, out: str | Path | None = None, overwrite: bool = False, **options: Unpack[DataOptions]
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    quick: bool = False,
+    **options: Unpack[DataOptions],
 ) -> Cohort:
-    """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there."""
+    """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there.
+
+    Where the extra `train` and weights are installed, a network's features are asked for wrong labels and odd pictures,
+    unless `quick`.
+    """
     from snellen.ingest.cohort import read_cohort
     from snellen.ingest.packed_damage import set_damaged_aside
-    from snellen.run_audit import foresee_order, foresee_splits, save_audit
+    from snellen.run_audit import examine, foresee_order, foresee_splits, save_audit
 
-    require_known(options, DataOptions, "out", "overwrite")
+    require_known(options, DataOptions, "out", "overwrite", "quick")
     folder = to_path_or_none(out, "out")
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
-    cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache))
+    cache = open_cache(request.cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache)
     cohort, splits = foresee_splits(foresee_order(set_damaged_aside(cohort, count_threads())))
+    cohort = _examine_likeness(examine(cohort, splits, cache), splits, cache, quick=quick)
     if folder is not None:
         make_output(folder, AUDIT)
         save_audit(folder, cohort, splits, request)
     return cohort
+
+
+def _examine_likeness(cohort: Cohort, splits: tuple[Split, ...], cache: Path, *, quick: bool) -> Cohort:
+    from snellen.run_audit import find_likeness_obstacle, tell_left_out
+
+    if obstacle := find_likeness_obstacle(cohort, quick=quick):  # asked before torch is loaded
+        return cohort.model_copy(update={"audit": cohort.audit.with_issues([tell_left_out(obstacle)])})
+    from snellen.run_likeness import examine_likeness
+
+    return examine_likeness(cohort, splits, cache)
 
 
 def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-untyped-def]  # returns run_preparation.Prepared, not imported here: it would load torch

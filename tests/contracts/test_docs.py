@@ -20,7 +20,19 @@ import typer.main
 import snellen
 from snellen.cli import app
 from snellen.core import errors
-from snellen.records import bundle, cohort, comparison, doctor, evaluation, plan, run, seeds, tuning
+from snellen.records import (
+    audit,
+    bundle,
+    cohort,
+    comparison,
+    doctor,
+    evaluation,
+    issue_texts,
+    plan,
+    run,
+    seeds,
+    tuning,
+)
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "snellen"
@@ -30,6 +42,7 @@ FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL
 SNELLEN = re.compile(r"^(?:\$ |> )?(?:\S*/)?snellen(?= )")
 FIELDS_OF_FILES = (
     cohort.Sample, cohort.PatientRule, cohort.Issue, cohort.SetAside, cohort.Audit, cohort.Split,
+    audit.Giveaway, audit.Shortcuts, audit.Neighbour, audit.Suspect, audit.LabelCheck, audit.ClassNeed, audit.Needs,
     plan.Fingerprint, plan.Decision, plan.PreprocessPlan,
     run.DataRequest, run.TrainRequest, run.EpochRecord, run.WeightsRecord, run.ChosenHead, run.Resampling,
     run.StageOutcome, run.RunRecord, run.DistilledRecord, run.DistilledStage,
@@ -167,7 +180,8 @@ def test_paths_named_in_the_architecture_exist() -> None:
 def find_issue_codes() -> set[str]:
     """Codes in the source: of an Issue, first arguments of make_issue, loops over codes, tables of severities."""
     found = set()
-    for path in [*(SOURCES / "ingest").glob("*.py"), *(SOURCES / "planning").glob("*.py")]:
+    floor = [SOURCES / "run_audit.py"]
+    for path in [*(SOURCES / "ingest").glob("*.py"), *(SOURCES / "planning").glob("*.py"), *floor]:
         for node in ast.walk(ast.parse(read(path))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Issue":
                 codes = [item.value for item in node.keywords if item.arg == "code"]
@@ -192,6 +206,14 @@ def test_every_issue_code_is_explained_and_no_other() -> None:
     codes = find_issue_codes()
     assert {"conflicting_rows", "patients_in_several_splits", "exact_duplicates"} <= codes
     assert set(GENERATOR.ISSUES) == codes
+
+
+def test_every_issue_code_tells_what_it_does_and_how_to_overrule_it() -> None:
+    assert set(issue_texts.ISSUE_TEXTS) == set(GENERATOR.ISSUES)
+    assert [
+        code for code, texts in issue_texts.ISSUE_TEXTS.items() if not all(text.endswith(".") for text in texts)
+    ] == []
+    assert set(issue_texts.GRAVEST) <= set(issue_texts.ISSUE_TEXTS)
 
 
 def test_every_error_is_listed_with_a_code_of_its_own() -> None:

@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snellen.evaluation import audit_tables
+from snellen.evaluation.audit_labels import choose_suspects, list_suspects
+from snellen.evaluation.audit_needs import build_needs, explain_needs
+from snellen.evaluation.audit_shortcuts import LIMIT, build_chart, build_facts, explain_reach
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.wording import format_count, list_some, name_classes, name_split
 from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
+from snellen.records.evaluation import Estimate
 
 THUMBNAIL_PX = 128
 MAX_CLASSES = 100
@@ -23,16 +27,23 @@ MAX_GROUPS = 200
 N_GROUP_PICTURES = 30
 N_CLASS_PICTURES = 96
 N_OF_A_CLASS = 12
+N_ISSUE_PICTURES = 6
 SEVERITIES = {
     "severe": "Severe: correct these first",
     "warning": "Warnings: numbers may be worse or less certain than they could be",
     "info": "To know",
 }
 
+# told in another section, with pictures there, or of no single picture
+_UNSHOWN = ("exact_duplicates", "likely_wrong_labels", "high_bit_depth", "patients_inferred", "patients_unknown")
+
 
 @dataclass(frozen=True)
 class AuditPage:
-    """What the page is made of. `thumbnails` maps names of samples to data URIs; a sample without one is only named."""
+    """What the page is made of. `thumbnails` maps names of samples to data URIs; a sample without one is only named.
+
+    `model` is a split with a model's AUC on it, where one was trained.
+    """
 
     cohort: Cohort
     splits: Sequence[Split]
@@ -41,6 +52,7 @@ class AuditPage:
     next_command: str
     thumbnails: Mapping[str, str] = field(default_factory=dict)
     snellen_version: str = ""
+    model: tuple[str, Estimate] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,36 @@ def render_audit(page: AuditPage) -> str:
         "samples": choose_samples(cohort),
         "tables": audit_tables,
         "parts": SPLITS,
+        "worst": audit.list_worst(),
+        "issue_pictures": {issue.code: choose_issue_pictures(cohort, issue) for issue in audit.issues},
+        **_add_shortcuts(page),
+        "suspects": list_suspects(audit.labels, page.thumbnails),
+        "n_strong": sum(each.is_strong for each in audit.labels.suspects) if audit.labels else 0,
+        "needs_table": build_needs(audit.needs) if audit.needs else None,
+        "needs_text": explain_needs(audit.needs) if audit.needs else "",
     }
     return open_environment().get_template("audit.html.j2").render(context)
+
+
+def _add_shortcuts(page: AuditPage) -> dict[str, object]:
+    found = page.cohort.audit.shortcuts
+    if found is None:
+        return {}
+    return {
+        "chart": build_chart(found, page.model),
+        "reach": explain_reach(found, page.model),
+        "facts_table": build_facts(found),
+        "shortcut_limit": LIMIT,
+    }
+
+
+def choose_issue_pictures(cohort: Cohort, issue: Issue) -> list[Sample]:
+    """A few pictures of an issue, where it is of single pictures: not where it names most of the cohort."""
+    if issue.code in _UNSHOWN or 2 * len(issue.samples) > len(cohort.samples) + N_ISSUE_PICTURES:
+        return []
+    wanted = dict.fromkeys(issue.samples[:N_ISSUE_PICTURES])
+    by_name = {sample.name: sample for sample in cohort.samples if sample.name in wanted}
+    return [by_name[name] for name in wanted if name in by_name]
 
 
 def list_classes(cohort: Cohort, splits: Sequence[Split]) -> list[ClassRow]:
@@ -177,7 +217,11 @@ def choose_pictures(cohort: Cohort) -> list[Sample]:
     by_name = {sample.name: sample for sample in cohort.samples}
     firsts = [by_name[names[0]] for names in order_groups(cohort)[:N_GROUP_PICTURES]]
     drawn = [sample for several in choose_samples(cohort).values() for sample in several]
-    return list({sample.name: sample for sample in [*firsts, *drawn]}.values())
+    told = [sample for issue in cohort.audit.issues for sample in choose_issue_pictures(cohort, issue)]
+    suspects = choose_suspects(cohort.audit.labels)
+    names = [name for each in suspects for name in (each.sample, *(near.sample for near in each.neighbours))]
+    beside = [by_name[name] for name in names if name in by_name]
+    return list({sample.name: sample for sample in [*firsts, *drawn, *told, *beside]}.values())
 
 
 def _draw_number(sample: Sample) -> bytes:
@@ -196,6 +240,8 @@ def _list_sections(page: AuditPage) -> dict[str, str]:
         ("classes", "Classes", True),
         ("patients", "Patients", True),
         ("issues", "Issues", True),
+        ("shortcuts", "Shortcuts", audit.shortcuts is not None),
+        ("labels", "Labels to look at", bool(audit.labels and audit.labels.suspects)),
         ("copies", "Identical pictures", bool(audit.duplicate_groups)),
         ("set-aside", "Set aside", bool(audit.set_aside)),
         ("pictures", "Pictures", True),
@@ -218,16 +264,23 @@ def _list_facts(page: AuditPage) -> dict[str, str]:
 
 
 def _judge(rows: Sequence[ClassRow], issues: Sequence[Issue]) -> str:
-    """One sentence on whether training is possible."""
+    """Whether training is possible, and whether its numbers could be believed."""
     lacking = [row.name for row in rows if row.lacking]
     n_severe = sum(issue.severity == "severe" for issue in issues)
+    n_warnings = sum(issue.severity == "warning" for issue in issues)
     if len(rows) < 2:
         return "Training is not possible: there is one class only."
     if lacking:
         return f"Training is not possible yet: {list_some(lacking, 5)} cannot fill training, validation and test."
+    possible = "Training is possible: every class has patients for training, validation and test."
+    if any(issue.code == "shortcut_facts" for issue in issues):
+        return (
+            "Training is possible, but its numbers could not be believed: the files give the class away. "
+            f"Settle {'that' if n_severe == 1 else f'the {n_severe} severe issues'} first."
+        )
     if n_severe:
         return f"Training is possible, but {format_count(n_severe, 'severe issue')} should be looked at first."
-    return "Training is possible: every class has patients for training, validation and test."
+    return f"{possible} {format_count(n_warnings, 'warning')} to look at." if n_warnings else possible
 
 
 def _list_steps(page: AuditPage) -> list[str]:

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from snellen.records.audit import LabelCheck, Needs, Shortcuts
 from snellen.records.base import Record
+from snellen.records.issue_texts import explain_code, rank_code
 from snellen.records.plan import Fingerprint, PreprocessPlan
 
 Severity = Literal["info", "warning", "severe"]
@@ -54,13 +56,20 @@ class PatientRule(Record):
 
 
 class Issue(Record):
-    """A problem that the audit found in the data."""
+    """A problem that the audit found in the data.
+
+    What it does to results (`effect`), what Snellen does about it (`action`) and how to have it otherwise (`overrule`)
+    follow from the code, see `records/issue_texts.py`.
+    """
 
     code: str
     severity: Severity
     message: str
     advice: str
     samples: tuple[str, ...] = ()
+    effect: str = ""
+    action: str = ""
+    overrule: str = ""
 
 
 class SetAside(Record):
@@ -72,7 +81,7 @@ class SetAside(Record):
 
 
 class Audit(Record):
-    """The content of `audit.json`. `shortcuts` stays null until a shortcut audit has run."""
+    """The content of `audit.json`. `shortcuts`, `labels` and `needs` are null where they were not looked for."""
 
     schema_version: int = 1
     n_samples: int
@@ -81,15 +90,22 @@ class Audit(Record):
     classes: dict[str, int]
     patients: PatientRule
     duplicate_groups: tuple[tuple[str, ...], ...] = ()
-    shortcuts: dict[str, float] | None = None
+    shortcuts: Shortcuts | None = None
+    labels: LabelCheck | None = None
+    needs: Needs | None = None
     issues: tuple[Issue, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
 
     def with_issues(self, issues: Iterable[Issue]) -> Audit:
         """The same audit with more issues, the gravest first."""
         order = {"severe": 0, "warning": 1, "info": 2}
-        found = sorted([*self.issues, *issues], key=lambda issue: order[issue.severity])
+        told = [issue.model_copy(update=explain_code(issue.code)) for issue in [*self.issues, *issues]]
+        found = sorted(told, key=lambda issue: (order[issue.severity], rank_code(issue.code)))
         return self.model_copy(update={"issues": tuple(found)})
+
+    def list_worst(self, at_most: int = 3) -> list[Issue]:
+        """The gravest issues that are no mere information."""
+        return [issue for issue in self.issues if issue.severity != "info"][:at_most]
 
 
 class Packed(Record):
