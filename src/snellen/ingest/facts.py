@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from snellen.core.errors import PictureError, StorageError
+from snellen.core.errors import DataError, PictureError, StorageError
 from snellen.core.progress import follow
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.picture import is_blank
 from snellen.imaging.readers import Picture, compute_pixels_sha256, is_grey, read_location
+from snellen.imaging.sketch import SketchStore, encode_sketch, make_sketch
 from snellen.ingest.patients import RawSample
 
 FACTS_VERSION = "facts-4"
@@ -37,8 +38,13 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
-def read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: Path) -> list[Facts]:
-    """Facts of every picture; those of unchanged files come from the last time."""
+def read_facts(
+    root: Path, samples: Sequence[RawSample], threads: int, cache: Path, sketches: SketchStore | None = None
+) -> list[Facts]:
+    """Facts of every picture; those of unchanged files come from the last time.
+
+    With `sketches`, that store holds a sketch of every picture that can be read afterwards.
+    """
     store = cache / "facts" / f"{compute_digest([FACTS_VERSION, str(root)])[:24]}.json"
     known = _load_facts(store)
     stamps = [_stamp(root, sample.location) for sample in samples]
@@ -49,7 +55,8 @@ def read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: Pa
     ]
     fresh: dict[int, Facts] = {}
     with ThreadPoolExecutor(threads) as pool:
-        for index, fact in follow(_read_in_pieces(pool, root, samples, missing), "Reading pictures", len(missing)):
+        read = _read_in_pieces(pool, root, samples, missing, sketches)
+        for index, fact in follow(read, "Reading pictures", len(missing)):
             fresh[index] = fact
     facts = []
     for index, (sample, stamp) in enumerate(zip(samples, stamps, strict=True)):
@@ -59,22 +66,58 @@ def read_facts(root: Path, samples: Sequence[RawSample], threads: int, cache: Pa
         facts.append(fact)
     if fresh:
         _save_facts(store, known)
+    if sketches is not None:
+        _sketch_others(root, samples, facts, threads, sketches)
     return facts
 
 
+def _sketch_others(
+    root: Path, samples: Sequence[RawSample], facts: Sequence[Facts], threads: int, sketches: SketchStore
+) -> None:
+    """Pictures whose facts were known already, but whose sketches were never made, or cleared."""
+    place = {fact.pixels_sha256: at for at, fact in enumerate(facts) if not fact.error}
+    missing = sorted(place[name] for name in sketches.find_missing(place))
+    if not missing:
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        read = _read_in_pieces(pool, root, samples, missing, sketches)
+        for index, fact in follow(read, "Reading pictures", len(missing)):
+            if fact.pixels_sha256 != facts[index].pixels_sha256:
+                raise DataError(
+                    f"{samples[index].name} changed while it was read", "Repeat the step once nobody writes the data."
+                )
+
+
 def _read_in_pieces(
-    pool: ThreadPoolExecutor, root: Path, samples: Sequence[RawSample], missing: Sequence[int]
+    pool: ThreadPoolExecutor,
+    root: Path,
+    samples: Sequence[RawSample],
+    missing: Sequence[int],
+    sketches: SketchStore | None,
 ) -> Iterator[tuple[int, Facts]]:
     for start in range(0, len(missing), _PIECE):
         piece = missing[start : start + _PIECE]
-        yield from zip(piece, pool.map(lambda index: _read_one(root, samples[index].location), piece), strict=True)
+        read = pool.map(lambda index: _read_one(root, samples[index].location, sketches is not None), piece)
+        encoded: dict[str, bytes] = {}
+        for index, (fact, sketch) in zip(piece, read, strict=True):
+            if sketch:
+                encoded[fact.pixels_sha256] = sketch
+            yield index, fact
+        if sketches is not None:
+            sketches.add(encoded)
 
 
-def _read_one(root: Path, location: str) -> Facts:
+def _read_one(root: Path, location: str, is_sketched: bool) -> tuple[Facts, bytes]:
+    """The facts of a picture, and its encoded sketch where one is wanted and the picture can be read."""
     try:
         picture = read_location(root, location, min_side_px=_SCAN_SIDE_PX)
     except PictureError as error:
-        return Facts(error=error.message)
+        return Facts(error=error.message), b""
+    fact = _tell_facts(root, location, picture)
+    return fact, encode_sketch(make_sketch(picture.pixels)) if is_sketched else b""
+
+
+def _tell_facts(root: Path, location: str, picture: Picture) -> Facts:
     return Facts(
         width_px=picture.width_px,
         height_px=picture.height_px,
