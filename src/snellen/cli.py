@@ -372,6 +372,40 @@ def predict(
 
 
 @app.command()
+def serve(
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Bundles or runs, or NAME=BUNDLE.")],
+    host: Annotated[str, typer.Option(help="Address to answer at. Another than this machine's own needs keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes any that is free.", min=0, max=65535)] = 8080,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            help="Audit database: a SQLite file or postgresql+psycopg://user@host/name. "
+            "[default: $SNELLEN_DB, else a file in the user's data folder]"
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Ask for no keys, whoever reaches the address.")] = False,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Keep every picture and its name beside the database.")
+    ] = False,
+) -> None:
+    """Answer over HTTP: an API below /v1, a page at /, and an audit database that records every answer.
+
+    Example: snellen serve runs/my-run/bundle
+
+    Example: snellen serve fundus=runs/a/bundle oct=runs/b/bundle --port 9000 --db /srv/snellen/audit.db
+
+    Example: snellen serve runs/my-run/bundle --host 0.0.0.0 --db postgresql+psycopg://snellen@db/audit
+    """
+    with told():
+        from snellen.serve.run import ServeOptions
+        from snellen.serve.run import serve as run_server
+
+        run_server(ServeOptions(tuple(bundles), host, port, db, insecure, keep_images))
+
+
+@app.command()
 def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, to start one's own.")] = None) -> None:
     """List the recipes, or print one.
 

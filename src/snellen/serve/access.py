@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from snellen.serve.audit_rows import ApiKey, Role
-from snellen.serve.refusals import Refusal
+from snellen.serve.refusals import RefusedError
 from snellen.serve.store import Store
 
 _FRESH_S = 2.0
@@ -62,33 +62,37 @@ class Access:
         return self._has_keys
 
     async def identify(self, request: Request) -> Caller:
-        """Raises Refusal: 401 without a good key, 403 for what another site caused."""
+        """Raises RefusedError: 401 without a good key, 403 for what another site caused."""
         if not await run_in_threadpool(lambda: self.needs_keys):
             self._require_own_site(request)
             return Caller(None)
         secret = _read_secret(request)
         if not secret:
-            raise Refusal(
+            raise RefusedError(
                 401, "key_missing", "This server needs a key.", "Send the header: Authorization: Bearer KEY"
             )
         key = await run_in_threadpool(self._store.find_key, secret)
         if key is None:
-            raise Refusal(401, "key_unknown", "The key is not known, or was revoked.", "Ask whoever runs the server.")
+            raise RefusedError(
+                401, "key_unknown", "The key is not known, or was revoked.", "Ask whoever runs the server."
+            )
         return Caller(key)
 
     def _require_own_site(self, request: Request) -> None:
         if self._is_loopback and not self._is_insecure and _read_name(request.headers.get("host", "")) not in (
             *_OWN_NAMES, self._host,
         ):  # fmt: skip
-            raise Refusal(
+            raise RefusedError(
                 403, "foreign_host", "This server is asked by a name that is not its own.", "Ask http://127.0.0.1."
             )
         if request.method not in _SAFE and _is_cross_site(request):
-            raise Refusal(403, "cross_site", "The request was caused by another site.", "Use the server's own page.")
+            raise RefusedError(
+                403, "cross_site", "The request was caused by another site.", "Use the server's own page."
+            )
 
 
 def needs(*roles: Role) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency of routes: the caller, who must have one of `roles`. Raises Refusal."""
+    """A dependency of routes: the caller, who must have one of `roles`. Raises RefusedError."""
 
     async def identify(request: Request) -> Caller:
         access: Access = request.app.state.service.access
@@ -96,7 +100,9 @@ def needs(*roles: Role) -> Callable[[Request], Awaitable[Caller]]:
         request.scope["state"]["key_id"] = caller.key_id
         if not any(caller.allows(role) for role in roles):
             asked = " or ".join(roles)
-            raise Refusal(403, "role_missing", f"The key lacks the role {asked}.", f"Use a key of the role {asked}.")
+            raise RefusedError(
+                403, "role_missing", f"The key lacks the role {asked}.", f"Use a key of the role {asked}."
+            )
         return caller
 
     return identify

@@ -21,7 +21,7 @@ from snellen.serve.access import Caller
 from snellen.serve.audit_rows import PredictionRow
 from snellen.serve.forms import Form, FormRules, Kept, iterate_names, read_form
 from snellen.serve.models import Served
-from snellen.serve.refusals import Refusal, read_request_id
+from snellen.serve.refusals import RefusedError, read_request_id
 from snellen.serve.scoring import Answer, rename
 from snellen.serve.service import Service
 from snellen.serve.wire import PictureAnswer, PictureProblem, PredictAnswer
@@ -49,7 +49,7 @@ class Asked:
 
 
 async def answer_request(service: Service, request: Request, served: Served, caller: Caller) -> PredictAnswer:
-    """Raises Refusal, also where no picture of the request can be read (422)."""
+    """Raises RefusedError, also where no picture of the request can be read (422)."""
     asked = Asked(read_request_id(request), served, caller)
     async with receive_pictures(service, request) as pictures:
         answers = await answer_pictures(service, asked, pictures)
@@ -65,7 +65,7 @@ async def answer_request(service: Service, request: Request, served: Served, cal
 
 @asynccontextmanager
 async def receive_pictures(service: Service, request: Request) -> AsyncIterator[list[Picture]]:
-    """The pictures of a form, with their bytes counted until the block ends. Raises Refusal."""
+    """The pictures of a form, with their bytes counted until the block ends. Raises RefusedError."""
     limits = service.limits
     service.pictures.require_room()
     rules = FormRules(
@@ -75,10 +75,12 @@ async def receive_pictures(service: Service, request: Request) -> AsyncIterator[
     with service.bodies.share() as share:
         form = await read_form(request, rules, Kept, share.grow)
         if not form.files:
-            raise Refusal(422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.jpg")
+            raise RefusedError(
+                422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.jpg"
+            )
         pictures = await run_in_threadpool(_list_pictures, form)
         if len(pictures) > limits.pictures:
-            raise Refusal(
+            raise RefusedError(
                 413,
                 "too_many_pictures",
                 f"The request holds {len(pictures)} pictures with all frames, more than {limits.pictures}.",
@@ -89,7 +91,7 @@ async def receive_pictures(service: Service, request: Request) -> AsyncIterator[
 
 
 async def answer_pictures(service: Service, asked: Asked, pictures: Sequence[Picture]) -> list[Answer]:
-    """An answer each, in order, recorded. Raises Refusal where that took too long, StoreUnavailableError."""
+    """An answer each, in order, recorded. Raises RefusedError where that took too long, StoreUnavailableError."""
     received = datetime.now(UTC)
     scorer = asked.served.scorer
     try:
@@ -103,7 +105,7 @@ async def answer_pictures(service: Service, asked: Asked, pictures: Sequence[Pic
             rows = [to_row(asked, answer, received, names=service.keeps_images) for answer in answers]
             await asyncio.wrap_future(service.store.submit(rows))
     except TimeoutError:
-        raise Refusal(
+        raise RefusedError(
             503, "too_slow", f"The pictures took more than {service.limits.answer_s:g} s.", "Send fewer at once.", 5
         ) from None
     for answer in answers:
@@ -130,7 +132,7 @@ def to_wire(answer: Answer) -> PictureAnswer:
 
 
 def to_row(asked: Asked, answer: Answer, received: datetime, *, names: bool) -> PredictionRow:
-    """An answer as it is recorded: of an unreadable picture the error's code alone, since its text may quote the file."""
+    """An answer as it is recorded. Of an unreadable picture the error's code alone: its text may quote the file."""
     found = answer.prediction
     return PredictionRow(
         request_id=asked.request_id,
@@ -177,14 +179,15 @@ def _keep(service: Service, pictures: Sequence[Picture]) -> None:
         service.store.keep_image(content)
 
 
-def _refuse_all(answers: Sequence[Answer]) -> Refusal:
+def _refuse_all(answers: Sequence[Answer]) -> RefusedError:
     problems = [answer for answer in answers if answer.problem is not None]
     first = problems[0].problem
     if len(problems) == 1 and first is not None:
-        return Refusal(422, first.code, f"The picture cannot be read: {first.message}.", first.hint)
-    told = "; ".join(
-        f"{number}: {answer.problem.message}" for number, answer in enumerate(problems[:_SHOWN], start=1) if answer.problem
-    )
+        return RefusedError(422, first.code, f"The picture cannot be read: {first.message}.", first.hint)
+    numbered = enumerate(problems[:_SHOWN], start=1)
+    told = "; ".join(f"{number}: {answer.problem.message}" for number, answer in numbered if answer.problem)
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     hint = first.hint if first is not None else ""
-    return Refusal(422, "unreadable_picture", f"None of the {len(problems)} pictures can be read. {told}{more}.", hint)
+    return RefusedError(
+        422, "unreadable_picture", f"None of the {len(problems)} pictures can be read. {told}{more}.", hint
+    )

@@ -1,4 +1,4 @@
-"""The server as an ASGI application: routes below `/v1`, the page, one shape of errors. Knows no socket and no signal."""
+"""The server as an ASGI application: routes below `/v1`, the page, one shape of errors. Knows no socket, no signal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from snellen.core.errors import SnellenError, StoreUnavailableError
 from snellen.serve import routes_health, routes_history, routes_jobs, routes_models
 from snellen.serve.envelope import Envelope
 from snellen.serve.logs import log_event
-from snellen.serve.refusals import Refusal, build_plain_refusal, build_refusal, read_request_id
+from snellen.serve.refusals import RefusedError, build_plain_refusal, build_refusal, read_request_id
 from snellen.serve.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -82,20 +82,22 @@ def _add_errors(app: FastAPI) -> None:
         told = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in error.errors()[:5]
         )
-        return _answer(request, Refusal(422, "invalid_request", f"A parameter does not fit. {told}.", "See /docs."))
+        return _answer(
+            request, RefusedError(422, "invalid_request", f"A parameter does not fit. {told}.", "See /docs.")
+        )
 
     @app.exception_handler(SnellenError)
     async def tell_error(request: Request, error: SnellenError) -> Response:
-        if isinstance(error, Refusal):
+        if isinstance(error, RefusedError):
             return _answer(request, error)
         if isinstance(error, StoreUnavailableError):
             log_event("store_unavailable", request_id=read_request_id(request), reason=type(error).__name__)
-            return _answer(request, Refusal(503, error.code, error.message, error.hint, 5))
+            return _answer(request, RefusedError(503, error.code, error.message, error.hint, 5))
         log_event("failed", error=error, request_id=read_request_id(request))
         return build_plain_refusal(500, read_request_id(request))
 
 
-def _answer(request: Request, refusal: Refusal) -> Response:
+def _answer(request: Request, refusal: RefusedError) -> Response:
     request.scope["state"]["error_code"] = refusal.code
     request.app.state.service.measures.note_refusal(refusal.code)
     return build_refusal(refusal, read_request_id(request))

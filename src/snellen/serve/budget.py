@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from snellen.serve.refusals import Refusal
+from snellen.serve.refusals import RefusedError
 
 
 class Share:
@@ -19,7 +19,7 @@ class Share:
         self.held = 0
 
     def grow(self, amount: int) -> None:
-        """Raises Refusal (429) where nothing is left."""
+        """Raises RefusedError (429) where nothing is left."""
         self._budget.take(amount)
         self.held += amount
 
@@ -44,13 +44,13 @@ class Budget:
         self.used += amount
 
     def require_room(self) -> None:
-        """Raise Refusal where nothing is left: told before a body is read."""
+        """Raise RefusedError where nothing is left: told before a body is read."""
         if self.used >= self._limit:
             raise self.refuse()
 
-    def refuse(self) -> Refusal:
+    def refuse(self) -> RefusedError:
         """429, with a guess when it is worth to come again."""
-        return Refusal(
+        return RefusedError(
             429,
             "busy",
             "The server has as much to do as it may take on.",

@@ -56,7 +56,7 @@ class Envelope:
             self._note(scope, exchange, time.perf_counter() - begin)
 
     def _note(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
-        route = str(getattr(scope.get("route"), "path", "")) or "none"
+        route = _name_route(scope)
         self._measures.note_request(route, _name_method(scope["method"]), exchange.status, seconds)
         if route in _QUIET and exchange.status < 400:
             return
@@ -118,6 +118,13 @@ class _Exchange:
                     taken += len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
+
+
+def _name_route(scope: Scope) -> str:
+    """The route's pattern, such as `/v1/models/{name}/predict`: what was really asked for may hold a client's text."""
+    route = str(getattr(scope.get("route"), "path", "")) or "none"
+    is_inner = scope["path"].startswith("/v1/") and route.startswith("/") and not route.startswith("/v1")
+    return f"/v1{route}" if is_inner else route
 
 
 def _name_method(method: str) -> str:

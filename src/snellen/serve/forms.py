@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from starlette.requests import ClientDisconnect, Request
 
-from snellen.serve.refusals import Refusal
+from snellen.serve.refusals import RefusedError
 
 _FIELD_BYTES = 4096
 _NAME_LETTERS = 255
@@ -64,7 +64,7 @@ async def read_form(
 ) -> Form:
     """The form of a request. `take_bytes` is told of bytes before they are kept, and may refuse.
 
-    Raises Refusal: 400 for no form, 408 for a slow body, 413 for too much, 415 for another content type, 422 for
+    Raises RefusedError: 400 for no form, 408 for a slow body, 413 for too much, 415 for another content type, 422 for
     fields that are not known.
     """
     reader = _Reader(rules, open_sink, _read_boundary(request))
@@ -82,11 +82,11 @@ async def read_form(
                     take_bytes(len(block))
                 reader.feed(block)
     except TimeoutError:
-        raise Refusal(
+        raise RefusedError(
             408, "slow_request", f"The body did not arrive within {rules.receive_s:g} s.", "Send fewer pictures."
         ) from None
     except ClientDisconnect:
-        raise Refusal(400, "broken_off", _CUT_OFF) from None
+        raise RefusedError(400, "broken_off", _CUT_OFF) from None
     return reader.finish()
 
 
@@ -97,7 +97,7 @@ def _read_length(request: Request) -> int | None:
 
 def _require_size(n_bytes: int, rules: FormRules) -> None:
     if n_bytes > rules.max_bytes:
-        raise Refusal(
+        raise RefusedError(
             413,
             "too_large",
             f"The request is larger than the limit of {rules.max_bytes:,} bytes.",
@@ -111,7 +111,7 @@ def _read_boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
-        raise Refusal(
+        raise RefusedError(
             415,
             "wrong_content_type",
             "The body must be multipart/form-data.",
@@ -149,20 +149,20 @@ class _Reader:
         )
 
     def feed(self, block: bytes) -> None:
-        """Raises Refusal."""
+        """Raises RefusedError."""
         from python_multipart.exceptions import FormParserError
 
         try:
             self._parser.write(block)
         except FormParserError:
-            raise Refusal(
+            raise RefusedError(
                 400, "bad_form", "The body is no multipart form.", "Let a library write it, such as curl -F."
             ) from None
 
     def finish(self) -> Form:
-        """The form, once the body has ended. Raises Refusal where it was cut off."""
+        """The form, once the body has ended. Raises RefusedError where it was cut off."""
         if not self._is_ended:
-            raise Refusal(400, "bad_form", _CUT_OFF, "Send it again.")
+            raise RefusedError(400, "bad_form", _CUT_OFF, "Send it again.")
         return self._form
 
     def _begin(self) -> None:
@@ -184,7 +184,7 @@ class _Reader:
         filename = options.get(b"filename")
         if self._name in self._rules.files:
             if len(self._form.files) >= self._rules.max_files:
-                raise Refusal(
+                raise RefusedError(
                     413,
                     "too_many_pictures",
                     f"The request holds more than {self._rules.max_files} files.",
@@ -195,17 +195,17 @@ class _Reader:
             self._form.files.append(self._file)
         elif self._name not in self._rules.fields:
             known = " and ".join((*self._rules.files, *self._rules.fields))
-            raise Refusal(422, "unknown_field", "The form holds a field that is not known.", f"Known: {known}.")
+            raise RefusedError(422, "unknown_field", "The form holds a field that is not known.", f"Known: {known}.")
 
     def _take(self, data: bytes, start: int, end: int) -> None:
         if self._file is None:
             self._text += data[start:end]
             if len(self._text) > _FIELD_BYTES:
-                raise Refusal(413, "too_large", f"A field is longer than {_FIELD_BYTES} bytes.")
+                raise RefusedError(413, "too_large", f"A field is longer than {_FIELD_BYTES} bytes.")
             return
         self._file.n_bytes += end - start
         if self._file.n_bytes > self._rules.max_file_bytes:
-            raise Refusal(
+            raise RefusedError(
                 413,
                 "picture_too_large",
                 f"A file has more than {self._rules.max_file_bytes:,} bytes.",

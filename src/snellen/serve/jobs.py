@@ -21,7 +21,7 @@ from snellen.serve.limits import Limits
 from snellen.serve.logs import log_event
 from snellen.serve.measures import Measures
 from snellen.serve.models import Models, Served
-from snellen.serve.refusals import Refusal
+from snellen.serve.refusals import RefusedError
 from snellen.serve.scoring import Answer, rename
 from snellen.serve.store import Store
 
@@ -34,9 +34,7 @@ _KEPT_DAYS = 7
 class JobRunner:
     """Works on what is queued, the oldest first, until `stop`."""
 
-    def __init__(
-        self, store: Store, models: Models, measures: Measures, limits: Limits, *, keeps_images: bool
-    ) -> None:
+    def __init__(self, store: Store, models: Models, measures: Measures, limits: Limits, *, keeps_images: bool) -> None:
         self._store, self._models, self._measures, self._limits = store, models, measures, limits
         self._keeps_images = keeps_images
         self._wake = threading.Event()
@@ -125,7 +123,7 @@ class JobRunner:
         """Answers to a group, recorded."""
         served = self._models.find(job.model)
         if served.predictor.classes != wanted.classes:
-            raise Refusal(409, "model_changed", "The model now has other classes than when the job began.")
+            raise RefusedError(409, "model_changed", "The model now has other classes than when the job began.")
         begin = datetime.now(UTC)
         with served.hold():
             waiting = [self._submit(served, files, picture) for picture in group]

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on standard output: request ids, statuses, times. No picture, no name, no key, no header of a file.
+"""Logs as JSON lines on standard output: request ids, statuses, times. No picture, name, key or header of a file.
 
 What an exception says may quote what was sent; its kind and the lines of code it passed cannot.
 """

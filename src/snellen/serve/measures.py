@@ -1,10 +1,17 @@
-"""What is counted for Prometheus: names begin with `snellen_`. Labels are models, routes and codes, never a client's text."""
+"""What is counted for Prometheus, as `snellen_…`. Labels are models, routes and codes, never a client's text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +23,7 @@ class Measures:
     """The counters of one server."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types; a second series for each, which nobody asked for
         self.registry = CollectorRegistry()
         self._requests = self._count("requests", "Requests by route and status.", ("route", "method", "status"))
         self._seconds = Histogram(

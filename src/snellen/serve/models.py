@@ -15,7 +15,7 @@ import numpy as np
 from snellen.core.errors import UsageError
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
-from snellen.serve.refusals import Refusal
+from snellen.serve.refusals import RefusedError
 from snellen.serve.scoring import Scorer
 from snellen.serve.wire import ModelAnswer, OperatingPoint
 
@@ -108,10 +108,12 @@ class Models:
         return list(self._served)
 
     def find(self, name: str) -> Served:
-        """Raises Refusal (404)."""
+        """Raises RefusedError (404)."""
         served = self._served.get(name)
         if served is None:
-            raise Refusal(404, "unknown_model", "There is no model of that name.", f"Served: {', '.join(self.names)}.")
+            raise RefusedError(
+                404, "unknown_model", "There is no model of that name.", f"Served: {', '.join(self.names)}."
+            )
         return served
 
     def reload(self, name: str) -> Served:

@@ -23,10 +23,12 @@ _HINTS = {
 }
 
 
-class Refusal(SnellenError):
+class RefusedError(SnellenError):
     """A request that is not answered; `status` is HTTP's, `retry_after_s` says when to come again."""
 
-    def __init__(self, status: int, code: str, message: str, hint: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, hint: str = "", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message, hint, code=code)
         self.status = status
         self.retry_after_s = retry_after_s
@@ -37,7 +39,7 @@ def read_request_id(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", ""))
 
 
-def build_refusal(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+def build_refusal(refusal: RefusedError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a refused request."""
     more = dict(headers or {})
     if refusal.retry_after_s is not None:
@@ -54,4 +56,4 @@ def build_plain_refusal(status: int, request_id: str, headers: Mapping[str, str]
     """The answer where only the status is known, such as 404 and 405."""
     message = HTTPStatus(status).phrase.capitalize() + "."
     code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
-    return build_refusal(Refusal(status, code, message, _HINTS.get(status, "")), request_id, headers)
+    return build_refusal(RefusedError(status, code, message, _HINTS.get(status, "")), request_id, headers)

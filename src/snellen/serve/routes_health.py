@@ -45,7 +45,7 @@ async def get_metrics(request: Request, _: Annotated[Caller, Depends(needs("read
 
 
 @own_router.get("/me", response_model=MeAnswer, responses=tell_errors(*READING))
-async def get_me(request: Request, caller: Annotated[Caller, Depends(needs(*ROLES))]) -> MeAnswer:
+async def get_me(caller: Annotated[Caller, Depends(needs(*ROLES))]) -> MeAnswer:
     """Which key this is, and what it may do."""
     return MeAnswer(
         needs_key=caller.key is not None,

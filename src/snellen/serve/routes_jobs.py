@@ -18,7 +18,7 @@ from snellen.serve.contract import READING, SENDING, tell_errors, tell_form
 from snellen.serve.forms import FormRules, iterate_names, read_form
 from snellen.serve.job_files import JobFiles
 from snellen.serve.models import Served
-from snellen.serve.refusals import Refusal
+from snellen.serve.refusals import RefusedError
 from snellen.serve.service import Service, get_service
 from snellen.serve.wire import JobAnswer, JobsAnswer
 
@@ -27,9 +27,7 @@ Predicting = Annotated[Caller, Depends(needs("predict"))]
 _FREE_BYTES = 500_000_000  # for the audit database, which must go on
 
 
-@router.post(
-    "", status_code=202, response_model=JobAnswer, responses=tell_errors(*SENDING), openapi_extra=tell_form()
-)
+@router.post("", status_code=202, response_model=JobAnswer, responses=tell_errors(*SENDING), openapi_extra=tell_form())
 async def create_job(
     request: Request,
     caller: Predicting,
@@ -39,7 +37,7 @@ async def create_job(
     service = get_service(request)
     served = _choose_model(service, model)
     if len(await run_in_threadpool(service.store.unfinished_jobs)) >= service.limits.jobs:
-        raise Refusal(429, "busy", "There are as many unfinished jobs as the server takes.", "Wait for them.", 60)
+        raise RefusedError(429, "busy", "There are as many unfinished jobs as the server takes.", "Wait for them.", 60)
     job = await run_in_threadpool(lambda: service.store.create_job(served.name, key_id=caller.key_id, n_total=0))
     try:
         return _describe(await _receive(service, request, job, served))
@@ -83,7 +81,7 @@ async def delete_job(job_id: str, request: Request, caller: Predicting) -> Respo
     service = get_service(request)
     job = await _find(service, job_id, caller)
     if job.is_open:
-        raise Refusal(409, "job_open", "The job has not ended.", f"First: POST /v1/jobs/{job_id}/cancel")
+        raise RefusedError(409, "job_open", "The job has not ended.", f"First: POST /v1/jobs/{job_id}/cancel")
     await run_in_threadpool(service.store.remove_job, job_id)
     return Response(status_code=204)
 
@@ -103,7 +101,7 @@ async def get_results(
     job = await _find(get_service(request), job_id, caller)
     files = JobFiles(job.folder)
     if not files.is_complete:
-        raise Refusal(404, "no_results", "The job has no results yet.", "Its pictures are still arriving.")
+        raise RefusedError(404, "no_results", "The job has no results yet.", "Its pictures are still arriving.")
     write, kind = (to_csv, "text/csv") if format == "csv" else (to_json, "application/json")
     text = await run_in_threadpool(lambda: write(list(files.read_results()), files.read_list().classes))
     return Response(
@@ -133,19 +131,21 @@ async def _receive(service: Service, request: Request, job: Job, served: Served)
         for sink in sinks:
             sink.close()
     if not form.files:
-        raise Refusal(422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.zip")
+        raise RefusedError(
+            422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.zip"
+        )
     try:
         names = list(iterate_names(form))
         found = await run_in_threadpool(files.write_list, names, served.predictor.classes, limits)
     except DataError as error:
-        raise Refusal(422, error.code, error.message, error.hint) from error
+        raise RefusedError(422, error.code, error.message, error.hint) from error
     return await run_in_threadpool(lambda: service.store.update_job(job.job_id, n_total=len(found.pictures)))
 
 
 def _choose_model(service: Service, name: str | None) -> Served:
     names = service.models.names
     if name is None and len(names) > 1:
-        raise Refusal(422, "model_missing", "Several models are served.", f"Name one: ?model={names[0]}")
+        raise RefusedError(422, "model_missing", "Several models are served.", f"Name one: ?model={names[0]}")
     return service.models.find(name or names[0])
 
 
@@ -154,14 +154,14 @@ def _require_space(job: Job, n_bytes: int) -> None:
         raise _tell_full_disk()
 
 
-def _tell_full_disk() -> Refusal:
-    return Refusal(503, "disk_full", "The server's disk has no room for the job.", "Tell whoever runs it.", 600)
+def _tell_full_disk() -> RefusedError:
+    return RefusedError(503, "disk_full", "The server's disk has no room for the job.", "Tell whoever runs it.", 600)
 
 
 async def _find(service: Service, job_id: str, caller: Caller) -> Job:
     job = await run_in_threadpool(service.store.find_job, job_id)
     if job is None or not (caller.allows("admin") or job.key_id == caller.key_id):
-        raise Refusal(404, "unknown_job", "There is no such job.", "GET /v1/jobs lists them.")
+        raise RefusedError(404, "unknown_job", "There is no such job.", "GET /v1/jobs lists them.")
     return job
 
 

@@ -12,9 +12,8 @@ from snellen.core.errors import SnellenError
 from snellen.serve.access import Caller, needs
 from snellen.serve.answering import answer_request
 from snellen.serve.contract import READING, SENDING, tell_errors, tell_form
-from snellen.serve.logs import log_event
-from snellen.serve.refusals import Refusal
-from snellen.serve.service import get_service
+from snellen.serve.refusals import RefusedError
+from snellen.serve.service import get_service, reload_model
 from snellen.serve.wire import ModelAnswer, ModelsAnswer, PredictAnswer
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -44,7 +43,7 @@ async def get_card(name: str, request: Request, _: Looking) -> Response:
     """The model card: what the model is for, what it was trained on, how well it does."""
     card = get_service(request).models.find(name).card
     if not card:
-        raise Refusal(404, "no_card", "The bundle of this model holds no card.")
+        raise RefusedError(404, "no_card", "The bundle of this model holds no card.")
     return Response(card, media_type="text/markdown; charset=utf-8")
 
 
@@ -67,12 +66,10 @@ async def reload(name: str, request: Request, _: Administering) -> ModelAnswer:
     nothing.
     """
     service = get_service(request)
-    old = service.models.find(name).predictor.sha256
     try:
-        served = await run_in_threadpool(service.models.reload, name)
-    except Refusal:
+        served = await run_in_threadpool(reload_model, service, name)
+    except RefusedError:
         raise
     except SnellenError as error:
-        raise Refusal(409, error.code, f"The bundle was not taken: {error.message}", error.hint) from error
-    log_event("model_reloaded", model=name, sha256=served.predictor.sha256, before=old)
+        raise RefusedError(409, error.code, f"The bundle was not taken: {error.message}", error.hint) from error
     return served.describe()

@@ -47,9 +47,7 @@ class _Waiting:
 class Scorer:
     """One opened bundle at work. `observe` is told the size and seconds of each batch."""
 
-    def __init__(
-        self, predictor: Predictor, pool: ThreadPoolExecutor, observe: Callable[[int, float], None]
-    ) -> None:
+    def __init__(self, predictor: Predictor, pool: ThreadPoolExecutor, observe: Callable[[int, float], None]) -> None:
         self.predictor = predictor
         self.seconds_a_picture = 0.02
         self._pool = pool

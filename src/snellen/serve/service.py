@@ -11,8 +11,9 @@ from fastapi import Request
 from snellen.serve.access import Access
 from snellen.serve.budget import Budget
 from snellen.serve.limits import Limits
+from snellen.serve.logs import log_event
 from snellen.serve.measures import Measures
-from snellen.serve.models import Models
+from snellen.serve.models import Models, Served
 from snellen.serve.store import Store
 
 if TYPE_CHECKING:
@@ -33,6 +34,16 @@ class Service:
     pictures: Budget
     jobs: JobRunner
     keeps_images: bool
+
+
+def reload_model(service: Service, name: str) -> Served:
+    """Open a bundle anew and say so. Raises RefusedError (404), BundleError; then nothing changed."""
+    old = service.models.find(name).predictor.sha256
+    served = service.models.reload(name)
+    service.measures.note_model(name, old, is_served=False)
+    service.measures.note_model(name, served.predictor.sha256)
+    log_event("model_reloaded", model=name, sha256=served.predictor.sha256, before=old)
+    return served
 
 
 def get_service(request: Request) -> Service:

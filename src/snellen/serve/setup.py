@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from snellen.serve.limits import Limits
 from snellen.serve.logs import log_event
 from snellen.serve.measures import Measures
 from snellen.serve.models import Models, count_waiting, read_source
-from snellen.serve.service import Service
+from snellen.serve.service import Service, reload_model
 from snellen.serve.store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def open_service(options: ServeOptions, limits: Limits) -> Service:
     store = Store.open(options.db)
     try:
         access = Access(store, host=options.host, is_insecure=options.is_insecure)
-        _require_keys(options, access, store)
+        _require_keys(options, store)
     except BaseException:
         store.close()
         raise
@@ -87,7 +86,7 @@ def say_start(options: ServeOptions, service: Service, address: tuple[Any, ...])
     log_event("started", models=service.models.names, port=address[1])
 
 
-def _require_keys(options: ServeOptions, access: Access, store: Store) -> None:
+def _require_keys(options: ServeOptions, store: Store) -> None:
     if options.is_insecure or is_loopback(options.host):
         return
     if not any(key.revoked is None for key in store.list_keys()):
@@ -107,13 +106,7 @@ def _describe_keys(options: ServeOptions, service: Service) -> str:
 
 def _reload_all(service: Service) -> None:
     for name in service.models.names:
-        begin = time.perf_counter()
         try:
-            served = service.models.reload(name)
+            reload_model(service, name)
         except SnellenError as error:
             log_event("model_not_reloaded", model=name, error=error)
-        else:
-            log_event(
-                "model_reloaded", model=name, sha256=served.predictor.sha256,
-                seconds=round(time.perf_counter() - begin, 2),
-            )  # fmt: skip
