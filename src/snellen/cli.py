@@ -354,17 +354,23 @@ def predict(
             help="Re-weight probabilities to another population: the positive class's share, class=share,…, or auto.",
         ),
     ] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw where the evidence lies: a PNG a picture.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict pictures. A file that cannot be read gets a row with its error, and the rest goes on.
 
     Example: snellen predict runs/my-run/bundle new/ --out predictions.csv
+
+    Example: snellen predict runs/my-run/bundle new/ --out predictions.csv --maps maps/
     """
     with told():
         from snellen import prediction
 
-        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json), prevalence)
+        target = prediction.Target(out, overwrite, as_json, maps)
+        failed, total = prediction.predict_paths(bundle, paths, target, prevalence)
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
         if failed == total:

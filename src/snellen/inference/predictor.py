@@ -16,6 +16,7 @@ from snellen.core.progress import say
 from snellen.imaging.picture import is_blank
 from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
 from snellen.imaging.readers import Levels
+from snellen.inference.explain import EvidenceMap, Explainer, choose_class
 from snellen.inference.gate import Gate
 from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
@@ -133,6 +134,26 @@ class Predictor:
         with ThreadPoolExecutor(2) as pool:
             while group := list(islice(stream, 4 * BATCH)):
                 yield from self._predict_group(group, list(pool.map(self._try_prepare, group)))
+
+    def explain(self, picture: PictureSource, class_name: str | None = None) -> EvidenceMap:
+        """Where in a picture the evidence for a class lies, without a name for the class that it is called.
+
+        Raises PictureError where the picture cannot be read, UsageError for a class that the model does not know.
+        """
+        return self.explain_pixels(self.prepare(picture), class_name)
+
+    def explain_pixels(self, pixels: NDArray[np.uint8], class_name: str | None = None) -> EvidenceMap:
+        """As `explain`, of one preprocessed picture `(height, width, channels)`."""
+        probabilities = self.score_pixels(pixels[None]).probabilities
+        at = choose_class(self.classes, class_name, lambda: int(decide(probabilities, self.manifest.decision)[0]))
+        explainer = self.open_explainer()
+        return EvidenceMap(
+            explainer.explain(pixels, at), explainer.method, self.classes[at], float(probabilities[0, at]), pixels
+        )
+
+    def open_explainer(self, seed: int | None = None) -> Explainer:
+        """What draws evidence maps of this bundle; with `seed` one whose head is random, to compare them with."""
+        return Explainer(self._session, seed=seed)
 
     def _try_prepare(self, source: PictureSource) -> NDArray[np.uint8] | PictureError:
         try:
