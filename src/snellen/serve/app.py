@@ -20,6 +20,7 @@ from snellen.serve.logs import log_event
 from snellen.serve.refusals import RefusedError, build_plain_refusal, build_refusal, read_request_id
 from snellen.serve.service import Service
 
+_FRESH = {"Cache-Control": "no-cache"}
 PAGE = Path(__file__).parent / "page"
 _ABOUT = (
     "Classification of medical images by measured bundles. Every answer is recorded in the audit database before it is "
@@ -59,14 +60,19 @@ async def _live(app: FastAPI) -> AsyncIterator[None]:
     yield
     service.jobs.stop()
     service.models.close()
-    service.pool.shutdown(wait=True, cancel_futures=True)
+    for pool in (service.pool, service.explaining):
+        pool.shutdown(wait=True, cancel_futures=True)
     service.store.close()
 
 
 def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def get_page() -> Response:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(PAGE / "index.html", headers=_FRESH)
+
+    @app.get("/docs", include_in_schema=False)
+    async def get_docs() -> Response:
+        return FileResponse(PAGE / "docs.html", headers=_FRESH)
 
     app.mount("/page", StaticFiles(directory=PAGE))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -12,6 +12,7 @@ from snellen.core.errors import SnellenError
 from snellen.serve.access import Caller, needs
 from snellen.serve.answering import answer_request
 from snellen.serve.contract import READING, SENDING, tell_errors, tell_form
+from snellen.serve.maps import View, explain_request
 from snellen.serve.refusals import RefusedError
 from snellen.serve.service import get_service, reload_model
 from snellen.serve.wire import ModelAnswer, ModelsAnswer, PredictAnswer
@@ -58,6 +59,29 @@ async def predict(name: str, request: Request, caller: Predicting) -> Response:
     service = get_service(request)
     answer = await answer_request(service, request, service.models.find(name), caller)
     return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.post(
+    "/{name}/explain",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "A PNG."}, **tell_errors(*SENDING)},
+    openapi_extra=tell_form(),
+)
+async def explain(
+    name: str,
+    request: Request,
+    _: Predicting,
+    view: Annotated[
+        View, Query(description="map: where the evidence lies, transparent elsewhere; picture: what the model sees.")
+    ] = "map",
+    class_name: Annotated[
+        str | None, Query(alias="class", max_length=200, description="Evidence for it; else for the predicted class.")
+    ] = None,
+    frame: Annotated[int | None, Query(ge=0, le=100_000, description="Of a DICOM that holds several.")] = None,
+) -> Response:
+    """Where in one picture the evidence for a class lies. The map has the size of what the model sees."""
+    service = get_service(request)
+    return await explain_request(service, request, service.models.find(name), view, class_name, frame)
 
 
 @router.post("/{name}/reload", response_model=ModelAnswer, responses=tell_errors(404, 409, *READING))

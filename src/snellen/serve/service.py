@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of a running server. `pool` decodes; bodies and pictures are budgets of the event loop's thread."""
+    """The parts of a running server.
+
+    `pool` decodes, `explaining` draws maps; `bodies` and `pictures` are budgets of the event loop's thread.
+    """
 
     limits: Limits
     store: Store
@@ -30,6 +33,7 @@ class Service:
     access: Access
     measures: Measures
     pool: ThreadPoolExecutor
+    explaining: ThreadPoolExecutor
     bodies: Budget
     pictures: Budget
     jobs: JobRunner

@@ -46,7 +46,8 @@ def open_service(options: ServeOptions, limits: Limits) -> Service:
                    lambda: {"pictures": pictures.used, "bytes": bodies.used}, "what")  # fmt: skip
     jobs = JobRunner(store, models, measures, limits, keeps_images=options.keeps_images)
     return Service(
-        limits=limits, store=store, models=models, access=access, measures=measures, pool=pool, bodies=bodies,
+        limits=limits, store=store, models=models, access=access, measures=measures, pool=pool,
+        explaining=ThreadPoolExecutor(1, thread_name_prefix="explaining"), bodies=bodies,
         pictures=pictures, jobs=jobs, keeps_images=options.keeps_images,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ state.tell = (error) => {
 
 function showView() {
   const name = views.includes(location.hash.slice(1)) ? location.hash.slice(1) : "worklist";
-  for (const view of views) find(view).hidden = view !== name;
+  for (const view of views) find(`view-${view}`).hidden = view !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -99,7 +99,7 @@ function start() {
     if (hasKey()) { forgetKey(); location.reload(); } else if (await askForKey()) loadModels().catch(state.tell);
   });
   addEventListener("hashchange", showView);
-  find("worklist").hidden = false;
+  find("view-worklist").hidden = false;
   loadModels().then(showAccount, (error) => { state.tell(error); showAccount(); });
 }
 

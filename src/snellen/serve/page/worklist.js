@@ -89,7 +89,9 @@ function leading(item) {
 
 function row(item) {
   const chosen = state.selected === item;
-  const parts = [el("span", { class: "row-name", title: item.name }, item.name), badge(item)];
+  const cut = Math.max(0, item.name.length - 14); // the end tells names of one series apart
+  const name = el("span", { class: "row-name", title: item.name }, el("span", { class: "name-head" }, item.name.slice(0, cut)), el("span", { class: "name-tail" }, item.name.slice(cut)));
+  const parts = [name, badge(item)];
   if (item.answer) {
     const [name, probability] = leading(item);
     const bar = el("span", { class: "mini" }, el("span", { class: "mini-fill" }));
