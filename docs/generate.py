@@ -44,6 +44,13 @@ _PLACEHOLDERS = {
     "--trials": "N",
     "--timeout": "SECONDS",
     "--storage": "URL",
+    "--db": "URL",
+    "--before": "TIME",
+    "--since": "TIME",
+    "--until": "TIME",
+    "--keep-days": "N",
+    "--anchor": "FILE",
+    "--reason": "TEXT",
 }
 
 _CLI_HEAD = """# Commands

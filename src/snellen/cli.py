@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snellen import __version__
+from snellen.cli_audit import audit_log_app, keys_app
 from snellen.console import close_streams, mend_streams, told
 from snellen.core.errors import SnellenError, UsageError
 from snellen.help_texts import LiteralHelp
@@ -33,6 +34,8 @@ app = LiteralHelp(
 )
 cache_app = LiteralHelp(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_log_app, name="audit-log")
 
 _DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5, or DICOM files."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]

@@ -122,11 +122,11 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_signed(row: Mapping[str, Any], key: ChainKey) -> bool:
+def _is_signed(row: Mapping[str, Any] | sa.RowMapping, key: ChainKey) -> bool:
     return is_same_mac(row["mac"], key.sign_api_key({column: row[column] for column in _SIGNED}))
 
 
-def _read(row: Mapping[str, Any]) -> ApiKey:
+def _read(row: Mapping[str, Any] | sa.RowMapping) -> ApiKey:
     revoked = row["revoked_us"]
     return ApiKey(
         key_id=row["key_id"],

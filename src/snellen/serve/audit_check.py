@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -109,7 +109,7 @@ def verify(database: Database, other_anchor: Path | None = None) -> AuditReport:
     )
 
 
-def _iter_rows(connection: sa.Connection) -> Iterator[Mapping[str, Any]]:
+def _iter_rows(connection: sa.Connection) -> Iterator[sa.RowMapping]:
     """All rows in order, in pieces: drivers would hold the whole table."""
     query = sa.select(*audit_log.c).order_by(audit_log.c.row).limit(AT_ONCE)
     after: int | None = None
@@ -134,7 +134,7 @@ class _Walk:
         self._expected = head.purged + 1 if head else None
         self._tombstone = 0
 
-    def see(self, row: Mapping[str, Any]) -> None:
+    def see(self, row: sa.RowMapping) -> None:
         number = int(row["row"])
         self.n_rows += 1
         self.n_predictions += row["kind"] == PREDICTION
@@ -151,7 +151,7 @@ class _Walk:
         self._check(row, number)
         self.last, self._expected = number, number + 1
 
-    def _check(self, row: Mapping[str, Any], number: int) -> None:
+    def _check(self, row: sa.RowMapping, number: int) -> None:
         mac = row["mac"]
         is_mac = isinstance(mac, str) and _MAC.fullmatch(mac) is not None
         if not is_mac or (self.previous is not None and not self._fits(row, mac)):
@@ -160,9 +160,9 @@ class _Walk:
             self._note(row, number)
         self.previous = mac if is_mac else None
 
-    def _fits(self, row: Mapping[str, Any], mac: str) -> bool:
+    def _fits(self, row: sa.RowMapping, mac: str) -> bool:
         try:
-            return is_same_mac(mac, self._key.sign_row(str(self.previous), row))
+            return is_same_mac(mac, self._key.sign_row(str(self.previous), dict(row)))
         except (TypeError, ValueError):  # SQLite takes anything into any column
             return False
 
@@ -170,7 +170,7 @@ class _Walk:
         which = f"Row {first} is" if first == last else f"Rows {first} to {last} are"
         self._findings.add("rows_missing", f"{which} missing.", first)
 
-    def _note(self, row: Mapping[str, Any], number: int) -> None:
+    def _note(self, row: sa.RowMapping, number: int) -> None:
         details = json.loads(row["details"])
         if row["kind"] == "purged":
             self._tombstone = max(self._tombstone, int(details["last"]))

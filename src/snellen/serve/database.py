@@ -26,6 +26,7 @@ from snellen.serve.address import Address
 LOG = logging.getLogger("snellen.serve.store")
 BUSY_S = 5.0
 CONNECT_S = 3
+_LOCK = 7_310_552_019  # of PostgreSQL's advisory locks: any number that nobody else takes
 _WRITES = "snellen_writes"
 _OPENED = "snellen_opened"
 # secure_delete: what retention removes is overwritten, not only unlinked
@@ -75,6 +76,14 @@ class Database:
                 yield connection
             # SQLite writes as happily into a file that somebody has removed meanwhile
             self._require_same_file(connection)
+
+    def take_turn(self, connection: sa.Connection) -> None:
+        """Until the transaction ends, nobody else who asks for it goes on, though there be no row yet to lock.
+
+        `BEGIN IMMEDIATE` has seen to it on SQLite.
+        """
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:

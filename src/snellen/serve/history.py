@@ -26,7 +26,7 @@ def list_predictions(database: Database, wanted: PredictionFilter, page: PageReq
     if page.before is not None:
         query = query.where(audit_log.c.row < page.before)
     with database.reading() as connection:
-        found = [decode_prediction(row) for row in connection.execute(query).mappings()]
+        found = [decode_prediction(dict(row)) for row in connection.execute(query).mappings()]
     rows = tuple(found[: page.limit])
     return Page(rows, rows[-1].row if len(found) > page.limit else None)
 

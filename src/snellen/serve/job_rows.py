@@ -95,7 +95,7 @@ class JobBook:
         with self._database.reading() as connection:
             return [self._read(row) for row in connection.execute(query).mappings()]
 
-    def _read(self, row: Mapping[str, Any]) -> Job:
+    def _read(self, row: Mapping[str, Any] | sa.RowMapping) -> Job:
         return Job(
             job_id=row["job_id"],
             key_id=row["key_id"],

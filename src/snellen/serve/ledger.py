@@ -100,7 +100,8 @@ class Ledger:
 def open_ledger(database: Database) -> Ledger:
     """The chain, begun where there is none. Raises StorageError where key or anchor do not fit to it."""
     place = database.address
-    with database.writing() as connection:  # two servers that begin at once make one key and one chain
+    with database.writing() as connection:
+        database.take_turn(connection)  # servers that begin at once begin one chain, with one key
         ledger = Ledger(database, _find_or_begin(database, connection))
         pen = Pen(connection, ledger.key, 0)
         anchor = ledger.anchor.read()
@@ -201,7 +202,7 @@ def read_head(connection: sa.Connection, key: ChainKey) -> tuple[Head | None, bo
     return _check_head(connection.execute(sa.select(audit_head)).mappings().one_or_none(), key)
 
 
-def _check_head(row: Mapping[str, Any] | None, key: ChainKey) -> tuple[Head | None, bool]:
+def _check_head(row: sa.RowMapping | None, key: ChainKey) -> tuple[Head | None, bool]:
     if row is None:
         return None, False
     head = Head(**{name: row[name] for name in _HEAD_COLUMNS})

@@ -11,7 +11,6 @@ from snellen.serve.database import Database
 from snellen.serve.schema import REVISION, VERSION_TABLE
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = 7_310_552_019  # of PostgreSQL's advisory locks: any number that nobody else takes
 _VERSIONS = sa.table(VERSION_TABLE, sa.column("version_num"))
 
 
@@ -25,7 +24,7 @@ def upgrade(database: Database) -> None:
     with database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        database.take_turn(connection)
         _run_migrations(connection, database.address.shown)
 
 
