@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -91,7 +92,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= 400:
+            if message["status"] >= 400 and message["status"] != HTTPStatus.REQUEST_TIMEOUT:
                 await self._take_leftovers()
             self.is_begun = True
             self.status = message["status"]

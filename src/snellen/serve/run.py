@@ -7,9 +7,15 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from snellen.core.errors import UsageError
 from snellen.core.runtime import has_package
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from snellen.serve.service import Service
 
 _NEEDED = {
     "fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart",
@@ -69,16 +75,14 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _run(options: ServeOptions, bound: socket.socket) -> None:
+def build_config(service: Service) -> uvicorn.Config:
+    """How uvicorn serves a service."""
     import uvicorn
 
     from snellen.serve.app import build_app
-    from snellen.serve.limits import LIMITS
     from snellen.serve.protocol import Protocol
-    from snellen.serve.setup import open_service, say_start
 
-    service = open_service(options, LIMITS)
-    config = uvicorn.Config(
+    return uvicorn.Config(
         build_app(service),
         http=Protocol,
         ws="none",
@@ -88,8 +92,17 @@ def _run(options: ServeOptions, bound: socket.socket) -> None:
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=20,
-        timeout_graceful_shutdown=int(LIMITS.drain_s),
+        timeout_graceful_shutdown=int(service.limits.drain_s),
     )
+
+
+def _run(options: ServeOptions, bound: socket.socket) -> None:
+    import uvicorn
+
+    from snellen.serve.limits import LIMITS
+    from snellen.serve.setup import open_service, say_start
+
+    service = open_service(options, LIMITS)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -100,7 +113,7 @@ def _run(options: ServeOptions, bound: socket.socket) -> None:
     # uvicorn ends by itself and then raises the signal again: for us that is no failure
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server = Server(config)
+    server = Server(build_config(service))
     if hasattr(signal, "SIGHUP"):
         from snellen.serve.setup import reload_all
 
