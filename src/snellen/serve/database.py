@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from snellen.serve.address import Address
 LOG = logging.getLogger("snellen.serve.store")
 BUSY_S = 5.0
 CONNECT_S = 3
+TELL_AGAIN_S = 30.0
+ROOM_BYTES = 1 << 20
 _LOCK = 7_310_552_019  # of PostgreSQL's advisory locks: any number that nobody else takes
 _WRITES = "snellen_writes"
 _OPENED = "snellen_opened"
@@ -51,6 +55,7 @@ class Database:
         self._turn: contextlib.AbstractContextManager[object] = (
             threading.Lock() if self.is_sqlite else contextlib.nullcontext()
         )
+        self._told: tuple[str, float] | None = None  # the last failure that was logged, and when
 
     def close(self) -> None:
         self._engine.dispose()
@@ -77,6 +82,18 @@ class Database:
             # SQLite writes as happily into a file that somebody has removed meanwhile
             self._require_same_file(connection)
 
+    def require_room(self) -> None:
+        """Raise StoreUnavailableError where SQLite's disk is nearly full; only PostgreSQL itself knows its own."""
+        path = self.address.path
+        if path is None:
+            return
+        try:
+            free = shutil.disk_usage(path.parent).free
+        except OSError as error:
+            raise StoreUnavailableError(f"{path.parent}: {error.strerror}") from error
+        if free < ROOM_BYTES:
+            raise StoreUnavailableError(f"{path.parent}: the disk is full.")
+
     def take_turn(self, connection: sa.Connection) -> None:
         """Until the transaction ends, nobody else who asks for it goes on, though there be no row yet to lock.
 
@@ -91,8 +108,18 @@ class Database:
             yield
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).strip()
-            LOG.warning("The audit database failed: %s", reason)
+            self._tell_failure(reason.partition("\n")[0])
             raise StoreUnavailableError(f"{self.address.shown}: {reason}") from error
+        if self._told is not None:
+            self._told = None
+            LOG.warning("The audit database is back.")
+
+    def _tell_failure(self, reason: str) -> None:
+        """Log it, but not for every request that it hinders."""
+        now = time.monotonic()
+        if self._told is None or self._told[0] != reason or now - self._told[1] > TELL_AGAIN_S:
+            self._told = (reason, now)
+            LOG.warning("The audit database failed: %s", reason)
 
     def _require_same_file(self, connection: sa.Connection) -> None:
         """Raise where SQLite's file is no longer the one that this connection has opened."""
@@ -101,7 +128,7 @@ class Database:
             return
         self._engine.dispose()
         connection.invalidate()
-        LOG.warning("The audit database %s was removed or replaced.", path)
+        self._tell_failure("its file was removed or replaced")
         raise StoreUnavailableError(f"{path} was removed or replaced while it was open.")
 
 

@@ -87,8 +87,9 @@ class Store:
 
     def check(self) -> None:
         """Return where a row could be written now; else raise StoreUnavailableError. For /readyz: milliseconds."""
+        self._database.require_room()
         with self._ledger.writing() as pen:
-            pen.move(pen.head)  # really written: a full disk takes an empty transaction
+            pen.move(pen.head)  # really written: who may only read can begin a transaction
 
     # predictions
 

@@ -28,12 +28,12 @@ def upgrade(database: Database) -> None:
         _run_migrations(connection, database.address.shown)
 
 
-def require_current(database: Database) -> None:
-    """Raise StorageError where the schema is not this version's: for who looks and changes nothing."""
+def require_ours(database: Database, *, is_current: bool) -> None:
+    """Raise StorageError where there is no audit log, or, if `is_current` is needed, one of another schema."""
     found = find_revision(database)
     if found is None:
         raise StorageError(f"{database.address.shown} holds no audit log.", "Name another database with --db.")
-    if found != REVISION:
+    if is_current and found != REVISION:
         raise StorageError(
             f"{database.address.shown} has schema {found}, and this version of Snellen reads {REVISION}.",
             "Use the version that wrote it; a newer server upgrades an older schema when it starts.",

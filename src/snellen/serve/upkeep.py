@@ -16,11 +16,11 @@ from snellen.core.storage import explain_os_error
 from snellen.serve.address import read_address
 from snellen.serve.audit_check import AuditReport, verify
 from snellen.serve.audit_rows import PredictionFilter, RecordedPrediction
-from snellen.serve.database import BUSY_S, Database, require_file
+from snellen.serve.database import BUSY_S, LOG, Database, require_file
 from snellen.serve.history import iter_predictions
 from snellen.serve.ledger import accept
 from snellen.serve.store import Store
-from snellen.serve.upgrade import require_current
+from snellen.serve.upgrade import require_ours
 
 EXPORT_COLUMNS = (
     "row", "time", "request_id", "key_id", "model", "model_sha256", "image_sha256", "filename", "prediction",
@@ -31,12 +31,10 @@ EXPORT_COLUMNS = (
 @contextlib.contextmanager
 def open_existing(url: str | None) -> Iterator[Store]:
     """The store at `url`, which must be there. What hinders is told in full: an operator asks, no client."""
-    with _telling_all():
-        address = read_address(url)
-        if address.path is not None:
-            require_file(address.path)
-        with Store.open(url) as store:
-            yield store
+    with _looking(url, is_current=False):
+        pass  # a database that is not ours would be made so
+    with _telling_all(), Store.open(url) as store:
+        yield store
 
 
 @contextlib.contextmanager
@@ -106,14 +104,15 @@ def _flatten(recorded: RecordedPrediction) -> list[object]:
 
 
 @contextlib.contextmanager
-def _looking(url: str | None) -> Iterator[Database]:
+def _looking(url: str | None, *, is_current: bool = True) -> Iterator[Database]:
+    """The database as it is. Raises where it is not ours, or, if `is_current` is needed, of another schema."""
     with _telling_all():
         address = read_address(url)
         if address.path is not None:
             require_file(address.path)
         database = Database(address)
         try:
-            require_current(database)
+            require_ours(database, is_current=is_current)
             yield database
         finally:
             database.close()
@@ -121,12 +120,15 @@ def _looking(url: str | None) -> Iterator[Database]:
 
 @contextlib.contextmanager
 def _telling_all() -> Iterator[None]:
+    LOG.disabled = True  # what a server logs beside its answers is the answer here
     try:
         yield
     except StoreUnavailableError as error:
         raise StorageError(
             error.reason, "Check that the database runs, may be reached and written, and that its disk has room."
         ) from error
+    finally:
+        LOG.disabled = False
 
 
 @contextlib.contextmanager

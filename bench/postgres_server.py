@@ -47,6 +47,10 @@ class PostgresServer:
             time.sleep(0.02)
         raise RuntimeError((self.folder / "log.txt").read_text(encoding="utf-8"))
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def stop(self, *, at_once: bool = False) -> None:
         """Ends all connections; `at_once` as a crash of the server would."""
         if self._process is not None:
@@ -54,11 +58,24 @@ class PostgresServer:
             self._process.wait(20)
             self._process = None
 
-    def create_database(self, template: str = "template0") -> str:
+    def create_database(self) -> str:
         """A new database's name."""
         self._n_databases += 1
         name = f"audit{self._n_databases}"
-        self._run("createdb", "-h", str(self.folder), "-U", "snellen", "-T", template, name)
+        self._run("createdb", "-h", str(self.folder), "-U", "snellen", name)
+        return name
+
+    def create_database_on(self, disk: Path) -> str:
+        """The same with its tables on another file system, which must be empty."""
+        if _is_root():
+            shutil.chown(disk, "nobody")
+        self._run(
+            "psql", "-h", str(self.folder), "-U", "snellen", "-d", "postgres", "-qc",
+            f"CREATE TABLESPACE small LOCATION '{disk}'",
+        )  # fmt: skip
+        self._n_databases += 1
+        name = f"audit{self._n_databases}"
+        self._run("createdb", "-h", str(self.folder), "-U", "snellen", "-D", "small", name)
         return name
 
     def drop_database(self, name: str) -> None:
