@@ -46,6 +46,13 @@ _PLACEHOLDERS = {
     "--timeout": "SECONDS",
     "--storage": "URL",
     "--by": "COLUMN",
+    "--db": "URL",
+    "--before": "TIME",
+    "--since": "TIME",
+    "--until": "TIME",
+    "--keep-days": "N",
+    "--anchor": "FILE",
+    "--reason": "TEXT",
 }
 
 _CLI_HEAD = """# Commands

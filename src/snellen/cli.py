@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snellen import __version__
+from snellen.cli_audit import audit_log_app, keys_app
 from snellen.console import close_streams, mend_streams, told
 from snellen.core.errors import SnellenError, UsageError
 from snellen.help_texts import LiteralHelp
@@ -33,6 +34,8 @@ app = LiteralHelp(
 )
 cache_app = LiteralHelp(help="The folder of preprocessed pixels and features.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+app.add_typer(keys_app, name="keys")
+app.add_typer(audit_log_app, name="audit-log")
 
 _DATA_HELP = "Class folders, train/val/test folders, a CSV or one a split, a zip of these, .npz, HDF5, or DICOM files."
 Data = Annotated[str, typer.Argument(help=_DATA_HELP)]
@@ -418,6 +421,40 @@ def predict(
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
         if failed == total:
             raise typer.Exit(2)
+
+
+@app.command()
+def serve(
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Bundles or runs, or NAME=BUNDLE.")],
+    host: Annotated[str, typer.Option(help="Address to answer at. Another than this machine's own needs keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes any that is free.", min=0, max=65535)] = 8080,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            help="Audit database: a SQLite file or postgresql+psycopg://user@host/name. "
+            "[default: $SNELLEN_DB, else a file in the user's data folder]"
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Ask for no keys, whoever reaches the address.")] = False,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Keep every picture and its name beside the database.")
+    ] = False,
+) -> None:
+    """Answer over HTTP: an API below /v1, a page at /, and an audit database that records every answer.
+
+    Example: snellen serve runs/my-run/bundle
+
+    Example: snellen serve fundus=runs/a/bundle oct=runs/b/bundle --port 9000 --db /srv/snellen/audit.db
+
+    Example: snellen serve runs/my-run/bundle --host 0.0.0.0 --db postgresql+psycopg://snellen@db/audit
+    """
+    with told():
+        from snellen.serve.run import ServeOptions
+        from snellen.serve.run import serve as run_server
+
+        run_server(ServeOptions(tuple(bundles), host, port, db, insecure, keep_images))
 
 
 @app.command()

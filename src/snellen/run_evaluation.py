@@ -39,8 +39,8 @@ from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
-from snellen.run_openings import count_openings
 from snellen.run_evidence import add_evidence, build_maps
+from snellen.run_openings import count_openings
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000

@@ -119,7 +119,7 @@ def test_every_module_says_what_it_knows() -> None:
         if path.name == "__init__.py" and path.parent != SOURCES:
             continue
         name = ".".join(path.relative_to(SOURCES.parent).with_suffix("").parts).removesuffix(".__init__")
-        if name.endswith("__main__"):
+        if name.endswith(("__main__", ".migrations.env")):  # they run when they are imported
             continue
         if not importlib.import_module(name).__doc__:
             missing.append(name)

@@ -11,6 +11,7 @@ SnellenError                    the user can act on it: exit code 2
 │   └── ParityError             two forms of a model disagree beyond the stated tolerance
 ├── FetchError                  a data set cannot be downloaded, or what arrived is not the published file
 └── StorageError                disk full, no permission, a damaged file of ours
+    └── StoreUnavailableError   the audit database cannot take a row just now
 """
 
 from __future__ import annotations
@@ -93,6 +94,22 @@ class StorageError(SnellenError):
     """The disk is full, a folder may not be written, or a file of ours is damaged."""
 
     code = "storage"
+
+
+class StoreUnavailableError(StorageError):
+    """The audit database cannot take a row just now: it is not reached, or its disk is full.
+
+    `message` and `hint` may be told to any client; `reason` says more, and is for the operator only.
+    """
+
+    code = "store_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "The audit database cannot record just now, and nothing is predicted unrecorded.",
+            "Try again in a moment: the server goes on by itself once its database is back.",
+        )
+        self.reason = reason
 
 
 def require_no_problems(problems: list[str], summary: str, hint: str = "") -> None:

@@ -107,18 +107,18 @@ class Predictor:
         """
         return None if self._gate is None else measure_shift(measured, self._gate.reference)
 
-    def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
+    def prepare(self, source: PictureSource, *, frame: int | None = None) -> NDArray[np.uint8]:
         """One picture → uint8 `(height, width, channels)`.
 
         It is a path, encoded bytes, an array `(H, W)` / `(H, W, 3)` RGB, or a Pillow image. An array is uint8 or, where
         the model has a window, of wider integers. A path may name one of several pictures in a file:
-        `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
+        `scan.dcm::frame[3]`; of encoded bytes `frame` names it. Raises PictureError where it cannot be read.
         """
         plan, readable = self.manifest.preprocess, to_readable(source)
         if isinstance(readable, np.ndarray):
             return preprocess(_require_picture(readable), plan)
         if isinstance(readable, bytes):
-            return preprocess_picture(readable, plan)[0]
+            return preprocess_picture(readable, plan, frame=frame)[0]
         return preprocess_location(Path(), readable, plan)
 
     def predict(
@@ -187,7 +187,7 @@ class Predictor:
         tally: Tally | None,
     ) -> Iterator[Prediction]:
         good = [item for item in prepared if isinstance(item, np.ndarray)]
-        described = iter(self._describe(np.stack(good), tally)) if good else iter(())
+        described = iter(self.describe(np.stack(good), tally)) if good else iter(())
         for source, item in zip(sources, prepared, strict=True):
             name = name_source(source)
             if isinstance(item, PictureError):
@@ -195,7 +195,8 @@ class Predictor:
             else:
                 yield next(described).model_copy(update={"path": name})
 
-    def _describe(self, pixels: NDArray[np.uint8], tally: Tally | None) -> list[Prediction]:
+    def describe(self, pixels: NDArray[np.uint8], tally: Tally | None = None) -> list[Prediction]:
+        """Preprocessed pixels `(N, height, width, channels)` → a Prediction each, without a path."""
         scores = self.score_pixels(pixels)
         found = self.judge(pixels, scores.embedding)
         if tally is not None:
