@@ -35,6 +35,7 @@ from snellen.ingest.cohort import read_cohort
 from snellen.ingest.patients import get_own_patient
 from snellen.metrics.decision import CALLED
 from snellen.outputs import EVALUATION, hold_output, make_output
+from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.records.plan import Plan
