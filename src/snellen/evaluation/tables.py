@@ -29,6 +29,7 @@ from snellen.evaluation.wording import (
     order_metrics,
 )
 from snellen.metrics.decision import CALLED
+from snellen.records.audit import Shortcuts
 from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
@@ -329,10 +330,20 @@ def build_durations(durations_s: dict[str, float]) -> Table:
     return Table("Durations", ("Stage", "Time"), rows, ("text", "num"))
 
 
-def build_shortcuts(shortcuts: dict[str, float]) -> Table:
-    """What the shortcut audit measured, by its own names."""
-    rows = tuple((name.replace("_", " "), format_number(value)) for name, value in shortcuts.items())
-    return Table("Guessing without the anatomy", ("Guess", "Value"), rows, ("text", "num"))
+def build_shortcuts(shortcuts: Shortcuts) -> Table:
+    """How well the class is told by what is no anatomy; what was not measured is left out."""
+    guesses = (
+        ("All facts of the file, no pixel", shortcuts.facts_auc),
+        ("The same without the name", shortcuts.unnamed_auc),
+        ("Rim and corners only", shortcuts.border_auc),
+        ("Mean colours and brightness", shortcuts.colours_auc),
+    )
+    rows = tuple(
+        (name, format_number(found.value), format_interval(found)) for name, found in guesses if found is not None
+    )
+    return Table(
+        "Guessing without the anatomy, cross-validated", ("Seen", "AUC", "95 % interval"), rows, ("text", "num", "num")
+    )
 
 
 def build_facts(caption: str, facts: dict[str, str], head: tuple[str, str]) -> Table:
