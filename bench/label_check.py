@@ -2,9 +2,9 @@
 
     python bench/label_check.py --out build/label-check --json build/label-check.json
 
-Of each cohort a share of the labels is exchanged at random, picture by picture. A line for each: strong suspects that are
-wrong (precision), wrong labels that are strong suspects (recall), and the same for what cleanlab alone suspects. A share
-of 0 is the clean cohort: every strong suspect there is a false alarm.
+Of each cohort a share of the labels is exchanged at random, picture by picture. A line for each: strong suspects that
+are wrong (precision), wrong labels that are strong suspects (recall), and the same for what cleanlab alone suspects. A
+share of 0 is the clean cohort: every strong suspect there is a false alarm.
 """
 
 from __future__ import annotations
