@@ -112,7 +112,7 @@ def render_audit(page: AuditPage) -> str:
         "samples": choose_samples(cohort),
         "tables": audit_tables,
         "parts": SPLITS,
-        "worst": audit.list_worst(),
+        "worst": [(issue, _begin(issue.message)) for issue in audit.list_worst()],
         "issue_pictures": {issue.code: choose_issue_pictures(cohort, issue) for issue in audit.issues},
         **_add_shortcuts(page),
         "suspects": list_suspects(audit.labels, page.thumbnails),
@@ -121,6 +121,12 @@ def render_audit(page: AuditPage) -> str:
         "needs_text": explain_needs(audit.needs) if audit.needs else "",
     }
     return open_environment().get_template("audit.html.j2").render(context)
+
+
+def _begin(message: str) -> str:
+    """The first two sentences: the summary is short, the list of issues has all."""
+    sentences = message.split(". ")
+    return message if len(sentences) <= 2 else f"{'. '.join(sentences[:2])}."
 
 
 def _add_shortcuts(page: AuditPage) -> dict[str, object]:

@@ -17,6 +17,7 @@ from snellen.evaluation.wording import (
     format_level,
     format_number,
     format_of_hundred,
+    format_percent,
     list_some,
     name_baseline,
     name_metric,
@@ -28,6 +29,7 @@ from snellen.records.plan import UNDECIDED, Plan
 
 FEW_PATIENTS = 100
 FEW_PATIENTS_OF_A_CLASS = 10
+_GUESSING = 0.5
 _OWN_TEST = "are of the bundle's own test split"
 _PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each picture", re.IGNORECASE)
 
@@ -68,6 +70,7 @@ def collect_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | No
         *_notices_of_patients(evaluation, audit),
         *_notices_of_split(evaluation),
         *_notices_of_audit(audit),
+        *_notices_of_shortcuts(evaluation, audit),
         *_notices_of_size(evaluation),
         *_notices_of_baselines(evaluation),
         *_notices_of_probabilities(evaluation),
@@ -238,6 +241,28 @@ def _notices_of_audit(audit: Audit | None) -> Iterator[Notice]:
     for issue in audit.issues if audit is not None else ():
         if issue.severity == "severe":
             yield Notice("severe", issue.message, issue.advice)
+
+
+def _notices_of_shortcuts(evaluation: Evaluation, audit: Audit | None) -> Iterator[Notice]:
+    """How much of the model's AUC could be had without anatomy, where the audit found that a class is given away."""
+    shortcuts = audit.shortcuts if audit is not None else None
+    found = {issue.code for issue in audit.issues} if audit is not None else set()
+    own = _value(evaluation.metrics, "auc")
+    if shortcuts is None or own is None or own <= _GUESSING:
+        return
+    for code, estimate, what in (
+        ("shortcut_facts", shortcuts.unnamed_auc, "facts of the files alone, without their names,"),
+        ("shortcut_border", shortcuts.border_auc, "the rim and corners of the pictures alone"),
+    ):
+        if code in found and estimate is not None and estimate.value is not None:
+            share = min(1.0, max(0.0, (estimate.value - _GUESSING) / (own - _GUESSING)))
+            yield Notice(
+                "warning",
+                f"On the whole cohort {what} reach an AUC of {format_number(estimate.value)}, "
+                f"{format_percent(share)} of what the model has above guessing ({format_number(own)} here).",
+                "The number does not show that the model looks at the disease: measure on each source by itself, or on "
+                "pictures from elsewhere.",
+            )
 
 
 def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:

@@ -28,6 +28,7 @@ def open_environment() -> Environment:
     environment.filters |= {
         "number": wording.format_number,
         "digits": partial(wording.format_number, digits=4),
+        "two_digits": partial(wording.format_number, digits=2),
         "interval": wording.format_interval,
         "percent": wording.format_percent,
         "split_name": wording.name_split,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from snellen.records.evaluation import Estimate, Intervals
 FOLDS = 5
 _RESAMPLES = 500
 _LEVEL = 0.95
-TREES = 100
+TREES = 60
 _FEWEST_GROUPS = 3
 
 Wide = NDArray[np.float64]
@@ -37,6 +38,17 @@ class Question:
     @property
     def n_folds(self) -> int:
         return int(self.folds.max(initial=-1)) + 1
+
+    @cached_property
+    def bootstrap(self) -> PatientBootstrap:
+        """Resamples of the groups, drawn once for all that is asked."""
+        settings = Intervals(level=_LEVEL, n_resamples=_RESAMPLES, unit="patient", seed=0)
+        return PatientBootstrap(self.labels, self.groups, settings)
+
+    @property
+    def fewest_groups(self) -> int:
+        """Groups of the smallest class."""
+        return min(len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels))
 
 
 def find_obstacle(labels: Sequence[str], groups: Sequence[str]) -> str:
@@ -88,15 +100,24 @@ def probe_table(table: NDArray[np.float32], question: Question, trees: int = TRE
     return found
 
 
-def estimate_auc(probabilities: Wide, question: Question, resamples: int = _RESAMPLES) -> Estimate:
-    """Macro one-vs-rest AUC with the 95 % interval of a bootstrap over groups."""
-    settings = Intervals(level=_LEVEL, n_resamples=resamples, unit="patient", seed=0)
-    bootstrap = PatientBootstrap(question.labels, question.groups, settings)
+def compute_auc(probabilities: Wide, labels: NDArray[np.int64]) -> float:
+    """Macro one-vs-rest AUC of the classes that have pictures on both sides; NaN where none has."""
+    weights = np.ones((1, len(labels)))
+    columns = [column for column in range(probabilities.shape[1]) if 0 < (labels == column).sum() < len(labels)]
+    each = [compute_weighted_auc(labels == column, probabilities[:, column], weights)[0] for column in columns]
+    return float(np.mean(each)) if each else float("nan")
+
+
+def estimate_auc(probabilities: Wide, question: Question) -> Estimate:
+    """Macro one-vs-rest AUC with the 95 % interval of a bootstrap over groups.
+
+    Where all is told apart no resample differs: then the interval is Wilson's, of the smallest class's groups.
+    """
 
     def score(weights: Wide) -> dict[str, Wide]:
         columns = range(probabilities.shape[1])
         each = [compute_weighted_auc(question.labels == c, probabilities[:, c], weights) for c in columns]
         return {"auc": np.mean(each, axis=0)}
 
-    value = float(score(np.ones((1, len(question.labels))))["auc"][0])
-    return choose_estimate(value, bootstrap.run(score)["auc"], _LEVEL)
+    value = compute_auc(probabilities, question.labels)
+    return choose_estimate(value, question.bootstrap.run(score)["auc"], _LEVEL, question.fewest_groups)

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from snellen.core.quiet import hush_warnings
 from snellen.core.runtime import has_package
 from snellen.ingest.feature_space import Space
-from snellen.ingest.grouped_probe import Question, ask, estimate_auc, find_obstacle
+from snellen.ingest.grouped_probe import Question, ask, compute_auc, find_obstacle
+from snellen.metrics.calibration import apply_temperature, fit_temperature
 from snellen.records.audit import LabelCheck, Neighbour, Suspect
 from snellen.records.cohort import Issue, Sample
 
 MOST_SUSPECTS = 60
 _FEWEST = 60
-_WEAK_PROBE = 0.7
-_SURE, _UNLIKELY = 0.8, 0.08
+_WEAK_PROBE = 0.8
+_SURE, _UNLIKELY = 0.9, 0.03  # of calibrated probabilities; bench/label_check.py measures what that gives
 _AGREE = 4
 _SHARE = 0.01
-_FEW = 3
+_FEW = 5
 
 Wide = NDArray[np.float64]
 
@@ -80,8 +81,9 @@ def _rotate(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def find_suspects(probabilities: Wide, space: Space, data: Labelled, by: str) -> LabelCheck:
     """Suspects, the surest first. `probabilities` `(N, C)` are of whatever did not see the picture's group."""
     labels = data.labels
-    question = Question(labels, np.asarray(data.groups, np.str_), np.zeros(len(labels), np.intp))
-    auc = estimate_auc(probabilities, question, resamples=2).value
+    logits = np.log(probabilities + 1e-9)
+    probabilities = apply_temperature(logits, fit_temperature(logits, labels).temperature)  # a probe is too sure
+    auc = compute_auc(probabilities, labels)
     flagged = _flag(labels, probabilities)
     own = probabilities[np.arange(len(labels)), labels]
     suggested = probabilities.argmax(axis=1)
@@ -90,7 +92,7 @@ def find_suspects(probabilities: Wide, space: Space, data: Labelled, by: str) ->
     agree = (labels[space.near] == suggested[:, None]).sum(axis=1)
     step = np.abs(suggested - labels)
     is_strong = flagged & (best >= _SURE) & (own <= _UNLIKELY) & (agree >= _AGREE)
-    is_strong &= (auc or 0) >= _WEAK_PROBE
+    is_strong &= auc >= _WEAK_PROBE
     if data.is_ordered:
         is_strong &= step >= 2  # graders differ by one grade every day
     order.sort(key=lambda row: not is_strong[row])
@@ -109,11 +111,11 @@ def find_suspects(probabilities: Wide, space: Space, data: Labelled, by: str) ->
         )
         for row in order[:MOST_SUSPECTS]
     )
-    return LabelCheck(by=by, n=len(labels), auc=None if auc is None else round(auc, 4), suspects=suspects)
+    return LabelCheck(by=by, n=len(labels), auc=None if np.isnan(auc) else round(auc, 4), suspects=suspects)
 
 
 def _flag(labels: NDArray[np.int64], probabilities: Wide) -> NDArray[np.bool_]:
-    """What cleanlab's confident learning (Northcutt et al. 2021) takes for wrong, by both of its prunings."""
+    """What cleanlab's confident learning (Northcutt et al. 2021) counts off the diagonal of its joint."""
     present = np.unique(labels)
     if len(present) < 2:
         return np.zeros(len(labels), bool)
@@ -122,7 +124,10 @@ def _flag(labels: NDArray[np.int64], probabilities: Wide) -> NDArray[np.bool_]:
         from cleanlab.filter import find_label_issues
 
         found = find_label_issues(
-            np.searchsorted(present, labels), own / own.sum(axis=1, keepdims=True), filter_by="both", n_jobs=1
+            np.searchsorted(present, labels),
+            own / own.sum(axis=1, keepdims=True),
+            filter_by="confident_learning",
+            n_jobs=1,
         )
     return np.asarray(found, bool)
 

@@ -15,23 +15,23 @@ from snellen.ingest.patients import HOW_TO_TELL
 from snellen.records.cohort import Issue, Sample
 
 _FEWEST = 60
-_FAR = 6.0
+_QUARTILES = 1.349
+_LEAST_SPREAD = 0.05
+_FAR = 5.0
 _MOST_OUTLIERS = 0.02
 _CLOSER = 0.5  # an angle to the nearest other patient below half of that to the sixth
-_MANY_PAIRS = 0.1
+_MANY_PAIRS = 0.05
 _FEW_OWN = 20
 _OWN_QUANTILE = 0.5
 
 
 def check_outliers(samples: Sequence[Sample], space: Space) -> list[Issue]:
-    """Pictures whose nearest neighbours, of whatever patient, are much farther than those of others."""
+    """Pictures whose nearest neighbours of other patients are much farther than those of the rest."""
     if len(samples) < _FEWEST:
         return []
-    nearest = np.fmax(space.near_cosine[:, min(2, space.near_cosine.shape[1] - 1)], space.own_cosine)
-    distance = np.log(np.maximum(1 - nearest.astype(np.float64), 1e-6))
-    middle = np.median(distance)
-    spread = max(1.4826 * float(np.median(np.abs(distance - middle))), 0.05)
-    far = (distance - middle) / spread
+    distance = np.log(np.maximum(np.nan_to_num(space.distance.astype(np.float64), posinf=0.0), 1e-3))
+    low, middle, high = np.quantile(distance, [0.25, 0.5, 0.75])
+    far = (distance - middle) / max((high - low) / _QUARTILES, _LEAST_SPREAD)
     rows = [int(row) for row in np.argsort(-far) if far[row] > _FAR]
     if not rows or len(rows) > max(5, _MOST_OUTLIERS * len(samples)):
         return []

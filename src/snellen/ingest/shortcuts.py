@@ -27,8 +27,8 @@ from snellen.records.evaluation import Estimate
 LIMIT = 0.7
 WORTH_NAMING = 0.6
 _MOST_PICTURES = 20_000
-_TREES_OF_A_KIND = 40
-_VERSION = "shortcuts-2"
+_TREES_OF_A_KIND = 30
+_VERSION = "shortcuts-3"
 _SHOWN_CLASSES = 4
 
 
