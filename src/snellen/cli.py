@@ -106,6 +106,9 @@ def audit(
     out: Out = None,
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
+    copies: Annotated[
+        str, typer.Option(help="Copies to look for: all (turned, cropped, compressed …), exact or off.")
+    ] = "all",
     columns: Columns = "",
     patients: Patients = "auto",
     cache: Cache = None,
@@ -119,8 +122,9 @@ def audit(
         from snellen import workflow
 
         cohort = workflow.audit(
-            data, out=out, overwrite=overwrite, columns=_parse_columns(columns), patients=patients, cache=cache
-        )
+            data, out=out, overwrite=overwrite, copies=copies, columns=_parse_columns(columns), patients=patients,
+            cache=cache,
+        )  # fmt: skip
         if as_json:
             typer.echo(cohort.audit.to_json(), nl=False)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from snellen.planning.recipe_files import LoadedRecipe
 from snellen.planning.splits import choose_splits
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import UNDECIDED, Fingerprint, Plan
+from snellen.records.recipe import DataWish
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_audit import save_audit
 from snellen.runs import Run, save_splits
@@ -68,10 +69,10 @@ class Prepared:
         )
 
 
-def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]]) -> tuple[Cohort, Path]:
-    """The cohort at DATA, its labels merged, and the cache folder in use."""
+def read_data(request: DataRequest, wish: DataWish) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged and its copies looked for as wished, and the cache folder in use."""
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=wish.merge, copies=wish.copies)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
@@ -94,7 +95,7 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
             "there is one network already.",
             "Add --folds 5, or leave it out.",
         )
-    cohort, cache = read_data(request.source, loaded.recipe.data.merge)
+    cohort, cache = read_data(request.source, loaded.recipe.data)
     n_folds = loaded.recipe.evaluation.folds
     split_seed = request.seed if request.split_seed is None else request.split_seed
     splits = choose_splits(cohort, loaded.recipe.data.fractions, split_seed, n_folds=n_folds)

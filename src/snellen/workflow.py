@@ -36,6 +36,7 @@ from snellen.records.bundle import Prediction
 from snellen.records.cohort import Cohort
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
+from snellen.records.recipe import DataWish
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_seeds import MOST, SeedRuns, begin_seeds, drop_empty_seeds, go_through_seeds, is_seed_runs
 from snellen.runs import Run, choose_run_folder, open_run
@@ -104,19 +105,28 @@ def predict(
 
 
 def audit(
-    data: str | Path, *, out: str | Path | None = None, overwrite: bool = False, **options: Unpack[DataOptions]
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    copies: str = "all",
+    **options: Unpack[DataOptions],
 ) -> Cohort:
-    """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there."""
+    """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there.
+
+    `copies` that are looked for: `all`, transformed ones too, `exact`, or `off`.
+    """
     from snellen.ingest.cohort import read_cohort
     from snellen.ingest.packed_damage import set_damaged_aside
     from snellen.run_audit import foresee_order, foresee_splits, save_audit
 
-    require_known(options, DataOptions, "out", "overwrite")
+    require_known(options, DataOptions, "out", "overwrite", "copies")
+    wish = _ask(DataWish, copies=copies)
     folder = to_path_or_none(out, "out")
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
-    cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache))
+    cohort = read_cohort(request, threads=count_threads(), cache=open_cache(request.cache), copies=wish.copies)
     cohort, splits = foresee_splits(foresee_order(set_damaged_aside(cohort, count_threads())))
     if folder is not None:
         make_output(folder, AUDIT)

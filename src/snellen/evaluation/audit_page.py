@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snellen.evaluation import audit_tables
+from snellen.evaluation.audit_copies import choose_shown, collect_links, tell_relation
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.wording import format_count, list_some, name_classes, name_split
 from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
@@ -60,20 +61,28 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Copy:
-    """One picture of a group of identical ones. `fate` says in words in which part it is, or why in none."""
+    """One picture of a group of copies. `fate` says in words in which part it is, or why in none; `relation` how it
+    differs from the first one; `source` is its picture, where the page shows it.
+    """
 
     name: str
     label: str
     fate: str
+    relation: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class CopyGroup:
-    """Identical pictures. `notes` says what is wrong with the group; empty where nothing has to be done."""
+    """Copies of one picture. `notes` says what is wrong with the group; empty where nothing has to be done."""
 
     copies: tuple[Copy, ...]
     notes: tuple[str, ...]
-    source: str
+
+    @property
+    def shown(self) -> tuple[Copy, ...]:
+        """Those that the page shows as pictures."""
+        return tuple(copy for copy in self.copies if copy.source)
 
 
 def render_audit(page: AuditPage) -> str:
@@ -127,10 +136,11 @@ def list_classes(cohort: Cohort, splits: Sequence[Split]) -> list[ClassRow]:
 
 
 def list_groups(page: AuditPage) -> list[CopyGroup]:
-    """Groups of identical pictures, those that ask for an action first, then the largest."""
+    """Groups of copies, those that ask for an action first, then the largest."""
     label_of = {sample.name: sample.label for sample in page.cohort.samples}
     fate_of = {row.sample: _tell_fate(row) for row in page.splits}
     own = {sample.name: sample.split for sample in page.cohort.samples if sample.split}
+    links = collect_links(page.cohort.audit)
     groups = []
     for names in order_groups(page.cohort):
         notes = []
@@ -140,8 +150,15 @@ def list_groups(page: AuditPage) -> list[CopyGroup]:
         places = sorted({own[name] for name in names if name in own}, key=SPLITS.index)
         if len(places) > 1:
             notes.append("in several splits: " + ", ".join(name_split(place) for place in places))
-        copies = tuple(Copy(name, label_of[name], fate_of.get(name, "")) for name in names)
-        groups.append(CopyGroup(copies, tuple(notes), page.thumbnails.get(names[0], "")))
+        shown = choose_shown(links, names)
+        copies = tuple(
+            Copy(
+                name, label_of[name], fate_of.get(name, ""), tell_relation(links, names, name),
+                page.thumbnails.get(name, "") if name in shown else "",
+            )
+            for name in names
+        )  # fmt: skip
+        groups.append(CopyGroup(copies, tuple(notes)))
     return groups
 
 
@@ -175,9 +192,11 @@ def choose_samples(cohort: Cohort) -> dict[str, list[Sample]]:
 def choose_pictures(cohort: Cohort) -> list[Sample]:
     """All samples whose pictures the page shows; their number is bounded, whatever the cohort's size."""
     by_name = {sample.name: sample for sample in cohort.samples}
-    firsts = [by_name[names[0]] for names in order_groups(cohort)[:N_GROUP_PICTURES]]
+    groups = order_groups(cohort)[:N_GROUP_PICTURES]
+    links = collect_links(cohort.audit)
+    copies = [by_name[name] for names in groups for name in choose_shown(links, names)]
     drawn = [sample for several in choose_samples(cohort).values() for sample in several]
-    return list({sample.name: sample for sample in [*firsts, *drawn]}.values())
+    return list({sample.name: sample for sample in [*copies, *drawn]}.values())
 
 
 def _draw_number(sample: Sample) -> bytes:
@@ -196,7 +215,7 @@ def _list_sections(page: AuditPage) -> dict[str, str]:
         ("classes", "Classes", True),
         ("patients", "Patients", True),
         ("issues", "Issues", True),
-        ("copies", "Identical pictures", bool(audit.duplicate_groups)),
+        ("copies", "Copies", bool(audit.duplicate_groups)),
         ("set-aside", "Set aside", bool(audit.set_aside)),
         ("pictures", "Pictures", True),
         ("files", "Sizes and formats", True),

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from snellen.records.base import Record
 from snellen.records.plan import Fingerprint, PreprocessPlan
+from snellen.records.recipe import CopySearchWish
 
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
@@ -67,8 +68,38 @@ class SetAside(Record):
     reason: str
 
 
+class CopyLink(Record):
+    """Two samples of different pixels that show one picture: the second as seen from the first.
+
+    It is `is_mirrored` left to right, then turned by `rotation_deg` clockwise and `scale` times as large in its frame.
+    `overlap` is the common part as a share of the smaller one, `correlation` that of the details in it, `coarse` that
+    of the largest details alone.
+    """
+
+    first: str
+    second: str
+    correlation: float
+    coarse: float
+    is_mirrored: bool = False
+    rotation_deg: float = 0.0
+    scale: float = 1.0
+    overlap: float = 1.0
+
+    def describe(self) -> str:
+        """How the second picture differs from the first: `mirrored, turned by 37°, 97 % alike`."""
+        words = ["mirrored"] if self.is_mirrored else []
+        if abs(self.rotation_deg) >= 1:
+            words.append(f"turned by {abs(self.rotation_deg):.0f}°")
+        if abs(self.scale - 1) >= 0.03:
+            words.append(f"scaled by {self.scale:.2f}")
+        return ", ".join([*words, f"{100 * self.correlation:.0f} % alike"])
+
+
 class Audit(Record):
-    """The content of `audit.json`. `shortcuts` stays null until a shortcut audit has run."""
+    """The content of `audit.json`. `shortcuts` stays null until a shortcut audit has run.
+
+    `duplicate_groups` are samples that show one picture, exact or transformed; `copies` are the transformed pairs.
+    """
 
     schema_version: int = 1
     n_samples: int
@@ -77,6 +108,8 @@ class Audit(Record):
     classes: dict[str, int]
     patients: PatientRule
     duplicate_groups: tuple[tuple[str, ...], ...] = ()
+    copies: tuple[CopyLink, ...] = ()
+    copy_search: CopySearchWish = "exact"
     shortcuts: dict[str, float] | None = None
     issues: tuple[Issue, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
@@ -141,7 +174,7 @@ class Cohort(Record):
 
 
 class Split(Record):
-    """Which sample belongs where. `group` joins a patient with all exact copies of its pictures.
+    """Which sample belongs where. `group` joins a patient with all copies of its pictures.
 
     With folds, `fold` counts those of the pictures to learn from, all of split `train`, from 0.
     """
