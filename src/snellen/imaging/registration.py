@@ -19,6 +19,7 @@ _STEPS = 30
 _CLOSE_ENOUGH = 1e-3
 _LEAST_OVERLAP_PX = 400
 _RIM_PX = 2
+_ROUGH_PX, _FINE_PX = 25, 3
 _FLAT_LEVELS = 0.5
 
 
@@ -36,13 +37,20 @@ class Registration:
     agreement: float
 
 
-def refine(first: Comparable, second: Comparable, guess: Affine) -> Affine | None:
-    """The guess improved on the details (ECC, Evangelidis and Psarakis 2008); None where that leads nowhere."""
-    start = np.ascontiguousarray(guess, np.float32)
+def refine(first: Comparable, second: Comparable, guess: Affine, *, is_rough: bool = False) -> Affine | None:
+    """The guess improved on the details (ECC, Evangelidis and Psarakis 2008); None where that leads nowhere.
+
+    A rough guess is improved on blurred details first.
+    """
+    found = np.ascontiguousarray(guess, np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, _CLOSE_ENOUGH)
     mask = second.inside.astype(np.uint8)
     try:
-        _, found = cv2.findTransformECC(first.detail, second.detail, start, cv2.MOTION_AFFINE, criteria, mask, 3)
+        for blurred_px in (_ROUGH_PX, _FINE_PX) if is_rough else (_FINE_PX,):
+            _, better = cv2.findTransformECC(
+                first.detail, second.detail, found, cv2.MOTION_AFFINE, criteria, mask, blurred_px
+            )
+            found = np.ascontiguousarray(better, np.float32)
     except cv2.error:  # it does not converge
         return None
     exact = np.asarray(found, np.float64)

@@ -23,7 +23,7 @@ from snellen.records.cohort import CopyLink, Sample
 
 # chosen by measurement: docs/explanation/copies.md
 LEAST_ALIKE, LEAST_ALIKE_COARSE = 0.90, 0.87
-LEAST_SPOILT, LEAST_SPOILT_COARSE = 0.80, 0.975
+LEAST_SPOILT, LEAST_SPOILT_COARSE = 0.78, 0.975
 SURE_CORRELATION = 0.95
 _KEPT_CORRELATION = 0.5
 
@@ -52,8 +52,11 @@ def search_alike(hashes: list[str], sketches: SketchStore, cache: Path, threads:
     def load(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return next(sketches.load(hashes[number : number + 1]))
 
-    matches = CopySearch(load, len(hashes), threads).run() if len(hashes) > 1 else ()
-    links = [describe_match(match, hashes) for match in matches if match.correlation >= _KEPT_CORRELATION]
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # pictures share the processors; several threads a product of small matrices would fight
+        matches = CopySearch(load, len(hashes), threads).run() if len(hashes) > 1 else ()
+        links = [describe_match(match, hashes) for match in matches if match.correlation >= _KEPT_CORRELATION]
     write_atomic(kept, json.dumps([link.to_dict() for link in links]))
     return links
 
@@ -90,6 +93,7 @@ def describe_match(match: Match, names: Sequence[str]) -> CopyLink:
         rotation_deg=round(math.degrees(math.atan2(c, a)), 1),
         scale=round(float(np.sqrt(np.linalg.det(match.found.transform[:, :2]))), 3),
         overlap=round(min(1.0, match.found.overlap), 3),
+        found_by=match.found_by,
     )
 
 

@@ -136,8 +136,8 @@ def _find_way_out(cohort: Cohort) -> str:
 def join_groups(cohort: Cohort) -> dict[str, str]:
     """Sample name → group: patients that share a picture become one group.
 
-    Identical pixels are the same picture, and so is what the audit's `duplicate_groups` name. Splits, folds, tuning
-    and the intervals of every number take their groups from here.
+    Identical pixels are the same picture, and so is what the audit's `duplicate_groups` name. Splits, folds, and
+    through them cross-validation and tuning, take their groups from here.
     """
     parent: dict[str, str] = {sample.patient: sample.patient for sample in cohort.samples}
     patient_of = {sample.name: sample.patient for sample in cohort.samples}

@@ -73,7 +73,7 @@ class CopyLink(Record):
 
     It is `is_mirrored` left to right, then turned by `rotation_deg` clockwise and `scale` times as large in its frame.
     `overlap` is the common part as a share of the smaller one, `correlation` that of the details in it, `coarse` that
-    of the largest details alone.
+    of the largest details alone. `found_by` local features, or by whole rings where there are hardly any.
     """
 
     first: str
@@ -84,6 +84,7 @@ class CopyLink(Record):
     rotation_deg: float = 0.0
     scale: float = 1.0
     overlap: float = 1.0
+    found_by: Literal["features", "rings"] = "features"
 
     def describe(self) -> str:
         """How the second picture differs from the first: `mirrored, turned by 37°, 97 % alike`."""
