@@ -76,7 +76,7 @@ def measure(
     load_weights(frozen.backbone, plan.model.backbone, plan.model.weights)
     graph = export_backbone(frozen, plan, prepared.cache)
     store = FeatureStore(graph, pixels, plan.augment, prepared.cache, plan.training.seed, plan.training.threads)
-    groups = join_groups(samples)
+    groups = join_groups(prepared.cohort)
     families = {sample.name: family_of(sample) if family_of else groups[sample.name] for sample in samples}
     return [_permuted_auc(prepared, (loaded, pixels, store), families, seed) for seed in range(n_permutations)]
 

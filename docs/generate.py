@@ -446,7 +446,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "copies_in_several_splits": (
         "warning",
-        "The data bring their own splits, and identical pictures occur in several of them.",
+        "The data bring their own splits, and identical pictures, or transformed copies, occur in several of them.",
         "Nothing: as above.",
     ),
     "blank_pictures": (
@@ -487,8 +487,22 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "conflicting_copies": (
         "severe",
-        "Pictures with identical pixels carry different labels.",
+        "Pictures with identical pixels, or transformed copies of one picture, carry different labels.",
         "Ask whoever graded them. Until then both labels are kept and count as noise.",
+    ),
+    "transformed_copies": (
+        "warning",
+        "Pictures show the same picture again: mirrored, turned, cropped, resized, brightened, noised or compressed. "
+        "Within one patient the severity is info. They are [searched for](../explanation/copies.md) by local features "
+        "and laid on each other.",
+        "Nothing: copies stay on one side of every split and fold. If they are different photographs, "
+        "`--set data.copies=exact` (`snellen audit --copies exact`) keeps identical pictures together only.",
+    ),
+    "copies_not_searched": (
+        "warning",
+        "`data.copies` (`--copies`) is `off`: not even identical pictures are kept together. With `exact` transformed "
+        "copies are not looked for; the severity is info.",
+        "Leave the option out, unless the pictures are known to be all different.",
     ),
     "animated_pictures": (
         "info",

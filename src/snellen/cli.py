@@ -110,6 +110,9 @@ def audit(
     overwrite: Overwrite = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 on severe issues.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Compute no features: labels are not looked at.")] = False,
+    copies: Annotated[
+        str, typer.Option(help="Copies to look for: all (turned, cropped, compressed …), exact or off.")
+    ] = "all",
     columns: Columns = "",
     patients: Patients = "auto",
     cache: Cache = None,
@@ -127,6 +130,7 @@ def audit(
             out=out,
             overwrite=overwrite,
             quick=quick,
+            copies=copies,
             columns=_parse_columns(columns),
             patients=patients,
             cache=cache,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from snellen.planning.recipe_files import LoadedRecipe
 from snellen.planning.splits import choose_splits
 from snellen.records.cohort import Cohort, Sample, Split
 from snellen.records.plan import UNDECIDED, Fingerprint, Plan
+from snellen.records.recipe import DataWish
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_audit import examine, save_audit, say_worst
 from snellen.runs import Run, save_splits
@@ -69,10 +70,14 @@ class Prepared:
         )
 
 
-def read_data(request: DataRequest, merge: Mapping[str, Sequence[str]], by: Sequence[str] = ()) -> tuple[Cohort, Path]:
-    """The cohort at DATA, its labels merged, with the columns `by`, and the cache folder in use."""
+def read_data(request: DataRequest, wish: DataWish, by: Sequence[str] = ()) -> tuple[Cohort, Path]:
+    """The cohort at DATA, its labels merged and its copies looked for as wished, with the columns `by`, and the cache
+    folder in use.
+    """
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=merge, by=by)
+    cohort = read_cohort(
+        request, threads=count_threads(), cache=cache, merge=wish.merge, by=by, copies=wish.copies
+    )
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "
@@ -93,7 +98,7 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
             "there is one network already.",
             "Add --folds 5, or leave it out.",
         )
-    cohort, cache = read_data(request.source, loaded.recipe.data.merge, loaded.recipe.evaluation.subgroups)
+    cohort, cache = read_data(request.source, loaded.recipe.data, loaded.recipe.evaluation.subgroups)
     n_folds = loaded.recipe.evaluation.folds
     split_seed = request.seed if request.split_seed is None else request.split_seed
     splits = choose_splits(cohort, loaded.recipe.data.fractions, split_seed, n_folds=n_folds)

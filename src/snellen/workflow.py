@@ -38,6 +38,7 @@ from snellen.records.cohort import Cohort, Split
 from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
+from snellen.records.recipe import DataWish
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_seeds import MOST, SeedRuns, begin_seeds, drop_empty_seeds, go_through_seeds, is_seed_runs
 from snellen.runs import Run, choose_run_folder, open_run
@@ -111,24 +112,27 @@ def audit(
     out: str | Path | None = None,
     overwrite: bool = False,
     quick: bool = False,
+    copies: str = "all",
     **options: Unpack[DataOptions],
 ) -> Cohort:
     """Read DATA whole and say what is wrong with it; with `out`, write audit.json, audit.html and cohort.csv there.
 
     Where the extra `train` and weights are installed, a network's features are asked for wrong labels and odd pictures,
     unless `quick`.
+    `copies` that are looked for: `all`, transformed ones too, `exact`, or `off`.
     """
     from snellen.ingest.cohort import read_cohort
     from snellen.ingest.packed_damage import set_damaged_aside
     from snellen.run_audit import examine, foresee_order, foresee_splits, save_audit
 
-    require_known(options, DataOptions, "out", "overwrite", "quick")
+    require_known(options, DataOptions, "out", "overwrite", "quick", "copies")
+    wish = _ask(DataWish, copies=copies)
     folder = to_path_or_none(out, "out")
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, copies=wish.copies)
     cohort, splits = foresee_splits(foresee_order(set_damaged_aside(cohort, count_threads())))
     cohort = _examine_likeness(examine(cohort, splits, cache), splits, cache, quick=quick)
     if folder is not None:

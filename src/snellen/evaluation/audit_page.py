@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snellen.evaluation import audit_tables
+from snellen.evaluation.audit_copies import choose_shown, collect_links, tell_relation
 from snellen.evaluation.audit_labels import choose_suspects, list_suspects
 from snellen.evaluation.audit_needs import build_needs, explain_needs
 from snellen.evaluation.audit_shortcuts import LIMIT, build_chart, build_facts, explain_reach
@@ -72,20 +73,28 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Copy:
-    """One picture of a group of identical ones. `fate` says in words in which part it is, or why in none."""
+    """One picture of a group of copies. `fate` says in words in which part it is, or why in none; `relation` how it
+    differs from the first one; `source` is its picture, where the page shows it.
+    """
 
     name: str
     label: str
     fate: str
+    relation: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class CopyGroup:
-    """Identical pictures. `notes` says what is wrong with the group; empty where nothing has to be done."""
+    """Copies of one picture. `notes` says what is wrong with the group; empty where nothing has to be done."""
 
     copies: tuple[Copy, ...]
     notes: tuple[str, ...]
-    source: str
+
+    @property
+    def shown(self) -> tuple[Copy, ...]:
+        """Those that the page shows as pictures."""
+        return tuple(copy for copy in self.copies if copy.source)
 
 
 def render_audit(page: AuditPage) -> str:
@@ -173,10 +182,11 @@ def list_classes(cohort: Cohort, splits: Sequence[Split]) -> list[ClassRow]:
 
 
 def list_groups(page: AuditPage) -> list[CopyGroup]:
-    """Groups of identical pictures, those that ask for an action first, then the largest."""
+    """Groups of copies, those that ask for an action first, then the largest."""
     label_of = {sample.name: sample.label for sample in page.cohort.samples}
     fate_of = {row.sample: _tell_fate(row) for row in page.splits}
     own = {sample.name: sample.split for sample in page.cohort.samples if sample.split}
+    links = collect_links(page.cohort.audit)
     groups = []
     for names in order_groups(page.cohort):
         notes = []
@@ -186,8 +196,15 @@ def list_groups(page: AuditPage) -> list[CopyGroup]:
         places = sorted({own[name] for name in names if name in own}, key=SPLITS.index)
         if len(places) > 1:
             notes.append("in several splits: " + ", ".join(name_split(place) for place in places))
-        copies = tuple(Copy(name, label_of[name], fate_of.get(name, "")) for name in names)
-        groups.append(CopyGroup(copies, tuple(notes), page.thumbnails.get(names[0], "")))
+        shown = choose_shown(links, names)
+        copies = tuple(
+            Copy(
+                name, label_of[name], fate_of.get(name, ""), tell_relation(links, names, name),
+                page.thumbnails.get(name, "") if name in shown else "",
+            )
+            for name in names
+        )  # fmt: skip
+        groups.append(CopyGroup(copies, tuple(notes)))
     return groups
 
 
@@ -221,13 +238,15 @@ def choose_samples(cohort: Cohort) -> dict[str, list[Sample]]:
 def choose_pictures(cohort: Cohort) -> list[Sample]:
     """All samples whose pictures the page shows; their number is bounded, whatever the cohort's size."""
     by_name = {sample.name: sample for sample in cohort.samples}
-    firsts = [by_name[names[0]] for names in order_groups(cohort)[:N_GROUP_PICTURES]]
+    groups = order_groups(cohort)[:N_GROUP_PICTURES]
+    links = collect_links(cohort.audit)
+    copies = [by_name[name] for names in groups for name in choose_shown(links, names)]
     drawn = [sample for several in choose_samples(cohort).values() for sample in several]
     told = [sample for issue in cohort.audit.issues for sample in choose_issue_pictures(cohort, issue)]
     suspects = choose_suspects(cohort.audit.labels)
     names = [name for each in suspects for name in (each.sample, *(near.sample for near in each.neighbours))]
     beside = [by_name[name] for name in names if name in by_name]
-    return list({sample.name: sample for sample in [*firsts, *drawn, *told, *beside]}.values())
+    return list({sample.name: sample for sample in [*copies, *drawn, *told, *beside]}.values())
 
 
 def _draw_number(sample: Sample) -> bytes:
@@ -248,7 +267,7 @@ def _list_sections(page: AuditPage) -> dict[str, str]:
         ("issues", "Issues", True),
         ("shortcuts", "Shortcuts", audit.shortcuts is not None),
         ("labels", "Labels to look at", bool(audit.labels and audit.labels.suspects)),
-        ("copies", "Identical pictures", bool(audit.duplicate_groups)),
+        ("copies", "Copies", bool(audit.duplicate_groups)),
         ("set-aside", "Set aside", bool(audit.set_aside)),
         ("pictures", "Pictures", True),
         ("files", "Sizes and formats", True),

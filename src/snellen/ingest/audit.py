@@ -1,4 +1,4 @@
-"""What is wrong with the data, as issues. This is the first part; copies that are not exact come later."""
+"""What is wrong with the data, as issues; those of copies come from next door (`ingest/copy_issues.py`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from snellen.core.letters import reveal
+from snellen.ingest.copies import group_copies
+from snellen.ingest.copy_issues import check_copies, check_copies_in_splits
 from snellen.ingest.patients import HOW_TO_TELL
-from snellen.records.cohort import SPLITS, Audit, Issue, PatientRule, Sample, SetAside
+from snellen.records.cohort import SPLITS, Audit, CopyLink, Issue, PatientRule, Sample, SetAside
+from snellen.records.recipe import CopySearchWish
 
 _SMALL_CLASS = 30
 _FEW_PATIENTS = 5
@@ -19,15 +22,22 @@ def build_audit(
     rule: PatientRule,
     issues: Sequence[Issue],
     set_aside: Sequence[SetAside] = (),
+    *,
+    links: Sequence[CopyLink] = (),
+    copies: CopySearchWish | None = None,
 ) -> Audit:
-    """The audit of all readable samples and of what was set aside: together all that the source named."""
-    groups = find_duplicates(samples)
+    """The audit of all readable samples and of what was set aside: together all that the source named.
+
+    `links` are transformed copies, `copies` what was asked to be looked for: identical pictures, if nothing was.
+    """
+    groups = () if copies == "off" else group_copies(samples, links)
     found = [
         *issues,
-        *check_duplicates(samples, groups),
+        *check_copies(samples, groups, links, copies),
         *check_patients(rule),
         *check_mixed_patients(samples, rule),
         *check_splits(samples),
+        *check_copies_in_splits(samples, groups),
         *check_classes(samples, classes),
     ]
     return Audit(
@@ -37,48 +47,10 @@ def build_audit(
         classes={name: sum(sample.label == name for sample in samples) for name in classes},
         patients=rule,
         duplicate_groups=groups,
+        copies=tuple(links),
+        copy_search=copies or "exact",
         set_aside=tuple(set_aside),
     ).with_issues(found)
-
-
-def find_duplicates(samples: Sequence[Sample]) -> tuple[tuple[str, ...], ...]:
-    """Names of samples whose decoded pixels are identical, group by group."""
-    by_pixels: dict[str, list[str]] = defaultdict(list)
-    for sample in samples:
-        by_pixels[sample.pixels_sha256].append(sample.name)
-    return tuple(tuple(sorted(names)) for names in by_pixels.values() if len(names) > 1)
-
-
-def check_duplicates(samples: Sequence[Sample], groups: Sequence[Sequence[str]]) -> list[Issue]:
-    """Exact copies, and those among them whose labels contradict each other."""
-    if not groups:
-        return []
-    label_of = {sample.name: sample.label for sample in samples}
-    conflicts = [group for group in groups if len({label_of[name] for name in group}) > 1]
-    n_copies = sum(len(group) - 1 for group in groups)
-    found = [
-        Issue(
-            code="exact_duplicates",
-            severity="info",
-            message=f"{_count(n_copies, 'picture is an exact copy', 'pictures are exact copies')} of others "
-            f"({_count(len(groups), 'group', 'groups')}), such as {groups[0][0]} = {groups[0][1]}.",
-            advice="Nothing to do: copies stay on one side of every split.",
-            samples=tuple(name for group in groups for name in group),
-        )
-    ]
-    if conflicts:
-        first = ", ".join(f"{name} ({label_of[name]})" for name in conflicts[0])
-        found.append(
-            Issue(
-                code="conflicting_copies",
-                severity="severe",
-                message=f"{_count(len(conflicts), 'group', 'groups')} of identical pictures "
-                f"{'carries' if len(conflicts) == 1 else 'carry'} different labels, such as {first}.",
-                advice="Ask whoever graded them; until then both labels are kept and count as noise.",
-                samples=tuple(name for group in conflicts for name in group),
-            )
-        )
-    return found
 
 
 def check_patients(rule: PatientRule) -> list[Issue]:
@@ -126,7 +98,7 @@ def check_mixed_patients(samples: Sequence[Sample], rule: PatientRule) -> list[I
 
 
 def check_splits(samples: Sequence[Sample]) -> list[Issue]:
-    """Patients and identical pictures that occur in several of the data's own splits."""
+    """Patients that occur in several of the data's own splits, and pictures for which none is told."""
     found = []
     untold = tuple(sample.name for sample in samples if not sample.split)
     if 0 < len(untold) < len(samples):
@@ -140,28 +112,24 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
                 samples=untold,
             )
         )
-    for code, what, key in (
-        ("patients_in_several_splits", "patients", "patient"),
-        ("copies_in_several_splits", "identical pictures", "pixels_sha256"),
-    ):
-        splits: dict[str, set[str]] = defaultdict(set)
-        for sample in samples:
-            if sample.split:
-                splits[getattr(sample, key)].add(sample.split)
-        shared = {value: where for value, where in splits.items() if len(where) > 1}
-        if shared:
-            names = tuple(sample.name for sample in samples if getattr(sample, key) in shared)
-            found.append(
-                Issue(
-                    code=code,
-                    severity="warning",
-                    message=f"{len(shared)} {what} occur in several of the data's own splits "
-                    f"({_count_places(shared.values())}), such as {names[0]}.",
-                    advice="Nothing to do: they stay in test before val before train; the others are left out and "
-                    "listed in splits.csv with the reason.",
-                    samples=names,
-                )
+    splits: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        if sample.split:
+            splits[sample.patient].add(sample.split)
+    shared = {patient: where for patient, where in splits.items() if len(where) > 1}
+    if shared:
+        names = tuple(sample.name for sample in samples if sample.patient in shared)
+        found.append(
+            Issue(
+                code="patients_in_several_splits",
+                severity="warning",
+                message=f"{len(shared)} patients occur in several of the data's own splits "
+                f"({_count_places(shared.values())}), such as {names[0]}.",
+                advice="Nothing to do: they stay in test before val before train; the others are left out and "
+                "listed in splits.csv with the reason.",
+                samples=names,
             )
+        )
     return found
 
 
@@ -169,10 +137,6 @@ def _count_places(places: Iterable[set[str]]) -> str:
     """`2 in train and test, 1 in train and val`."""
     counts = Counter(" and ".join(sorted(where, key=SPLITS.index)) for where in places)
     return ", ".join(f"{count} in {where}" for where, count in counts.most_common())
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
 
 
 def check_classes(samples: Sequence[Sample], classes: Sequence[str]) -> list[Issue]:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.imaging.sketch import SketchStore
 from snellen.ingest.audit import build_audit
 from snellen.ingest.classes import check_alike, check_vague, sort_classes
+from snellen.ingest.copies import find_copies
 from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
 from snellen.ingest.merging import Merge, describe_merge, find_joined, map_labels, merge_labels, order_classes
@@ -18,6 +20,7 @@ from snellen.ingest.picture_kinds import check_kinds
 from snellen.ingest.samples import SET_ASIDE, make_issue, show_names
 from snellen.ingest.sources import SPLIT_NAMES, Source, read_source
 from snellen.records.cohort import FACTS, MERGED, Cohort, Issue, PatientRule, Sample, SetAside
+from snellen.records.recipe import CopySearchWish
 from snellen.records.run import DataRequest
 
 Pick = Callable[[Path, list[RawSample]], list[RawSample]]
@@ -32,12 +35,15 @@ def read_cohort(
     is_training: bool = True,
     pick: Pick | None = None,
     by: Sequence[str] = (),
+    copies: CopySearchWish | None = None,
 ) -> Cohort:
     """Read DATA whole, or what `pick` takes of its samples, given their root. `by` names columns that go with them.
 
     Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
 
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
+    `copies` says which are looked for: `all`, transformed ones too, `exact`, or `off`. Where nobody said it, those of
+    identical pixels.
     """
     source, wish = _read_source(request, cache, min_classes=2 if is_training else 1)
     if source.cohort is not None:
@@ -63,7 +69,8 @@ def read_cohort(
     patient_issues = _name_candidates(patient_issues, rule, source.patient_candidates)
     if pick is not None:
         grouped = pick(source.root, grouped)
-    facts = read_facts(source.root, grouped, threads, cache)
+    sketches = SketchStore(cache) if copies == "all" else None
+    facts = read_facts(source.root, grouped, threads, cache, sketches)
     samples, unreadable = _join(grouped, facts, _require_columns(source, by))
     if not samples:
         raise DataError(
@@ -83,7 +90,9 @@ def read_cohort(
         *patient_issues,
     ]
     issues += [*_tell_lost_classes({raw.label for raw in grouped} - present), *check_kinds(samples, notes)]
-    audit = build_audit(samples, classes, rule, issues, [*_list_dropped(source), *unreadable])
+    links = () if sketches is None else find_copies(samples, sketches, cache, threads)
+    aside = [*_list_dropped(source), *unreadable]
+    audit = build_audit(samples, classes, rule, issues, aside, links=links, copies=copies)
     audit = audit.model_copy(update={"issues": tuple(_fit_advice(issue, source, request) for issue in audit.issues)})
     return Cohort(
         root=str(source.root),

@@ -1,4 +1,4 @@
-"""Who is in train, val and test. A group is a patient with all exact copies of its pictures: it is never divided."""
+"""Who is in train, val and test. A group is a patient with all copies of its pictures: it is never divided."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choose_splits(
 ) -> tuple[Split, ...]:
     """A row a sample, in the cohort's order.
 
-    The data's own splits are kept; what shares a patient or identical pixels across them leaves the
+    The data's own splits are kept; what shares a patient or a picture, copied in whatever way, across them leaves the
     training side. A part that the data lack is cut from train by group. Without own splits all is
     drawn: groups stratified by class, the same for the same seed whatever the order of the files. With
     folds, train and val are one pool dealt to them. Where the fraction of test is 0 and the data bring no
@@ -60,7 +60,7 @@ def _require_fractions(fractions: tuple[float, float, float]) -> None:
 
 def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
     """As `choose_splits`, but parts may stay empty: the audit shows what is lacking."""
-    groups = join_groups(cohort.samples)
+    groups = join_groups(cohort)
     own: dict[str, str] = {sample.name: sample.split for sample in cohort.samples if sample.split}
     part: dict[str, str] = {}
     reason: dict[str, str] = {}
@@ -133,9 +133,14 @@ def _find_way_out(cohort: Cohort) -> str:
     )
 
 
-def join_groups(samples: Sequence[Sample]) -> dict[str, str]:
-    """Sample name → group: patients that share a picture with identical pixels become one group."""
-    parent: dict[str, str] = {sample.patient: sample.patient for sample in samples}
+def join_groups(cohort: Cohort) -> dict[str, str]:
+    """Sample name → group: patients that share a picture become one group.
+
+    Identical pixels are the same picture, and so is what the audit's `duplicate_groups` name. Splits, folds, and
+    through them cross-validation and tuning, take their groups from here.
+    """
+    parent: dict[str, str] = {sample.patient: sample.patient for sample in cohort.samples}
+    patient_of = {sample.name: sample.patient for sample in cohort.samples}
 
     def find(patient: str) -> str:
         while parent[patient] != patient:
@@ -143,13 +148,17 @@ def join_groups(samples: Sequence[Sample]) -> dict[str, str]:
             patient = parent[patient]
         return patient
 
-    first_with: dict[str, str] = {}
-    for sample in samples:
-        other = first_with.setdefault(sample.pixels_sha256, sample.patient)
-        a, b = find(sample.patient), find(other)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-    return {sample.name: find(sample.patient) for sample in samples}
+    identical: dict[str, list[str]] = defaultdict(list)
+    if cohort.audit.copy_search != "off":
+        for sample in cohort.samples:
+            identical[sample.pixels_sha256].append(sample.name)
+    for names in (*identical.values(), *cohort.audit.duplicate_groups):
+        patients = [patient_of[name] for name in names if name in patient_of]
+        for other in patients[1:]:
+            a, b = find(patients[0]), find(other)
+            if a != b:
+                parent[max(a, b)] = min(a, b)
+    return {name: find(patient) for name, patient in patient_of.items()}
 
 
 def compute_split_sha256(splits: Sequence[Split], part: str) -> str:
@@ -175,7 +184,7 @@ def _keep_own(
         if where == stays:
             part[sample.name] = where
         else:
-            reason[sample.name] = f"its patient or its pixels are in {stays} too"
+            reason[sample.name] = f"its patient or a copy of it is in {stays} too"
     return part, reason
 
 

@@ -11,6 +11,7 @@ from snellen.records.audit import LabelCheck, Needs, Shortcuts
 from snellen.records.base import Record
 from snellen.records.issue_texts import explain_code, rank_code
 from snellen.records.plan import Fingerprint, PreprocessPlan
+from snellen.records.recipe import CopySearchWish
 
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
@@ -80,8 +81,39 @@ class SetAside(Record):
     reason: str
 
 
+class CopyLink(Record):
+    """Two samples of different pixels that show one picture: the second as seen from the first.
+
+    It is `is_mirrored` left to right, then turned by `rotation_deg` clockwise and `scale` times as large in its frame.
+    `overlap` is the common part as a share of the smaller one, `correlation` that of the details in it, `coarse` that
+    of the largest details alone. `found_by` local features, or by whole rings where there are hardly any.
+    """
+
+    first: str
+    second: str
+    correlation: float
+    coarse: float
+    is_mirrored: bool = False
+    rotation_deg: float = 0.0
+    scale: float = 1.0
+    overlap: float = 1.0
+    found_by: Literal["features", "rings"] = "features"
+
+    def describe(self) -> str:
+        """How the second picture differs from the first: `mirrored, turned by 37°, 97 % alike`."""
+        words = ["mirrored"] if self.is_mirrored else []
+        if abs(self.rotation_deg) >= 1:
+            words.append(f"turned by {abs(self.rotation_deg):.0f}°")
+        if abs(self.scale - 1) >= 0.03:
+            words.append(f"scaled by {self.scale:.2f}")
+        return ", ".join([*words, f"{100 * self.correlation:.0f} % alike"])
+
+
 class Audit(Record):
-    """The content of `audit.json`. `shortcuts`, `labels` and `needs` are null where they were not looked for."""
+    """The content of `audit.json`. `shortcuts`, `labels` and `needs` are null where they were not looked for.
+
+    `duplicate_groups` are samples that show one picture, exact or transformed; `copies` are the transformed pairs.
+    """
 
     schema_version: int = 1
     n_samples: int
@@ -90,6 +122,8 @@ class Audit(Record):
     classes: dict[str, int]
     patients: PatientRule
     duplicate_groups: tuple[tuple[str, ...], ...] = ()
+    copies: tuple[CopyLink, ...] = ()
+    copy_search: CopySearchWish = "exact"
     shortcuts: Shortcuts | None = None
     labels: LabelCheck | None = None
     needs: Needs | None = None
@@ -161,7 +195,7 @@ class Cohort(Record):
 
 
 class Split(Record):
-    """Which sample belongs where. `group` joins a patient with all exact copies of its pictures.
+    """Which sample belongs where. `group` joins a patient with all copies of its pictures.
 
     With folds, `fold` counts those of the pictures to learn from, all of split `train`, from 0.
     """

@@ -11,6 +11,7 @@ from snellen.records.base import Record
 from snellen.records.layers import BackboneLayer, HeadLayer
 
 Auto = Literal["auto"]
+CopySearchWish = Literal["all", "exact", "off"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Task = Literal["binary", "multiclass", "ordinal"]
@@ -70,7 +71,8 @@ class DataWish(Record):
     """`fractions` are those of train, val and test where the data bring no splits of their own.
 
     `order` names every class once, from lowest to highest. `merge` maps a class to the labels of the data that mean it;
-    labels that it does not list stay classes.
+    labels that it does not list stay classes. `copies` are kept together in every split and fold: `all` that show one
+    picture, turned, cropped or compressed ones too; `exact`, those of identical pixels; or none (`off`).
     """
 
     task: Task | Auto = "auto"
@@ -79,6 +81,7 @@ class DataWish(Record):
     positive: ClassName | Auto = "auto"
     merge: dict[ClassName, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
+    copies: CopySearchWish = "all"
 
 
 class PreprocessWish(Record):

@@ -89,7 +89,7 @@ def test_audit_page_shows_identical_pictures_with_labels_and_fate() -> None:
     text = _Text(html).text
     assert "labels contradict: normal (1), amd (1)" in text
     assert "in several splits: training, test" in text
-    assert "left out: its patient or its pixels are in test too" in text
+    assert "left out: its patient or a copy of it is in test too" in text
     assert html.count(DOT) == 2  # in its group and in its class
 
 

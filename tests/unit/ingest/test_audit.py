@@ -11,14 +11,12 @@ from pictures import draw_noise, encode, make_sample
 from snellen.ingest.audit import (
     build_audit,
     check_classes,
-    check_duplicates,
     check_mixed_patients,
     check_patients,
     check_splits,
-    find_duplicates,
 )
 from snellen.ingest.cohort import read_cohort
-from snellen.records.cohort import Issue, PatientRule, Sample
+from snellen.records.cohort import Issue, PatientRule
 from snellen.records.run import DataRequest
 
 RULE = PatientRule(rule="patient column", origin="column", n=2)
@@ -74,45 +72,14 @@ def test_one_changed_pixel_is_no_copy(tmp_path: Path) -> None:
     assert duplicates_of(tmp_path, encode(RGB), encode(changed), ("x/a.png", "y/b.png")) == ()
 
 
-def make_copies(*labels: str) -> list[Sample]:
-    return [make_sample(f"{number}.png", label, pixels_sha256="same") for number, label in enumerate(labels)]
-
-
-def test_find_duplicates_lists_each_group_once() -> None:
-    samples = [*make_copies("x", "x", "x"), make_sample("other.png", "x")]
-    assert find_duplicates(samples) == (("0.png", "1.png", "2.png"),)
-
-
-def test_check_duplicates_counts_copies_not_pictures() -> None:
-    samples = make_copies("x", "x", "x")
-    assert check_duplicates(samples, find_duplicates(samples))[0].message.startswith("2 pictures are exact copies")
-
-
-def test_check_duplicates_without_copies_is_quiet() -> None:
-    assert check_duplicates([make_sample("a.png", "x")], ()) == []
-
-
-def test_check_duplicates_calls_contradicting_labels_severe() -> None:
-    samples = [*make_copies("grade 0", "grade 2"), make_sample("c.png", "grade 0")]
-    conflict = check_duplicates(samples, find_duplicates(samples))[1]
-    assert (conflict.code, conflict.severity, conflict.samples) == (
-        "conflicting_copies", "severe", ("0.png", "1.png"),
-    )  # fmt: skip
-
-
-def test_check_duplicates_with_equal_labels_finds_no_conflict() -> None:
-    samples = make_copies("x", "x")
-    assert codes(check_duplicates(samples, find_duplicates(samples))) == ["exact_duplicates"]
-
-
 @pytest.mark.parametrize(
     ("facts", "code"),
     [({"patient": "7"}, "patients_in_several_splits"), ({"pixels_sha256": "same"}, "copies_in_several_splits")],
 )
-def test_check_splits_names_what_occurs_in_several(facts: dict[str, str], code: str) -> None:
+def test_audit_names_what_occurs_in_several_splits(facts: dict[str, str], code: str) -> None:
     samples = [make_sample("a.png", "x", split="train", **facts), make_sample("b.png", "x", split="test", **facts)]
-    found = check_splits([*samples, make_sample("c.png", "x", split="val")])
-    assert [(issue.code, issue.samples) for issue in found] == [(code, ("a.png", "b.png"))]
+    audit = build_audit([*samples, make_sample("c.png", "x", split="val")], ("x",), RULE, [])
+    assert [(i.code, i.samples) for i in audit.issues if i.code.endswith("splits")] == [(code, ("a.png", "b.png"))]
 
 
 def test_check_splits_within_one_split_is_quiet() -> None:

@@ -1,0 +1,145 @@
+"""What copies mean for the data, as issues: counts, labels that contradict each other, splits that share a picture."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from snellen.records.cohort import SPLITS, CopyLink, Issue, Sample
+from snellen.records.recipe import CopySearchWish
+
+Groups = Sequence[Sequence[str]]
+_HOW_TO_OVERRULE = "--set data.copies=exact (in audit: --copies exact) keeps identical pictures together only"
+_NOT_SEARCHED = {
+    "exact": ("Only identical pictures were looked for", "A turned or compressed copy may lie in another part."),
+    "off": ("Copies were not looked for", "Identical pictures may lie in several parts: every number may be too good."),
+}
+
+
+def check_copies(
+    samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink], asked: CopySearchWish | None
+) -> list[Issue]:
+    """Exact and transformed copies, and those among them whose labels contradict each other."""
+    pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
+    exact = _find_identical(groups, pixels_of)
+    found = []
+    if exact:
+        found.append(
+            Issue(
+                code="exact_duplicates",
+                severity="info",
+                message=f"{_count(sum(len(names) - 1 for names in exact), *_EXACT)} of others "
+                f"({_count(len(exact), 'group', 'groups')}), such as {exact[0][0]} = {exact[0][1]}.",
+                advice="Nothing to do: copies stay on one side of every split.",
+                samples=tuple(name for names in exact for name in names),
+            )
+        )
+    return [
+        *found,
+        *_check_transformed(samples, groups, links),
+        *_check_labels(samples, groups),
+        *_tell_search(asked),
+    ]
+
+
+_EXACT = ("picture is an exact copy", "pictures are exact copies")
+_TRANSFORMED = ("picture is a transformed copy", "pictures are transformed copies")
+
+
+def _find_identical(groups: Groups, pixels_of: dict[str, str]) -> list[list[str]]:
+    """Groups, or parts of groups, of the same pixels."""
+    found = []
+    for names in groups:
+        parts: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            parts[pixels_of[name]].append(name)
+        found += [part for part in parts.values() if len(part) > 1]
+    return found
+
+
+def _check_transformed(samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink]) -> list[Issue]:
+    facts = {sample.name: sample for sample in samples}
+    several = [names for names in groups if len({facts[name].pixels_sha256 for name in names}) > 1]
+    if not several:
+        return []
+    n_copies = sum(len({facts[name].pixels_sha256 for name in names}) - 1 for names in several)
+    joins = [names for names in several if len({facts[name].patient for name in names}) > 1]
+    example = f", such as {links[0].first} and {links[0].second} ({links[0].describe()})" if links else ""
+    across = f" {_count(len(joins), 'group joins', 'groups join')} several patients." if joins else ""
+    return [
+        Issue(
+            code="transformed_copies",
+            severity="warning" if joins else "info",
+            message=f"{_count(n_copies, *_TRANSFORMED)} of others "
+            f"({_count(len(several), 'group', 'groups')}){example}.{across}",
+            advice="Nothing to do: copies stay on one side of every split and fold. If they are different photographs, "
+            f"{_HOW_TO_OVERRULE}.",
+            samples=tuple(name for names in several for name in names),
+        )
+    ]
+
+
+def _check_labels(samples: Sequence[Sample], groups: Groups) -> list[Issue]:
+    label_of = {sample.name: sample.label for sample in samples}
+    pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
+    conflicts = [names for names in groups if len({label_of[name] for name in names}) > 1]
+    if not conflicts:
+        return []
+    first = ", ".join(f"{name} ({label_of[name]})" for name in conflicts[0])
+    is_exact = all(len({pixels_of[name] for name in names}) == 1 for names in conflicts)
+    return [
+        Issue(
+            code="conflicting_copies",
+            severity="severe",
+            message=f"{_count(len(conflicts), 'group', 'groups')} of {'identical pictures' if is_exact else 'copies'} "
+            f"{'carries' if len(conflicts) == 1 else 'carry'} different labels, such as {first}.",
+            advice="Ask whoever graded them; until then both labels are kept and count as noise.",
+            samples=tuple(name for names in conflicts for name in names),
+        )
+    ]
+
+
+def _tell_search(asked: CopySearchWish | None) -> list[Issue]:
+    if asked is None or asked == "all":
+        return []
+    message, effect = _NOT_SEARCHED[asked]
+    return [
+        Issue(
+            code="copies_not_searched",
+            severity="info" if asked == "exact" else "warning",
+            message=f"{message}, as asked.",
+            advice=f"{effect} Leave out data.copies (--copies) to have all looked for.",
+        )
+    ]
+
+
+def check_copies_in_splits(samples: Sequence[Sample], groups: Groups) -> list[Issue]:
+    """Groups of copies that lie in several of the data's own splits."""
+    split_of = {sample.name: sample.split for sample in samples if sample.split}
+    pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
+    shared = []
+    for names in groups:
+        told = [name for name in names if name in split_of]
+        if len({split_of[name] for name in told}) > 1:
+            shared.append(told)
+    if not shared:
+        return []
+    is_exact = all(len({pixels_of[name] for name in names}) == 1 for names in shared)
+    what = "identical pictures" if is_exact else "copies of pictures"
+    places = [" and ".join(sorted({split_of[name] for name in names}, key=SPLITS.index)) for names in shared]
+    counts = ", ".join(f"{places.count(place)} in {place}" for place in sorted(set(places), key=places.index))
+    return [
+        Issue(
+            code="copies_in_several_splits",
+            severity="warning",
+            message=f"{len(shared)} {what} occur in several of the data's own splits ({counts}), "
+            f"such as {shared[0][0]}.",
+            advice="Nothing to do: they stay in test before val before train; the others are left out and listed in "
+            "splits.csv with the reason.",
+            samples=tuple(name for names in shared for name in names),
+        )
+    ]
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
