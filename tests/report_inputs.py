@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from snellen.evaluation.report import ReportInputs
 from snellen.metrics.decision import decide
 from snellen.metrics.scores import compute_confusion, compute_per_class, compute_scores
+from snellen.records.audit import Shortcuts
 from snellen.records.bundle import Calibration, InputSpec, Manifest, Threshold, TrainedOn
 from snellen.records.cohort import Audit, Issue, PatientRule, Split
 from snellen.records.evaluation import (
@@ -390,7 +391,9 @@ def _audit(counts: dict[str, int]) -> Audit:
             examples=("007: 007_left.png, 007_right.png",),
         ),
         duplicate_groups=(("a/1.png", "a/2.png"), ("a/3.png", "b/9.png")),
-        shortcuts={"facts_auc": 0.58, "facts_auc_low": 0.52, "facts_auc_high": 0.64, "border_auc": 0.55},
+        shortcuts=Shortcuts(
+            facts_auc=Estimate(value=0.58, low=0.52, high=0.64), border_auc=Estimate(value=0.55, low=0.5, high=0.6)
+        ),
         issues=(
             Issue(
                 code="conflicting_copies",

@@ -29,6 +29,7 @@ from snellen.evaluation.wording import (
     order_metrics,
 )
 from snellen.metrics.decision import CALLED
+from snellen.records.audit import Shortcuts
 from snellen.records.cohort import Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
@@ -310,10 +311,16 @@ def build_durations(durations_s: dict[str, float]) -> Table:
     return Table("Durations", ("Stage", "Time"), rows, ("text", "num"))
 
 
-def build_shortcuts(shortcuts: dict[str, float]) -> Table:
-    """What the shortcut audit measured, by its own names."""
-    rows = tuple((name.replace("_", " "), format_number(value)) for name, value in shortcuts.items())
-    return Table("Guessing without the anatomy", ("Guess", "Value"), rows, ("text", "num"))
+def build_shortcuts(shortcuts: Shortcuts) -> Table:
+    """AUCs of guesses that may see no anatomy, with intervals."""
+    found = (
+        ("facts of the file, no pixel", shortcuts.facts_auc),
+        ("the same without the form of the name", shortcuts.unnamed_auc),
+        ("rim and corners of the picture", shortcuts.border_auc),
+        ("mean colours and brightness", shortcuts.colours_auc),
+    )
+    rows = tuple((name, estimate) for name, estimate in found if estimate is not None)
+    return Table("Guessing without the anatomy", ("May be seen", "AUC"), rows, ("text", "num"))
 
 
 def build_facts(caption: str, facts: dict[str, str], head: tuple[str, str]) -> Table:
