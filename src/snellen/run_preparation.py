@@ -75,9 +75,7 @@ def read_data(request: DataRequest, wish: DataWish, by: Sequence[str] = ()) -> t
     folder in use.
     """
     cache = open_cache(request.cache)
-    cohort = read_cohort(
-        request, threads=count_threads(), cache=cache, merge=wish.merge, by=by, copies=wish.copies
-    )
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, merge=wish.merge, by=by, copies=wish.copies)
     set_aside = f", {cohort.audit.n_set_aside} set aside" if cohort.audit.n_set_aside else ""
     say(
         f"Data: {cohort.layout}; {len(cohort.samples)} pictures{set_aside}, {len(cohort.classes)} classes: "

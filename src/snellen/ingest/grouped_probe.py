@@ -46,9 +46,10 @@ class Question:
         return PatientBootstrap(self.labels, self.groups, settings)
 
     @property
-    def fewest_groups(self) -> int:
-        """Groups of the smallest class."""
-        return min(len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels))
+    def n_effective(self) -> float:
+        """The harmonic mean of the groups of a class and of the rest, for the class where that is least."""
+        counts = [len(np.unique(self.groups[self.labels == label])) for label in np.unique(self.labels)]
+        return min(2 * n * (sum(counts) - n) / sum(counts) for n in counts)
 
 
 def find_obstacle(labels: Sequence[str], groups: Sequence[str]) -> str:
@@ -111,7 +112,7 @@ def compute_auc(probabilities: Wide, labels: NDArray[np.int64]) -> float:
 def estimate_auc(probabilities: Wide, question: Question) -> Estimate:
     """Macro one-vs-rest AUC with the 95 % interval of a bootstrap over groups.
 
-    Where all is told apart no resample differs: then the interval is Wilson's, of the smallest class's groups.
+    Where all is told apart no resample differs: then the interval is Wilson's.
     """
 
     def score(weights: Wide) -> dict[str, Wide]:
@@ -120,4 +121,4 @@ def estimate_auc(probabilities: Wide, question: Question) -> Estimate:
         return {"auc": np.mean(each, axis=0)}
 
     value = compute_auc(probabilities, question.labels)
-    return choose_estimate(value, question.bootstrap.run(score)["auc"], _LEVEL, question.fewest_groups)
+    return choose_estimate(value, question.bootstrap.run(score)["auc"], _LEVEL, question.n_effective)

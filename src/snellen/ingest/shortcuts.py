@@ -28,7 +28,7 @@ LIMIT = 0.7
 WORTH_NAMING = 0.6
 _MOST_PICTURES = 20_000
 _TREES_OF_A_KIND = 30
-_VERSION = "shortcuts-3"
+_VERSION = "shortcuts-4"
 _SHOWN_CLASSES = 4
 
 

@@ -127,6 +127,17 @@ ISSUE_TEXTS: dict[str, Texts] = {
         "Keeps all copies of a picture in one part.",
         "Take the copies out.",
     ),
+    "transformed_copies": (
+        "None on the numbers of Snellen: a copy is never learned from in one part and tested in another. Of patients who "
+        "are told as different, copies make intervals too narrow.",
+        "Keeps the copies of a picture in one part and one fold.",
+        "--set data.copies=exact (audit: --copies exact) keeps identical pictures together only.",
+    ),
+    "copies_not_searched": (
+        "Copies may lie in training and test at once: numbers may be too good.",
+        "Looks for no more than was asked.",
+        "Leave out data.copies, or --copies.",
+    ),
     "few_patients": (
         "The numbers of the class are uncertain, and so are means over classes.",
         "Trains, and shows the intervals.",

@@ -10,8 +10,11 @@ from pictures import make_cohort, make_sample
 from snellen.evaluation import audit_page
 from snellen.evaluation.audit_page import AuditPage, choose_pictures, render_audit
 from snellen.evaluation.audit_tables import build_formats, build_sizes
+from snellen.planning.needs import compute_needs
 from snellen.planning.splits import draw_splits
+from snellen.records.audit import Giveaway, LabelCheck, Neighbour, Shortcuts, Suspect
 from snellen.records.cohort import Cohort, Issue, Sample, SetAside
+from snellen.records.evaluation import Estimate
 
 HOSTILE = '<script>alert("1")</script>\' & \u202egpj.exe\nnext.png'
 DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
@@ -167,3 +170,42 @@ def test_audit_page_does_not_depend_on_the_order_of_samples() -> None:
     samples = make_samples()
     first = choose_pictures(make_cohort(samples))
     assert choose_pictures(make_cohort(samples[::-1])) == first
+
+
+def test_audit_page_shows_shortcuts_beside_the_model_and_how_much_they_reach() -> None:
+    rim, facts = (Estimate(value=value, low=value - 0.05, high=value + 0.05) for value in (0.8, 0.62))
+    kinds = (Giveaway(name="width and height", auc=facts, by_class={"amd": "512 × 512 100 %", HOSTILE: "x"}),)
+    found = Shortcuts(facts_auc=facts, unnamed_auc=facts, border_auc=rim, giveaways=kinds, n_folds=5)
+    html = render(with_audit(make_cohort(make_samples()), shortcuts=found), model=("test", Estimate(value=0.9)))
+    page = _Text(html)
+    assert "rim and corners alone reach 0.800: 75\u00a0% of what the model has above guessing" in page.text
+    assert page.tags.count("svg") == 4  # facts, one kind, rim, the model
+    assert 'class="rim above"' in html
+    assert "script" not in page.tags
+    assert "512 × 512 100 %" in page.text
+
+
+def test_audit_page_shows_suspects_with_their_neighbours() -> None:
+    near = (Neighbour(sample="normal/1.png", label="normal"),)
+    suspects = tuple(
+        Suspect(sample=f"amd/{at}.png", label="amd", suggested="normal", probability=0.01, probability_suggested=0.97,
+                neighbours=near, is_strong=at == 0)
+        for at in range(3)
+    )  # fmt: skip
+    labels = LabelCheck(by="a network", n=40, auc=0.9, suspects=suspects)
+    cohort = with_audit(make_cohort(make_samples()), labels=labels)
+    chosen = {sample.name for sample in choose_pictures(cohort)}
+    assert {"amd/0.png", "normal/1.png"} <= chosen
+    text = " ".join(_Text(render(cohort, thumbnails={"amd/0.png": DOT})).text.split())
+    assert "1 is likely wrong" in text
+    assert "likely normal, 97 %" in text
+    assert text.count("perhaps normal") == 2
+
+
+def test_audit_page_says_in_words_how_sure_a_number_can_be() -> None:
+    cohort = make_cohort(make_samples(40))
+    needs = compute_needs(cohort, draw_splits(cohort, (0.7, 0.15, 0.15), 0))
+    text = _Text(render(with_audit(cohort, needs=needs))).text
+    assert "an AUC of 0.85 would be known to lie between" in text
+    assert "Patients at which the former halves" in text
+    assert "for an AUC of 0.85, assumed" in text
