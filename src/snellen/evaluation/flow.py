@@ -63,7 +63,7 @@ def list_boxes(inputs: ReportInputs) -> list[Box]:
 def draw_flow(inputs: ReportInputs) -> Drawing:
     """The boxes with arrows between them."""
     boxes = list_boxes(inputs)
-    parts, top = [], 4
+    parts, top = list[str](), 4.0
     for number, box in enumerate(boxes):
         height = _LINE * len(box.lines) + 2 * _PAD
         parts.append(_draw_box(0, top, _BOX, height, box.lines, is_bold=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -42,9 +43,7 @@ def test_two_classes_are_told_at_the_operating_point(binary: ReportInputs) -> No
 
 def test_thousand_pictures_add_up(binary: ReportInputs) -> None:
     told = clinic.describe_thousand(binary.evaluation)
-    numbers = [
-        int(word) for word in told.replace("1,000", "").replace(",", "").replace(".", "").split() if word.isdigit()
-    ]
+    numbers = [int(number) for number in re.findall(r"\d+", told.replace("1,000", ""))]
     sick, hits, missed, well, clear, alarms, called, of_which = numbers
     assert hits + missed == sick
     assert clear + alarms == well
