@@ -73,18 +73,17 @@ def draw_flow(inputs: ReportInputs) -> Drawing:
             lines = tuple(line for text in box.aside for line in _wrap(text))
             tall = _LINE * len(lines) + 2 * _PAD
             middle = bottom + _GAP / 2
-            begin = middle - tall / 2
-            begin = max(begin, top)
+            begin = max(middle - tall / 2, top)
             parts.append(_draw_box(_SIDE, begin, _WIDTH - _SIDE, tall, lines, is_bold=False))
             parts.append(_draw_arrow(_BOX / 2, middle, _SIDE, middle))
             reach = max(reach, begin + tall - _GAP)
         if number + 1 < len(boxes):
             parts.append(_draw_arrow(_BOX / 2, bottom, _BOX / 2, reach + _GAP))
         top = reach + _GAP
-    height = top - _GAP + 6
+    whole = top - _GAP + 6
     told = describe_flow(boxes)
     head = (
-        f'<svg class="plot flow" role="img" viewBox="0 0 {_WIDTH} {height:g}" style="--w:{_WIDTH}" '
+        f'<svg class="plot flow" role="img" viewBox="0 0 {_WIDTH} {whole:g}" style="--w:{_WIDTH}" '
         f'aria-labelledby="flow-title flow-desc"><title id="flow-title">Flow of pictures and patients</title>'
         f'<desc id="flow-desc">{escape(told)}</desc>'
     )
