@@ -123,6 +123,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
                 manifest=predictor.manifest,
                 load_thumbnail=build_thumbnails(scored, pixels),
                 load_map=build_maps(predictor, scored, pixels),
+                embedding=scored.embedding,
             ),
         )
     return evaluation
@@ -208,6 +209,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
             manifest=predictor.manifest,
             load_thumbnail=build_thumbnails(scored, pixels),
             load_map=build_maps(predictor, scored, pixels),
+            embedding=scored.embedding,
         )
         _write(out, evaluation, scored, inputs)
     return evaluation
@@ -269,6 +271,7 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             epochs=run.epochs,
             load_thumbnail=build_thumbnails(scored, pixels),
             load_map=build_maps(predictor, scored, pixels),
+            embedding=scored.embedding,
         )
     )
 
