@@ -111,7 +111,7 @@ def list_options(command: Any) -> set[str]:
     return {"--help", "-h"}.union(*(param.opts for param in command.params if param.param_type_name == "option"))
 
 
-@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md"])
+@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md", "api.md"])
 def test_generated_page_is_current(page: str) -> None:
     assert page not in GENERATOR.find_stale(), "run `python docs/generate.py`"
 
