@@ -165,7 +165,9 @@ def _make_sqlite(path: Path) -> sa.Engine:
             raise
         return opened
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, pool_timeout=BUSY_S)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=sa.QueuePool, pool_timeout=BUSY_S, hide_parameters=True
+    )
 
     @sa.event.listens_for(engine, "connect")
     def remember(_: Any, record: Any) -> None:
@@ -190,7 +192,9 @@ def _identify(path: Path) -> tuple[int, int] | None:
 def _make_postgresql(url: sa.URL) -> sa.Engine:
     wanted = {"connect_timeout": CONNECT_S, "application_name": "snellen", "keepalives_idle": 30}
     arguments = {name: value for name, value in wanted.items() if name not in url.query}
-    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=BUSY_S)
+    engine = sa.create_engine(
+        url, connect_args=arguments, pool_pre_ping=True, pool_timeout=BUSY_S, hide_parameters=True
+    )
 
     @sa.event.listens_for(engine, "connect")
     def set_up(opened: Any, _: Any) -> None:
