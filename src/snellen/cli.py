@@ -357,21 +357,61 @@ def predict(
             help="Re-weight probabilities to another population: the positive class's share, class=share,…, or auto.",
         ),
     ] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw where the evidence lies: a PNG a picture.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict pictures. A file that cannot be read gets a row with its error, and the rest goes on.
 
     Example: snellen predict runs/my-run/bundle new/ --out predictions.csv
+
+    Example: snellen predict runs/my-run/bundle new/ --out predictions.csv --maps maps/
     """
     with told():
         from snellen import prediction
 
-        failed, total = prediction.predict_paths(bundle, paths, prediction.Target(out, overwrite, as_json), prevalence)
+        target = prediction.Target(out, overwrite, as_json, maps)
+        failed, total = prediction.predict_paths(bundle, paths, target, prevalence)
         if failed:
             typer.echo(f"{failed} picture(s) could not be read: see the column `error`.", err=True)
         if failed == total:
             raise typer.Exit(2)
+
+
+@app.command()
+def serve(
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Bundles or runs, or NAME=BUNDLE.")],
+    host: Annotated[str, typer.Option(help="Address to answer at. Another than this machine's own needs keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes any that is free.", min=0, max=65535)] = 8080,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            help="Audit database: a SQLite file or postgresql+psycopg://user@host/name. "
+            "[default: $SNELLEN_DB, else a file in the user's data folder]"
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Ask for no keys, whoever reaches the address.")] = False,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Keep every picture and its name beside the database.")
+    ] = False,
+) -> None:
+    """Answer over HTTP: an API below /v1, a page at /, and an audit database that records every answer.
+
+    Example: snellen serve runs/my-run/bundle
+
+    Example: snellen serve fundus=runs/a/bundle oct=runs/b/bundle --port 9000 --db /srv/snellen/audit.db
+
+    Example: snellen serve runs/my-run/bundle --host 0.0.0.0 --db postgresql+psycopg://snellen@db/audit
+    """
+    with told():
+        from snellen.serve.run import ServeOptions
+        from snellen.serve.run import serve as run_server
+
+        run_server(ServeOptions(tuple(bundles), host, port, db, insecure, keep_images))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor, describe_unreadable
 from snellen.inference.prevalence import choose_reweighting, read_prevalence
 from snellen.picture_search import Named, find_pictures
+from snellen.prediction_maps import require_apart, require_maps_folder, write_maps
 from snellen.records.bundle import Prediction
 
 _BEGIN_BYTES = 200
@@ -26,11 +27,12 @@ _BEGIN_BYTES = 200
 
 @dataclass(frozen=True)
 class Target:
-    """Where rows go: a file by its extension, else the screen as CSV or JSON."""
+    """Where rows go: a file by its extension, else the screen as CSV or JSON. Evidence maps go into `maps`."""
 
     file: Path | None
     overwrite: bool
     as_json: bool
+    maps: Path | None = None
 
 
 def predict_paths(
@@ -49,6 +51,8 @@ def predict_paths(
         reweighting = choose_reweighting(wanted, predictions, predictor.manifest)
         predictions = [reweighting.apply(prediction) for prediction in predictions]
         say(reweighting.describe())
+    if target.maps is not None:
+        write_maps(predictor, predictions, target.maps)
     is_json = target.as_json or (target.file is not None and target.file.suffix == ".json")
     text = to_json(predictions, predictor.classes) if is_json else to_csv(predictions, predictor.classes)
     if target.file is None:
@@ -113,6 +117,9 @@ def _flatten(predictions: Sequence[Prediction], classes: Sequence[str]) -> Itera
 
 
 def _require_target(target: Target) -> None:
+    if target.maps is not None:
+        require_apart(target.maps, target.file)
+        require_maps_folder(target.maps, overwrite=target.overwrite)
     if target.file is None:
         return
     if target.file.suffix not in (".csv", ".json"):

@@ -25,11 +25,11 @@ from snellen.ingest.cohort import read_cohort
 from snellen.ingest.patients import get_own_patient
 from snellen.metrics.decision import CALLED
 from snellen.outputs import EVALUATION, hold_output, make_output
-from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals
 from snellen.records.plan import Plan
 from snellen.records.run import DataRequest, RunRecord
+from snellen.run_evidence import add_evidence, build_maps
 from snellen.runs import Run
 
 _DEFAULT_RESAMPLES = 1000
@@ -85,6 +85,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
     evaluation = evaluation if validation is None else add_drop(evaluation, validation)
     evaluation = add_notices(evaluation, cohort.audit, run.plan)
     if out is not None:
+        evaluation = add_evidence(evaluation, predictor, scored, pixels)
         title = f"{cohort.name}: {split}"
         _write(
             out,
@@ -98,6 +99,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
                 audit=cohort.audit,
                 manifest=predictor.manifest,
                 load_thumbnail=build_thumbnails(scored, pixels),
+                load_map=build_maps(predictor, scored, pixels),
             ),
         )
     return evaluation
@@ -167,6 +169,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
     evaluation = evaluate(predictor, scored, question)
     evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
+        evaluation = add_evidence(evaluation, predictor, scored, pixels)
         inputs = ReportInputs(
             title=f"{predictor.manifest.name} on {cohort.name}",
             evaluation=evaluation,
@@ -174,6 +177,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             audit=cohort.audit,
             manifest=predictor.manifest,
             load_thumbnail=build_thumbnails(scored, pixels),
+            load_map=build_maps(predictor, scored, pixels),
         )
         _write(out, evaluation, scored, inputs)
     return evaluation
@@ -204,7 +208,7 @@ def count_opening(folder: Path) -> int:
     return opened
 
 
-def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, manifest: Manifest) -> str:
+def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, predictor: Predictor) -> str:
     """The report of a run; `scored` is its headline split, `record` what run.json is about to hold."""
     evaluation = run.evaluation
     return render_report(
@@ -218,10 +222,11 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             fingerprint=run.fingerprint,
             audit=run.audit,
             run=record,
-            manifest=manifest,
+            manifest=predictor.manifest,
             splits=run.splits,
             epochs=run.epochs,
             load_thumbnail=build_thumbnails(scored, pixels),
+            load_map=build_maps(predictor, scored, pixels),
         )
     )
 

@@ -51,6 +51,7 @@ from snellen.records.run import (
 )
 from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
 from snellen.run_evaluation import build_intervals, describe_evaluation, note_split, render_run_report
+from snellen.run_evidence import add_evidence
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
@@ -110,7 +111,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
                 if distilled is not None:
                     progress.distilled = _measure(distilled, bench, scored, (request, opened), progress)
             record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
-            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor.manifest))
+            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor))
             # last of all: a run that is finished has its report
             hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
             run.save("run.json", record.model_copy(update={"sha256": hashes}))
@@ -366,6 +367,8 @@ def _evaluate_splits(
         evaluation = evaluate(predictor, scored, question, baselines.get(part))
         evaluation = add_drop(evaluation, run.validation) if part == "test" else evaluation
         evaluation = add_notices(evaluation, prepared.cohort.audit, prepared.plan)
+        if part == "test" or not opens_test:  # the split of the report
+            evaluation = add_evidence(evaluation, predictor, scored, pixels)
         run.save("evaluation.json" if part == "test" else f"evaluation-{part}.json", evaluation)
         save_scores(run.folder / f"scores-{part}.csv", scored.to_scores(), predictor.classes)
         say(describe_evaluation(evaluation))

@@ -66,6 +66,7 @@ def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
+    model.classifier.add_class_map()
     shape = (model.plan.preprocess.size, model.plan.preprocess.size, model.plan.preprocess.channels)
     export_graph(model.classifier, folder / MODEL_FILE, shape=shape, outputs=model.classifier.outputs)
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.classifier.state_dict().items()}

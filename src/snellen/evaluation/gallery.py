@@ -23,16 +23,18 @@ THUMBNAIL_PX = 160
 JPEG_QUALITY = 80
 
 LoadThumbnail = Callable[[str], NDArray[np.uint8] | None]
+LoadMap = Callable[[str, str], NDArray[np.uint8] | None]
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A picture with what is true and what the model said. `source` is a data URI, or empty."""
+    """A picture with what is true and what the model said. `source` and `map_source` are data URIs, or empty."""
 
     score: Score
     confidence: float
     probability_of_label: float | None
     source: str
+    map_source: str = ""
 
     @property
     def is_right(self) -> bool:
@@ -57,14 +59,18 @@ def choose_samples(scores: Sequence[Score], classes: Sequence[str]) -> dict[str,
     return chosen
 
 
-def build_exhibit(score: Score, classes: Sequence[str], load_thumbnail: LoadThumbnail) -> Exhibit:
-    """`score` with its picture, if there is one."""
+def build_exhibit(
+    score: Score, classes: Sequence[str], load_thumbnail: LoadThumbnail, load_map: LoadMap | None = None
+) -> Exhibit:
+    """`score` with its picture, if there is one, and where the evidence for what it was called lies in it."""
     pixels = load_thumbnail(score.sample)
+    evidence = None if pixels is None or load_map is None else load_map(score.sample, score.prediction)
     return Exhibit(
         score=score,
         confidence=_probability(score, score.prediction, classes),
         probability_of_label=_probability(score, score.label, classes) if score.label in classes else None,
         source="" if pixels is None or not pixels.size else encode_thumbnail(pixels),
+        map_source="" if evidence is None else encode_thumbnail(evidence),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.evaluation import curves, figures, findings, gallery, run_figures, tables, wording
+from snellen.evaluation import curves, evidence_figures, figures, findings, gallery, run_figures, tables, wording
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
@@ -32,12 +32,17 @@ def _no_thumbnail(_name: str) -> NDArray[np.uint8] | None:
     return None
 
 
+def _no_map(_name: str, _class_name: str) -> NDArray[np.uint8] | None:
+    return None
+
+
 @dataclass(frozen=True)
 class ReportInputs:
     """What a report is made of; only `title`, `evaluation` and `scores` are needed.
 
     `evaluation` is the headline split, `distilled` the same of the network in place of the ensemble. `load_thumbnail`
-    maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand.
+    maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand. `load_map`
+    gives the evidence in a sample for a class, as RGB.
     """
 
     title: str
@@ -53,6 +58,7 @@ class ReportInputs:
     splits: Sequence[Split] = ()
     epochs: Sequence[EpochRecord] = ()
     load_thumbnail: Callable[[str], NDArray[np.uint8] | None] = _no_thumbnail
+    load_map: Callable[[str, str], NDArray[np.uint8] | None] = _no_map
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ def render_report(inputs: ReportInputs) -> str:
         "notices": findings.collect_notices(evaluation, inputs.audit, inputs.plan),
         "baselines": _illustrate_baselines(evaluation),
         "illustrations": _illustrate(inputs),
-        "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes)),
+        "evidence": _illustrate_evidence(evaluation),
+        "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes), with_map=True),
         "n_errors": sum(score.prediction != score.label for score in inputs.scores),
         "samples": {
             name: _exhibit(inputs, chosen)
@@ -108,6 +115,7 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
         ("distilled", "Distilled network", inputs.run is not None and inputs.run.distilled is not None),
         ("figures", "Figures", True),
         ("pictures", "Pictures", bool(inputs.scores)),
+        ("evidence", "Evidence maps", inputs.evaluation.evidence is not None),
         ("data", "Data", has_data),
         ("decisions", "Decisions", inputs.plan is not None),
         ("thresholds", "Thresholds and calibration", True),
@@ -180,6 +188,14 @@ def _illustrate_baselines(evaluation: Evaluation) -> Illustration | None:
         return None
     caption = "The model beside its baselines, each with its interval, on the same pictures."
     return Illustration(drawing, caption, tables.build_baselines(evaluation))
+
+
+def _illustrate_evidence(evaluation: Evaluation) -> Illustration | None:
+    check = evaluation.evidence
+    if check is None:
+        return None
+    caption = f"Checks of the evidence maps ({check.method}). {evidence_figures.describe_evidence(check)}"
+    return Illustration(evidence_figures.draw_evidence(check), caption, evidence_figures.build_evidence(check))
 
 
 def _illustrate(inputs: ReportInputs) -> list[Illustration]:
@@ -257,9 +273,9 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     )
 
 
-def _exhibit(inputs: ReportInputs, scores: Sequence[Score]) -> list[gallery.Exhibit]:
-    classes = inputs.evaluation.classes
-    return [gallery.build_exhibit(score, classes, inputs.load_thumbnail) for score in scores]
+def _exhibit(inputs: ReportInputs, scores: Sequence[Score], *, with_map: bool = False) -> list[gallery.Exhibit]:
+    classes, load_map = inputs.evaluation.classes, inputs.load_map if with_map else _no_map
+    return [gallery.build_exhibit(score, classes, inputs.load_thumbnail, load_map) for score in scores]
 
 
 def _weights(inputs: ReportInputs) -> WeightsRecord | None:

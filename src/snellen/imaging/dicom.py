@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from snellen.core.errors import PictureError
 from snellen.core.quiet import hush_warnings
+from snellen.imaging.picture import read_decoding_limits
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
@@ -44,24 +45,28 @@ class DicomTags:
     has_pixels: bool
 
 
-def read_tags(path: Path) -> DicomTags:
-    """The tags of a file, without its pixels. Raises PictureError where it is no DICOM, damaged, or pydicom missing."""
+def read_tags(source: Path | bytes) -> DicomTags:
+    """The tags of a file or its bytes, without its pixels.
+
+    Raises PictureError where it is no DICOM, damaged, or pydicom missing.
+    """
     with hush_warnings():  # values are converted, and complained of, when they are asked for
-        found = open_dicom(path, tags=_TAGS)
+        found = open_dicom(source, tags=_TAGS)
+        n_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
         side = (_text(found, "ImageLaterality") or _text(found, "Laterality")).upper()
         return DicomTags(
             patient_id=_text(found, "PatientID"),
             laterality="L" if side == "L" else "R" if side == "R" else None,
             series_uid=_text(found, "SeriesInstanceUID"),
             sop_uid=_text(found, "SOPInstanceUID"),
-            n_frames=count_claimed_frames(found, path.stat().st_size),
+            n_frames=count_claimed_frames(found, n_bytes),
             has_pixels=read_number(found, "Rows", 0) > 0 and read_number(found, "Columns", 0) > 0,
         )
 
 
-def count_frames(path: Path) -> int:
-    """How many pictures a file holds, by its header. Raises as `read_tags`."""
-    return read_tags(path).n_frames
+def count_frames(source: Path | bytes) -> int:
+    """How many pictures a file or its bytes hold, by the header. Raises as `read_tags`."""
+    return read_tags(source).n_frames
 
 
 def open_dicom(source: Path | bytes, *, tags: Sequence[str] | None = None) -> FileDataset:
@@ -170,5 +175,7 @@ def _require_inflatable(stream: Any) -> None:
                 block = inflater.unconsumed_tail
                 if n_bytes > MAX_DICOM_BYTES:
                     raise PictureError("the deflated data are larger than 1 GB", "Export it uncompressed.")
+                if n_bytes > read_decoding_limits()[1]:
+                    raise PictureError("the deflated data are larger than this server takes", "Export it uncompressed.")
     finally:
         stream.seek(begin)

@@ -25,6 +25,8 @@ __all__ = [
     "compute_pixels_sha256",
     "is_blank",
     "is_grey",
+    "limit_decoding",
+    "read_decoding_limits",
     "require_file_size",
     "require_memory",
     "require_size",
@@ -33,6 +35,7 @@ MAX_PIXELS = 178_000_000
 MAX_BYTES = 1 << 30
 MAX_FILE_BYTES = 1_000_000_000
 _BLANK_LEVELS = 8
+_asked: list[tuple[int, int]] = []
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,38 @@ class Picture:
         return 1 if self.pixels.ndim == 2 else 3
 
 
+def limit_decoding(pixels: int, n_bytes: int) -> None:
+    """From now on this process decodes less than it could, so that a server's memory is bounded whatever it is sent."""
+    _asked[:] = [(pixels, n_bytes)]
+
+
+def read_decoding_limits() -> tuple[int, int]:
+    """The most pixels of a picture, and the most bytes of memory that decoding may take."""
+    pixels, n_bytes = _asked[0] if _asked else (MAX_PIXELS, MAX_BYTES)
+    return min(pixels, MAX_PIXELS), min(n_bytes, MAX_BYTES)
+
+
 def require_size(width: int, height: int, bytes_a_pixel: int = 1) -> None:
     """Raise PictureError where a picture is larger than Snellen decodes. To be asked before memory is taken."""
-    if width * height > MAX_PIXELS:
+    most_pixels, most_bytes = read_decoding_limits()
+    if width * height > most_pixels:
         raise PictureError(
-            f"{width}×{height} pixels are more than the limit of {MAX_PIXELS:,}", "Scale the picture down first."
+            f"{width}×{height} pixels are more than the limit of {most_pixels:,}", "Scale the picture down first."
         )
-    if width * height * bytes_a_pixel > MAX_BYTES:
+    if width * height * bytes_a_pixel > most_bytes:
         raise PictureError(
-            f"{width}×{height} pixels of {bytes_a_pixel} bytes are more than the limit of 1 GB",
+            f"{width}×{height} pixels of {bytes_a_pixel} bytes are more than the limit of {_show_bytes(most_bytes)}",
             "Scale the picture down first.",
         )
 
 
 def require_memory(width: int, height: int, n_bytes: float) -> None:
     """Raise PictureError where decoding a picture would take more memory than one may."""
-    if n_bytes > MAX_BYTES:
+    _, most_bytes = read_decoding_limits()
+    if n_bytes > most_bytes:
         raise PictureError(
             f"{width}×{height} pixels of this kind would take {n_bytes / (1 << 30):.2f} GB of memory to decode, "
-            f"more than the limit of {MAX_BYTES >> 30} GB",
+            f"more than the limit of {_show_bytes(most_bytes)}",
             "Scale it down, or export it as baseline JPEG of 8 bits.",
         )
 
@@ -87,6 +103,10 @@ def require_file_size(n_bytes: int) -> None:
             f"the file has {n_bytes:,} bytes, more than the limit of {MAX_FILE_BYTES:,}",
             "Scale the picture down, or export it as JPEG.",
         )
+
+
+def _show_bytes(n_bytes: int) -> str:
+    return f"{n_bytes / (1 << 30):.3g} GB"
 
 
 def compute_pixels_sha256(pixels: Levels) -> str:

@@ -39,9 +39,11 @@ def preprocess(values: Levels, plan: PreprocessPlan) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.reshape(plan.size, plan.size, plan.channels))
 
 
-def preprocess_picture(source: Path | bytes, plan: PreprocessPlan) -> tuple[NDArray[np.uint8], Picture]:
-    """Read one file or its bytes and preprocess it. Raises PictureError."""
-    picture = read_picture(source, min_side_px=choose_min_side_px(plan), background=plan.background)
+def preprocess_picture(
+    source: Path | bytes, plan: PreprocessPlan, *, frame: int | None = None
+) -> tuple[NDArray[np.uint8], Picture]:
+    """Read one file or its bytes, `frame` of a DICOM that holds several, and preprocess it. Raises PictureError."""
+    picture = read_picture(source, min_side_px=choose_min_side_px(plan), background=plan.background, frame=frame)
     return preprocess(picture.pixels, plan), picture
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from snellen.imaging.picture import MAX_BYTES
+from snellen.imaging.picture import MAX_BYTES, read_decoding_limits
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _LARGE = 100_000_000
+_SMALL_PART = 8
 _ONE_BYTE = {"L": 4, "1": 6, "P": 6}
 _FOUR_BYTES = 9  # Pillow keeps RGB, LA and the like in four; the result takes three
 _CONVERTED = {"L": 11, "RGB": 13, "CMYK": 13}  # with a colour profile
@@ -51,11 +52,12 @@ def compute_deep_bytes(image: Image.Image, data: bytes) -> float:
 @contextmanager
 def reserve(n_bytes: float) -> Iterator[None]:
     """Wait until large pictures that other threads decode leave room for this one. Small ones never wait."""
-    if n_bytes <= _LARGE:
+    most = min(MAX_BYTES, read_decoding_limits()[1])
+    if n_bytes <= min(_LARGE, most // _SMALL_PART):
         yield
         return
     with _condition:
-        _condition.wait_for(lambda: _in_use[0] == 0 or _in_use[0] + n_bytes <= MAX_BYTES)
+        _condition.wait_for(lambda: _in_use[0] == 0 or _in_use[0] + n_bytes <= most)
         _in_use[0] += n_bytes
     try:
         yield

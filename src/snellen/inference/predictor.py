@@ -16,6 +16,7 @@ from snellen.core.progress import say
 from snellen.imaging.picture import is_blank
 from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
 from snellen.imaging.readers import Levels
+from snellen.inference.explain import EvidenceMap, Explainer, choose_class
 from snellen.inference.gate import Gate
 from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
@@ -97,18 +98,18 @@ class Predictor:
         # turned round, so that a distance which is no number is foreign too
         return ~(self._gate.compute_distances(embedding) <= self._gate.limit)
 
-    def prepare(self, source: PictureSource) -> NDArray[np.uint8]:
+    def prepare(self, source: PictureSource, *, frame: int | None = None) -> NDArray[np.uint8]:
         """One picture → uint8 `(height, width, channels)`.
 
         It is a path, encoded bytes, an array `(H, W)` / `(H, W, 3)` RGB, or a Pillow image. An array is uint8 or, where
         the model has a window, of wider integers. A path may name one of several pictures in a file:
-        `scan.dcm::frame[3]`. Raises PictureError where it cannot be read.
+        `scan.dcm::frame[3]`; of encoded bytes `frame` names it. Raises PictureError where it cannot be read.
         """
         plan, readable = self.manifest.preprocess, to_readable(source)
         if isinstance(readable, np.ndarray):
             return preprocess(_require_picture(readable), plan)
         if isinstance(readable, bytes):
-            return preprocess_picture(readable, plan)[0]
+            return preprocess_picture(readable, plan, frame=frame)[0]
         return preprocess_location(Path(), readable, plan)
 
     def predict(
@@ -134,6 +135,26 @@ class Predictor:
             while group := list(islice(stream, 4 * BATCH)):
                 yield from self._predict_group(group, list(pool.map(self._try_prepare, group)))
 
+    def explain(self, picture: PictureSource, class_name: str | None = None) -> EvidenceMap:
+        """Where in a picture the evidence for a class lies, without a name for the class that it is called.
+
+        Raises PictureError where the picture cannot be read, UsageError for a class that the model does not know.
+        """
+        return self.explain_pixels(self.prepare(picture), class_name)
+
+    def explain_pixels(self, pixels: NDArray[np.uint8], class_name: str | None = None) -> EvidenceMap:
+        """As `explain`, of one preprocessed picture `(height, width, channels)`."""
+        probabilities = self.score_pixels(pixels[None]).probabilities
+        at = choose_class(self.classes, class_name, lambda: int(decide(probabilities, self.manifest.decision)[0]))
+        explainer = self.open_explainer()
+        return EvidenceMap(
+            explainer.explain(pixels, at), explainer.method, self.classes[at], float(probabilities[0, at]), pixels
+        )
+
+    def open_explainer(self, seed: int | None = None) -> Explainer:
+        """What draws evidence maps of this bundle; with `seed` one whose head is random, to compare them with."""
+        return Explainer(self._session, seed=seed)
+
     def _try_prepare(self, source: PictureSource) -> NDArray[np.uint8] | PictureError:
         try:
             return self.prepare(source)
@@ -146,7 +167,7 @@ class Predictor:
         self, sources: Sequence[PictureSource], prepared: Sequence[NDArray[np.uint8] | PictureError]
     ) -> Iterator[Prediction]:
         good = [item for item in prepared if isinstance(item, np.ndarray)]
-        described = iter(self._describe(np.stack(good))) if good else iter(())
+        described = iter(self.describe(np.stack(good))) if good else iter(())
         for source, item in zip(sources, prepared, strict=True):
             name = name_source(source)
             if isinstance(item, PictureError):
@@ -154,7 +175,8 @@ class Predictor:
             else:
                 yield next(described).model_copy(update={"path": name})
 
-    def _describe(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+    def describe(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+        """Preprocessed pixels `(N, height, width, channels)` → a Prediction each, without a path."""
         scores = self.score_pixels(pixels)
         is_foreign = self.is_foreign(scores.embedding)
         reasons = [

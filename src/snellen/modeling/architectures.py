@@ -13,7 +13,8 @@ from torch import nn
 
 from snellen.core.errors import UsageError
 from snellen.modeling.blocks import HeadEnsemble, build_blocks, choose_input
-from snellen.records.bundle import MEMBER_OUTPUTS, OUTPUTS
+from snellen.modeling.joined_heads import fold_linear
+from snellen.records.bundle import CLASS_MAP, MEMBER_OUTPUTS, OUTPUTS
 from snellen.records.layers import BackboneLayer
 from snellen.records.plan import ModelPlan, PreprocessPlan
 
@@ -128,7 +129,8 @@ class FrozenBackbone(nn.Module):
 class Calibrated(nn.Module):
     """Between logits and probabilities lies `probabilities = softmax(logits / temperature + bias)`, `bias` `(C,)`.
 
-    `n_members` is 1 for a single network. The logits of an ensemble are the mean of its members'.
+    `n_members` is 1 for a single network. The logits of an ensemble are the mean of its members'. `map_weight`
+    `(U, C, D)` are the linear heads on each of U upper parts, once `add_class_map` found that all are linear.
     """
 
     n_members = 1
@@ -139,11 +141,33 @@ class Calibrated(nn.Module):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.bias: torch.Tensor
         self.register_buffer("bias", torch.zeros(n_classes))
+        self.map_weight: torch.Tensor | None
+        # it repeats what the heads hold, and is no part of the weights
+        self.register_buffer("map_weight", None, persistent=False)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what `forward` gives."""
-        return (*OUTPUTS, *MEMBER_OUTPUTS) if self.n_members > 1 else OUTPUTS
+        members = MEMBER_OUTPUTS if self.n_members > 1 else ()
+        return (*OUTPUTS, *members, *((CLASS_MAP,) if self.map_weight is not None else ()))
+
+    def add_class_map(self) -> None:
+        """From now on also give `class_map` `(N, C, h, w)`, whose mean over places is the logits but for a constant.
+
+        Nothing changes where a head is not linear in pooled features. For when the heads have learned.
+        """
+        found = self._collect_heads()
+        folded = [(at, share, fold_linear(head)) for at, share, head in found]
+        weights: dict[int, torch.Tensor] = {}
+        for at, share, linear in folded:
+            if linear is None:
+                return
+            weights[at] = weights.get(at, torch.zeros_like(linear[0])) + share * linear[0]
+        self.map_weight = torch.stack([weights[at] for at in sorted(weights)]).float()
+
+    def _collect_heads(self) -> list[tuple[int, float, nn.Sequential]]:
+        """Each head with the number of the upper part it reads and its share in the mean; here none is known."""
+        raise NotImplementedError
 
     def calibrate(self, temperature: float, bias: Sequence[float]) -> None:
         """Set what lies between logits and probabilities; `bias` has one entry a class."""
@@ -151,13 +175,19 @@ class Calibrated(nn.Module):
         self.bias.copy_(torch.tensor(list(bias)))
 
     def answer(
-        self, found: torch.Tensor, embedding: torch.Tensor, feature_map: torch.Tensor
+        self, found: torch.Tensor, embedding: torch.Tensor, maps: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """All outputs, from logits `(N, C)`, or from those of each member `(N, K, C)`."""
-        if found.ndim == 2:
-            return self._calibrate(found), found, embedding, feature_map
-        logits = found.mean(1)
-        return self._calibrate(logits), logits, embedding, feature_map, self._calibrate(found), found
+        """All outputs, from logits `(N, C)`, or from those of each member `(N, K, C)`, and each upper part's map
+        `(N, U, D, h, w)`.
+        """
+        logits = found if found.ndim == 2 else found.mean(1)
+        told: tuple[torch.Tensor, ...] = (self._calibrate(logits), logits, embedding, maps.mean(1))
+        if found.ndim == 3:
+            told = (*told, self._calibrate(found), found)
+        if self.map_weight is None:
+            return told
+        parts = [torch.einsum("ndhw,cd->nchw", maps[:, at], weight) for at, weight in enumerate(self.map_weight)]
+        return (*told, torch.stack(parts).sum(0))
 
     def _calibrate(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.softmax(logits / self.temperature + self.bias, dim=-1)
@@ -178,7 +208,11 @@ class Classifier(Calibrated):
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         embedding, feature_map = self.frozen(pixels)
         found = self.head(choose_input(self.head, embedding, feature_map))
-        return self.answer(found, embedding, feature_map)
+        return self.answer(found, embedding, feature_map[:, None])
+
+    def _collect_heads(self) -> list[tuple[int, float, nn.Sequential]]:
+        heads = list(self.head.members) if isinstance(self.head, HeadEnsemble) else [self.head]
+        return [(0, 1 / len(heads), head) for head in heads if isinstance(head, nn.Sequential)]
 
 
 class NetworkEnsemble(Calibrated):
@@ -209,7 +243,7 @@ class NetworkEnsemble(Calibrated):
             [self._ask(heads, places, embeddings, maps) for heads, places in zip(self.heads, self.places, strict=True)],
             dim=1,
         )
-        return self.answer(found if self.n_members > 1 else found[:, 0], embeddings.mean(1), maps.mean(1))
+        return self.answer(found if self.n_members > 1 else found[:, 0], embeddings.mean(1), maps)
 
     def _ask(
         self, heads: nn.Module, places: Sequence[int], embeddings: torch.Tensor, maps: torch.Tensor
@@ -217,6 +251,14 @@ class NetworkEnsemble(Calibrated):
         branches = zip(heads.children(), places, strict=True)
         each = [head(choose_input(head, embeddings[:, at], maps[:, at])) for head, at in branches]
         return torch.stack(each).mean(0)
+
+    def _collect_heads(self) -> list[tuple[int, float, nn.Sequential]]:
+        return [
+            (at, 1 / (self.n_members * len(places)), head)
+            for heads, places in zip(self.heads, self.places, strict=True)
+            for head, at in zip(heads.children(), places, strict=True)
+            if isinstance(head, nn.Sequential)
+        ]
 
 
 def _count_classes(head: nn.Module) -> int:

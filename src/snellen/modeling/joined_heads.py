@@ -14,7 +14,7 @@ def join_heads(members: Sequence[nn.Sequential]) -> nn.Sequential:
     The mean of linear heads is a linear head: batch norms are folded in, in double precision. Heads with hidden layers
     stay side by side behind one door.
     """
-    folded = [_fold(member) for member in members]
+    folded = [fold_linear(member) for member in members]
     known = [each for each in folded if each is not None]
     if len(known) < len(folded):
         return nn.Sequential(_Mean(members), _build_linear(torch.eye(_count_classes(members[0])), None)).eval()
@@ -23,7 +23,7 @@ def join_heads(members: Sequence[nn.Sequential]) -> nn.Sequential:
     return nn.Sequential(_build_linear(weight, bias)).eval()
 
 
-def _fold(head: nn.Sequential) -> tuple[torch.Tensor, torch.Tensor] | None:
+def fold_linear(head: nn.Sequential) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Weight `(C, D)` and bias `(C,)` in float64 of a head that is linear in evaluation; None of another."""
     scale: torch.Tensor | None = None
     shift: torch.Tensor | None = None

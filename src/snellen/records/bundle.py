@@ -14,6 +14,7 @@ from snellen.records.run import WeightsRecord
 MANIFEST_SCHEMA = 1
 OUTPUTS = ("probabilities", "logits", "embedding", "feature_map")
 MEMBER_OUTPUTS = ("member_probabilities", "member_logits")
+CLASS_MAP = "class_map"
 INPUT = "pixels"
 FIXED = "fixed"
 ENSEMBLE = "ensemble-oof"

@@ -85,6 +85,23 @@ class CalibrationSummary(Record):
     bins_before: tuple[ReliabilityBin, ...] = ()
 
 
+class EvidenceCheck(Record):
+    """Whether evidence maps by `method` can be believed, on `n` pictures.
+
+    `by_map` and `by_random` are the mean probability of the class a picture is called once each of `shares` of it is
+    blurred away, by the map and in random order; in `n_faster` pictures it falls faster by the map. `random_head` has
+    for each picture the rank correlation, without its sign, of its map with maps of random heads.
+    """
+
+    method: str
+    n: int
+    shares: tuple[float, ...]
+    by_map: tuple[float, ...]
+    by_random: tuple[float, ...]
+    n_faster: int
+    random_head: tuple[float, ...]
+
+
 class Evaluation(Record):
     """What a split says of a bundle. `decision` is the rule by which a picture is called a class."""
 
@@ -106,6 +123,7 @@ class Evaluation(Record):
     operating_points: tuple[OperatingPoint, ...] = ()
     calibration: CalibrationSummary
     intervals: Intervals
+    evidence: EvidenceCheck | None = None
     test_opened: int = 0
     bundle_sha256: str
     snellen_version: str

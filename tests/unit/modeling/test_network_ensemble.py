@@ -129,3 +129,27 @@ def test_exported_average_says_the_same(averaged: NetworkEnsemble, tmp_path: Pat
     found = GraphSession(tmp_path / "averaged.onnx", threads=1).run(PIXELS, averaged.outputs)
     for name, expected in zip(averaged.outputs, run(averaged), strict=True):
         np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["members", "branches", "shared"])
+def test_class_map_adds_up_to_the_mean_logits(
+    kind: str, averaged: NetworkEnsemble, built: tuple[NetworkEnsemble, list[Classifier]]
+) -> None:
+    ensemble, alone = built
+    heads = [classifier.head for classifier in alone]
+    members = [[(0, heads[0]), (1, heads[1])], [(0, heads[2])]]
+    shared = NetworkEnsemble(ensemble.lower, list(ensemble.uppers)[:2], members).eval()
+    model = copy.deepcopy({"members": ensemble, "branches": averaged, "shared": shared}[kind])
+    model.add_class_map()
+    found = dict(zip(model.outputs, run(model), strict=True))
+    rest = found["logits"] - found["class_map"].mean((2, 3))
+    # the heads' constants, the same for every picture; float32 sums of 96 features
+    np.testing.assert_allclose(rest, np.repeat(rest[:1], len(rest), axis=0), atol=1e-3)
+    assert np.ptp(found["logits"], axis=0).max() > 0.1
+
+
+def test_class_map_is_no_part_of_the_weights(averaged: NetworkEnsemble) -> None:
+    model = copy.deepcopy(averaged)
+    before = set(model.state_dict())
+    model.add_class_map()
+    assert set(model.state_dict()) == before

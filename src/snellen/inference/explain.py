@@ -1,0 +1,144 @@
+"""Where in a picture the evidence for a class lies, by the graph itself. No torch.
+
+Class activation (Zhou et al. 2016) where the graph says what each place adds to each logit, which needs heads that are
+linear in pooled features; occlusion (Zeiler and Fergus 2014) for every other network. Evidence counts against the other
+classes: what speaks for all of them alike speaks for none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from snellen.core.errors import UsageError
+from snellen.inference.session import GraphSession
+from snellen.records.bundle import CLASS_MAP
+
+CLASS_ACTIVATION = "class activation"
+OCCLUSION = "occlusion"
+_CELLS = 8  # an occluding window is an eighth of the side, moved by half of itself
+_AT_ONCE = 64
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class EvidenceMap:
+    """`array` `(H, W)` float32 within 0 and 1: evidence for `class_name` at each place of `picture` `(H, W, C)`.
+
+    The picture is what the model sees of the file, after preprocessing. 0 is no evidence, or evidence against; 1 is the
+    most that this picture has, however little that is: maps of two pictures have different scales.
+    """
+
+    array: Floats
+    method: str
+    class_name: str
+    probability: float
+    picture: Pixels
+
+
+class Explainer:
+    """Maps of one graph. With `seed` the head's weights are replaced by random ones: such maps must look different."""
+
+    def __init__(self, session: GraphSession, *, seed: int | None = None) -> None:
+        self._session = session
+        self._seed = seed
+        self.method = CLASS_ACTIVATION if CLASS_MAP in session.outputs else OCCLUSION
+
+    def explain(self, pixels: Pixels, at: int) -> Floats:
+        """Evidence for class `at` in one preprocessed picture `(H, W, C)`: `(H, W)` within 0 and 1."""
+        compute = self._compute_activation if self.method == CLASS_ACTIVATION else self._compute_occlusion
+        return scale_evidence(compute(pixels, at))
+
+    def _compute_activation(self, pixels: Pixels, at: int) -> Floats:
+        if self._seed is None:
+            class_map = self._session.run(pixels[None], (CLASS_MAP,))[CLASS_MAP][0]
+        else:
+            found = self._session.run(pixels[None], ("feature_map", "logits"))
+            weight = self._draw_weight(len(found["logits"][0]), len(found["feature_map"][0]))
+            class_map = np.einsum("dhw,cd->chw", found["feature_map"][0], weight)
+        height, width = pixels.shape[:2]
+        found_map = np.ascontiguousarray(_against_others(class_map, at), np.float32)
+        return np.asarray(cv2.resize(found_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def _compute_occlusion(self, pixels: Pixels, at: int) -> Floats:
+        """Mean fall of the class's log odds over the windows that cover a place."""
+        height, width = pixels.shape[:2]
+        windows = list_windows(height, width)
+        blurred = blur_away(pixels)
+        before = self._read_margins(pixels[None], at)[0]
+        fall = np.zeros((height, width), np.float64)
+        covered = np.zeros((height, width), np.float64)
+        for start in range(0, len(windows), _AT_ONCE):
+            part = windows[start : start + _AT_ONCE]
+            batch = np.repeat(pixels[None], len(part), axis=0)
+            for picture, (rows, columns) in zip(batch, part, strict=True):
+                picture[rows, columns] = blurred[rows, columns]
+            for (rows, columns), margin in zip(part, self._read_margins(batch, at), strict=True):
+                fall[rows, columns] += before - margin
+                covered[rows, columns] += 1
+        return (fall / covered).astype(np.float32)
+
+    def _read_margins(self, batch: Pixels, at: int) -> NDArray[np.float64]:
+        """`(N, H, W, C)` → log odds of class `at` against all others together, `(N,)`."""
+        found = self._session.run(batch, ("logits", "embedding"))
+        logits = found["logits"].astype(np.float64)
+        if self._seed is not None:
+            logits = found["embedding"].astype(np.float64) @ self._draw_weight(*_shape_head(found)).T
+        others = np.delete(logits, at, axis=1)
+        highest = others.max(1)
+        return np.asarray(logits[:, at] - highest - np.log(np.exp(others - highest[:, None]).sum(1)))
+
+    def _draw_weight(self, n_classes: int, n_features: int) -> NDArray[np.float64]:
+        return np.random.default_rng(self._seed).normal(size=(n_classes, n_features))
+
+
+def scale_evidence(evidence: Floats) -> Floats:
+    """What speaks against the class becomes 0, the strongest evidence 1; all 0 where nothing speaks for it."""
+    found = np.maximum(evidence, 0)
+    most = float(found.max())
+    return np.asarray(found / most if np.isfinite(most) and most > 0 else np.zeros_like(found), np.float32)
+
+
+def list_windows(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Overlapping windows that cover a picture: each place but those at the border lies in four."""
+
+    def cut(length: int) -> list[slice]:
+        side = max(1, length // _CELLS)
+        starts = sorted({*range(0, length - side + 1, max(1, side // 2)), length - side})
+        return [slice(start, start + side) for start in starts]
+
+    return [(rows, columns) for rows in cut(height) for columns in cut(width)]
+
+
+def blur_away(pixels: Pixels) -> Pixels:
+    """The picture `(H, W, C)` without what is smaller than a window; its brightness stays, so it is no new kind."""
+    side = max(pixels.shape[:2]) / _CELLS
+    blurred = cv2.GaussianBlur(pixels, (0, 0), sigmaX=side / 2, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, np.uint8).reshape(pixels.shape)
+
+
+def choose_class(classes: Sequence[str], name: str | None, decide: Callable[[], int]) -> int:
+    """The class that is asked for, or else the one decided for. Raises UsageError for a class that is not there."""
+    if name is None:
+        return decide()
+    if name not in classes:
+        near = difflib.get_close_matches(name, classes, n=1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"The model knows no class {name!r}.", f"{meant}Its classes are {', '.join(classes)}.")
+    return list(classes).index(name)
+
+
+def _against_others(class_map: NDArray[np.floating], at: int) -> NDArray[np.floating]:
+    """`(C, h, w)` → `(h, w)`: what a place adds to the class's logit beyond the mean of the other classes."""
+    others = np.delete(class_map, at, axis=0)
+    return np.asarray(class_map[at] - others.mean(0)) if len(others) else np.asarray(class_map[at])
+
+
+def _shape_head(found: dict[str, Floats]) -> tuple[int, int]:
+    return found["logits"].shape[1], found["embedding"].shape[1]

@@ -1,0 +1,123 @@
+"""`snellen serve`: opens bundles and database, says where it answers, and ends when it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from snellen.core.errors import UsageError
+from snellen.core.runtime import has_package
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from snellen.serve.service import Service
+
+_NEEDED = {
+    "fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client", "sqlalchemy": "sqlalchemy", "alembic": "alembic",
+}  # fmt: skip
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What was asked on the command line."""
+
+    bundles: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    db: str | None = None
+    is_insecure: bool = False
+    keeps_images: bool = False
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises SnellenError where it cannot begin."""
+    require_serve()
+    from snellen.serve.logs import write_json_logs
+
+    with contextlib.closing(_bind(options.host, options.port)) as bound:
+        write_json_logs()
+        _run(options, bound)
+
+
+def require_serve() -> None:
+    """Raise UsageError that names what is not installed."""
+    missing = [package for module, package in _NEEDED.items() if not has_package(module)]
+    if missing:
+        raise UsageError(
+            f"`snellen serve` needs {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed.",
+            "pip install 'snellen[serve]'",
+        )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The socket, before anything slow is done: a port that is taken is told at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # there it would let two servers share a port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"--host {host} --port {port}: {reason}.",
+            "Another program may use the port: choose another with --port, or 0 for any that is free.",
+        ) from error
+    return bound
+
+
+def build_config(service: Service) -> uvicorn.Config:
+    """How uvicorn serves a service."""
+    import uvicorn
+
+    from snellen.serve.app import build_app
+    from snellen.serve.protocol import Protocol
+
+    return uvicorn.Config(
+        build_app(service),
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=int(service.limits.drain_s),
+    )
+
+
+def _run(options: ServeOptions, bound: socket.socket) -> None:
+    import uvicorn
+
+    from snellen.serve.limits import LIMITS
+    from snellen.serve.setup import open_service, say_start
+
+    service = open_service(options, LIMITS)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                say_start(options, service, bound.getsockname())
+
+    # uvicorn ends by itself and then raises the signal again: for us that is no failure
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server = Server(build_config(service))
+    if hasattr(signal, "SIGHUP"):
+        from snellen.serve.setup import reload_all
+
+        signal.signal(signal.SIGHUP, lambda *_: reload_all(service))
+    server.run([bound])
+    if not server.started:
+        raise UsageError("The server could not start.", "Its log says why.")

@@ -1,0 +1,198 @@
+"""Jobs: many pictures or a zip, in the background, across a restart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import deliver_plain_bundle
+from pictures import draw_smooth, encode
+from servers import Running, run_server, wait_until
+from snellen.inference.load import load_bundle
+from snellen.prediction import to_csv
+from snellen.serve.job_files import JobFiles
+
+PICTURES = {f"visit-{seed}/eye.png": encode(draw_smooth(seed, 30, 30)) for seed in range(20)}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("eyes") / "bundle"
+    deliver_plain_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with run_server(tmp_path_factory.mktemp("audit"), [f"eyes={bundle}"]) as running:
+        yield running
+
+
+def pack(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def send(server: Running, files: Mapping[str, bytes]) -> dict[str, Any]:
+    answer = server.post("/v1/jobs", files)
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+def finish(server: Running, job_id: str) -> dict[str, Any]:
+    wait_until(lambda: server.client.get(f"/v1/jobs/{job_id}").json()["state"] not in ("queued", "running"))
+    return dict(server.client.get(f"/v1/jobs/{job_id}").json())
+
+
+def read_rows(server: Running, job_id: str) -> list[dict[str, str]]:
+    answer = server.client.get(f"/v1/jobs/{job_id}/results")
+    assert answer.status_code == 200, answer.text
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def test_zip_is_predicted_as_snellen_predict_does(server: Running, bundle: Path, tmp_path: Path) -> None:
+    job = send(server, {"all.zip": pack({**PICTURES, "notes.txt": b"no picture", "__MACOSX/._eye.png": b"x"})})
+    assert job["n_total"] == len(PICTURES)
+    done = finish(server, job["job_id"])
+    assert (done["state"], done["n_done"], done["n_failed"]) == ("done", len(PICTURES), 0)
+    predictor = load_bundle(bundle)
+    expected = [
+        prediction.model_copy(update={"path": name})
+        for name, prediction in zip(PICTURES, predictor.predict(PICTURES.values()), strict=True)
+    ]
+    got, wanted = (
+        read_rows(server, job["job_id"]),
+        list(csv.DictReader(io.StringIO(to_csv(expected, predictor.classes)))),
+    )
+    for row, other in zip(got, wanted, strict=True):
+        for column in row:
+            if column.startswith("probability_"):
+                assert float(row[column]) == pytest.approx(float(other[column]), abs=1e-5)
+            else:
+                assert row[column] == other[column]
+
+
+def test_job_records_every_picture_and_keeps_none(server: Running) -> None:
+    job = send(server, {"a.png": PICTURES["visit-0/eye.png"], "bad.png": b"no picture", "b.zip": pack(PICTURES)})
+    done = finish(server, job["job_id"])
+    assert (done["n_done"], done["n_failed"]) == (22, 1)
+    rows = server.client.get("/v1/predictions", params={"request_id": job["job_id"], "limit": 100}).json()
+    assert len(rows["predictions"]) == 22
+    folder = server.service.store.find_job(job["job_id"]).folder  # type: ignore[union-attr]
+    wait_until(lambda: not (folder / "sent").exists())
+    assert [row["path"] for row in read_rows(server, job["job_id"])][:2] == ["a.png", "bad.png"]
+
+
+def make_bomb() -> bytes:
+    return pack({"bomb.png": bytes(60_000_000)})
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"x.zip": pack({"../../outside.png": PICTURES["visit-0/eye.png"]})}, "leads out"),
+        ({"x.zip": pack({"/etc/outside.png": b"x"})}, "absolute name"),
+        ({"x.zip": make_bomb()}, "would grow"),
+        ({"x.zip": pack(PICTURES)[:-40]}, "no readable zip"),
+        ({"x.zip": pack({"notes.txt": b"nothing"})}, "no picture"),
+        ({"x.zip": pack({"a.png": PICTURES["visit-0/eye.png"]}, zipfile.ZIP_BZIP2)}, "bzip2"),
+    ],
+)
+def test_unsafe_archives_are_refused_and_leave_nothing(server: Running, files: dict[str, bytes], told: str) -> None:
+    before = server.client.get("/v1/jobs").json()
+    answer = server.post("/v1/jobs", files)
+    assert (answer.status_code, set(answer.json())) == (422, {"error"})
+    assert told in answer.text
+    assert str(server.service.store.folder) not in answer.text
+    assert server.client.get("/v1/jobs").json() == before
+
+
+def test_job_without_files_is_refused(server: Running) -> None:
+    answer = server.client.post("/v1/jobs", files={"other": ("a.png", b"x")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unknown_field")
+
+
+def hold_scoring(server: Running, monkeypatch: pytest.MonkeyPatch, after: int) -> threading.Event:
+    """Scoring stops after so many batches until the event is set."""
+    predictor = server.service.models.find("eyes").predictor
+    plain, go_on, seen = predictor.describe, threading.Event(), []
+
+    def describe(pixels: Any) -> Any:
+        seen.append(len(pixels))
+        if sum(seen) > after:
+            go_on.wait(20)
+        return plain(pixels)
+
+    monkeypatch.setattr(predictor, "describe", describe)
+    return go_on
+
+
+def test_job_can_be_cancelled_and_then_deleted(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = hold_scoring(server, monkeypatch, after=8)
+    job = send(server, {"all.zip": pack(PICTURES)})["job_id"]
+    wait_until(lambda: server.client.get(f"/v1/jobs/{job}").json()["n_done"] == 8)
+    assert server.client.delete(f"/v1/jobs/{job}").status_code == 409
+    assert server.client.post(f"/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
+    go_on.set()
+    folder = server.service.store.find_job(job).folder  # type: ignore[union-attr]
+    wait_until(lambda: not (folder / "sent").exists())
+    assert server.client.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+    assert len(read_rows(server, job)) < len(PICTURES)
+    assert server.client.delete(f"/v1/jobs/{job}").status_code == 204
+    assert server.client.get(f"/v1/jobs/{job}").status_code == 404
+    assert not folder.exists()
+
+
+def test_job_goes_on_after_a_restart(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_server(tmp_path, [f"eyes={bundle}"]) as first:
+        go_on = hold_scoring(first, monkeypatch, after=8)
+        job = send(first, {"all.zip": pack(PICTURES)})["job_id"]
+        wait_until(lambda: first.client.get(f"/v1/jobs/{job}").json()["n_done"] == 8)
+        first.service.jobs._is_stopped.set()
+        go_on.set()
+    with run_server(tmp_path, [f"eyes={bundle}"]) as second:
+        done = finish(second, job)
+        assert (done["state"], done["n_done"]) == ("done", len(PICTURES))
+        assert [row["path"] for row in read_rows(second, job)] == list(PICTURES)
+        rows = second.client.get("/v1/predictions", params={"request_id": job, "limit": 100}).json()["predictions"]
+        assert len(rows) == len(PICTURES)
+
+
+def test_half_a_line_of_a_killed_server_is_cut_off(tmp_path: Path, bundle: Path) -> None:
+    files = JobFiles(tmp_path)
+    rows = load_bundle(bundle).predict(list(PICTURES.values())[:3])
+    files.append_results(rows)
+    whole = (tmp_path / "results.jsonl").read_bytes()
+    (tmp_path / "results.jsonl").write_bytes(whole + b'{"path": "a.p')
+    assert files.mend_results() == rows
+    assert (tmp_path / "results.jsonl").read_bytes() == whole
+
+
+def test_upload_that_an_earlier_server_did_not_end_is_told(bundle: Path, tmp_path: Path) -> None:
+    with run_server(tmp_path, [f"eyes={bundle}"]) as first:
+        job = first.service.store.create_job("eyes", key_id=None, n_total=0)
+    with run_server(tmp_path, [f"eyes={bundle}"]) as second:
+        done = finish(second, job.job_id)
+        assert (done["state"], done["message"]) == ("failed", "The server ended while it arrived.")
+
+
+def test_pictures_are_kept_only_when_asked(bundle: Path, tmp_path: Path) -> None:
+    with run_server(tmp_path, [f"eyes={bundle}"], keeps_images=True) as server:
+        content = PICTURES["visit-3/eye.png"]
+        server.predict("eyes", {"mine.png": content})
+        row = server.client.get("/v1/predictions").json()["predictions"][0]
+        assert row["filename"] == "mine.png"
+        kept = [
+            path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and row["image_sha256"] in path.name
+        ]
+        assert kept == [content]
