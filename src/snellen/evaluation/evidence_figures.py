@@ -63,8 +63,10 @@ def describe_evidence(check: EvidenceCheck) -> str:
         else f"Blurring away what the map calls evidence lowers the probability no faster than a random order "
         f"(mean over the curve {format_number(left)} against {format_number(chance)}): do not rely on these maps."
     )
-    told = "the maps do depend on what the head learned" if alike < LOOKS_ALIKE else (
-        "the maps hardly depend on what the head learned: do not rely on them"
+    told = (
+        "the maps do depend on what the head learned"
+        if alike < LOOKS_ALIKE
+        else ("the maps hardly depend on what the head learned: do not rely on them")
     )
     return (
         f"{faster} With random weights in place of the head the map changes: median rank correlation "

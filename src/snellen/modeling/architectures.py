@@ -174,9 +174,7 @@ class Calibrated(nn.Module):
         self.temperature.fill_(temperature)
         self.bias.copy_(torch.tensor(list(bias)))
 
-    def answer(
-        self, found: torch.Tensor, embedding: torch.Tensor, maps: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
+    def answer(self, found: torch.Tensor, embedding: torch.Tensor, maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """All outputs, from logits `(N, C)`, or from those of each member `(N, K, C)`, and each upper part's map
         `(N, U, D, h, w)`.
         """
