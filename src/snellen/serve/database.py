@@ -81,6 +81,7 @@ class Database:
                 yield connection
             # SQLite writes as happily into a file that somebody has removed meanwhile
             self._require_same_file(connection)
+        self._tell_success()
 
     def require_room(self) -> None:
         """Raise StoreUnavailableError where SQLite's disk is nearly full; only PostgreSQL itself knows its own."""
@@ -110,6 +111,12 @@ class Database:
             reason = str(getattr(error, "orig", None) or error).strip()
             self._tell_failure(reason.partition("\n")[0])
             raise StoreUnavailableError(f"{self.address.shown}: {reason}") from error
+        except StoreUnavailableError as error:
+            self._tell_failure(error.reason)
+            raise
+
+    def _tell_success(self) -> None:
+        """Log that rows are taken again. That something can be read says nothing of it."""
         if self._told is not None:
             self._told = None
             LOG.warning("The audit database is back.")
@@ -128,7 +135,6 @@ class Database:
             return
         self._engine.dispose()
         connection.invalidate()
-        self._tell_failure("its file was removed or replaced")
         raise StoreUnavailableError(f"{path} was removed or replaced while it was open.")
 
 

@@ -81,6 +81,10 @@ def test_full_quota_refuses_and_room_heals(tmp_path: Path, caplog: pytest.LogCap
             except StoreUnavailableError as error:
                 refused = error.reason
         assert "full" in refused
+        for _ in range(3):  # what can still be read is no sign that rows are taken again
+            list_rows(store)
+            with pytest.raises(StoreUnavailableError):
+                store.record([make_row(7000, reason="long " * 700)])
         assert len(list_rows(store)) == n_acknowledged
         sa.event.remove(engine, "begin", limit)
         sa.event.listen(engine, "begin", lambda each: each.exec_driver_sql("PRAGMA max_page_count = 1000000"))
