@@ -93,7 +93,6 @@ def serve_fastapi_torch(run: str, port: int) -> None:
 
 def serve_litserve(run: str, port: int) -> None:
     import litserve
-
     from serving_litserve import Api
 
     api = Api(max_batch_size=8, batch_timeout=0.005)

@@ -21,6 +21,7 @@ import snellen
 from snellen.cli import app
 from snellen.core import errors
 from snellen.records import bundle, cohort, doctor, evaluation, plan, run, seeds, tuning
+from snellen.serve import audit_check
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "snellen"
@@ -38,7 +39,7 @@ FIELDS_OF_FILES = (
     bundle.InputSpec, bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
     doctor.MachineFacts, doctor.Extra, doctor.Speed, doctor.Work, doctor.StepTime, doctor.Hazard, doctor.Diagnosis,
     seeds.Spread, seeds.SeedOutcome, seeds.SeedsRecord,
-    tuning.TuneRequest, tuning.TrialRecord, tuning.TuneRecord,
+    tuning.TuneRequest, tuning.TrialRecord, tuning.TuneRecord, audit_check.AuditReport, audit_check.AuditProblem,
 )  # fmt: skip
 
 
