@@ -1,4 +1,4 @@
-"""What bench/serving_peers.py gives to LitServe: the same Predictor, in batches. LitServe pickles the class by its name."""
+"""What bench/serving_peers.py gives to LitServe, which pickles the class by its name: the same Predictor, in batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
 
     run = ""
 
-    def setup(self, device: str) -> None:
+    def setup(self, _device: str) -> None:
         self.predictor = load_bundle(self.run)
 
     def decode_request(self, request: dict) -> bytes:

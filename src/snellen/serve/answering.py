@@ -123,7 +123,7 @@ def to_wire(answer: Answer) -> PictureAnswer:
         prediction=found.prediction,
         probabilities=found.probabilities,
         decision=found.decision,
-        set=None,
+        set=None if found.set is None else list(found.set),
         abstain=found.abstain,
         reason=found.reason,
         error=None
