@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from postgres_server import PostgresServer
+
 from snellen.serve.address import read_address
 from snellen.serve.audit_check import AuditReport, verify
 from snellen.serve.audit_rows import PageRequest, PredictionFilter, PredictionRow

@@ -33,6 +33,7 @@ def test_predict_writes_a_row_a_picture_in_order(run: Path, pictures: list[Path]
     assert [row["path"] for row in rows] == [str(path) for path in pictures]
     assert list(rows[0]) == [
         "path", "prediction", "probability_cysts", "probability_normal", "decision", "abstain", "reason", "error",
+        "set",
     ]  # fmt: skip
     for row in rows:
         assert float(row["probability_cysts"]) + float(row["probability_normal"]) == pytest.approx(1, abs=2e-6)

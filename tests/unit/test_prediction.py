@@ -86,10 +86,18 @@ def test_unreadable_picture_says_the_same_in_csv_and_json() -> None:
     assert [list(row) for row in rows] == [list(row) for row in table]
     assert rows[1] == {
         "path": "b.png", "prediction": None, "probability_ill": None, "probability_well": None, "decision": None,
-        "abstain": True, "reason": "the picture cannot be read", "error": "it is empty",
+        "abstain": True, "reason": "the picture cannot be read", "error": "it is empty", "set": None,
     }  # fmt: skip
     assert [row["abstain"] for row in table] == ["false", "true"]
     assert {table[1][name] for name in ("prediction", "probability_ill", "probability_well", "decision")} == {""}
+
+
+def test_set_is_a_list_in_json_and_joined_in_csv() -> None:
+    parts = {"prediction": "ill", "probabilities": {"ill": 0.75, "well": 0.25}, "decision": "ill"}
+    rows = [Prediction(path="a", **parts, set=named) for named in (("ill", "well"), ("ill",), (), None)]
+    assert [row["set"] for row in json.loads(to_json(rows, ["ill", "well"]))] == [["ill", "well"], ["ill"], [], None]
+    table = list(csv.DictReader(io.StringIO(to_csv(rows, ["ill", "well"]))))
+    assert [row["set"] for row in table] == ["ill | well", "ill", "", ""]
 
 
 def test_empty_folder_costs_its_row_only(tmp_path: Path) -> None:

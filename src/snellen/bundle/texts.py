@@ -7,7 +7,7 @@ import re
 
 from snellen.core.letters import show_name
 from snellen.metrics.decision import CALLED
-from snellen.records.bundle import Calibration, Manifest
+from snellen.records.bundle import CLASS_MAP, Calibration, Manifest
 
 
 def render_model_card(manifest: Manifest) -> str:
@@ -70,16 +70,57 @@ Pictures with more than 8 bits a channel: {
 
 ## When it does not answer
 
-`gate.npz` holds what training pictures look like to the network. A picture far from them gets `abstain`
-with the reason.
+`gate.npz` holds what training pictures look like to the network and as thumbnails, and their usual brightness,
+contrast, sharpness and colour. A picture far from them gets `abstain` with the reason in words. From 20 pictures on,
+`snellen predict` also says where all of them differ as a whole, as those of another camera do.{
+        _describe_sets(manifest)
+    }
+
+## Where the evidence lies
+
+`snellen predict BUNDLE PATH --maps DIR` draws it ({
+        _name_maps(manifest)
+    }). Whether such maps can be believed was checked in the run:
+`evidence` in its `evaluation.json`.
 
 ## To be written by a person, in a file beside the bundle (this one is sealed by its hash)
 
-Intended users and setting · who labelled the pictures and how · patients and devices not represented · known failures ·
+Intended users and setting · what follows from each answer, and from none · who labelled the pictures and how ·
+patients and devices not represented · known failures ·
 ethical review and consent · contact.
 
 Written by Snellen {manifest.snellen_version} on {manifest.created}.
 """
+
+
+def _describe_sets(manifest: Manifest) -> str:
+    conformal = manifest.conformal
+    if conformal is None:
+        return ""
+    shared = (
+        f" Shared by classes with few patients: {', '.join(map(_show, conformal.pooled))}." if conformal.pooled else ""
+    )
+    rows = "\n".join(
+        f"| {_show(name)} | {1 - quantile:.4f} | {conformal.n_patients.get(name, 0)} |"
+        for name, quantile in conformal.quantiles.items()
+    )
+    silent = (
+        "A picture whose set is not one class gets no answer."
+        if manifest.abstain_by == "set"
+        else "A set only informs: it does not keep a picture from being answered."
+    )
+    return f"""
+
+Each prediction names the set of classes that cannot be ruled out: of new pictures of a class, from the same
+population, at least {conformal.coverage:.0%} have their class in it.{shared} {silent}
+
+| class | in the set from a probability of | patients behind it |
+| --- | --- | --- |
+{rows}"""
+
+
+def _name_maps(manifest: Manifest) -> str:
+    return "class activation, exact" if CLASS_MAP in manifest.outputs else "by occlusion"
 
 
 def _describe_decision(manifest: Manifest) -> str:

@@ -428,3 +428,48 @@ def test_prevalence_comes_before_the_rule(tmp_path: Path) -> None:
     # weights 0.28 : 0.05 : 0.035, 0.33
     (found,) = predictor.predict([paint(0)], prevalence={"grade_0": 0.7, "grade_1": 0.2, "grade_2": 0.1})
     assert found.prediction == "grade_0"
+
+
+def load_with_sets(folder: Path, quantile: float, **changes: object) -> Predictor:
+    """P(sick) = sigmoid(red / 255); sets by one quantile for both classes."""
+    deliver_plain_bundle(folder, CLASSES, positive="sick")
+    conformal = {
+        "coverage": 0.9, "quantiles": dict.fromkeys(CLASSES, quantile), "n_patients": dict.fromkeys(CLASSES, 40),
+        "fitted_on": "val",
+    }  # fmt: skip
+    edit_manifest(folder, conformal=conformal, **changes)
+    return load_bundle(folder, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("quantile", "expected"), [(0.3, ("sick",)), (0.75, ("healthy", "sick")), (0.2, ())], ids=["one", "two", "none"]
+)
+def test_set_holds_the_classes_within_their_quantile(
+    tmp_path: Path, quantile: float, expected: tuple[str, ...]
+) -> None:
+    # red 255: P(sick) = 0.731
+    found = answer(load_with_sets(tmp_path, quantile), paint(255))
+    assert found.set == expected
+
+
+def test_set_leaves_the_answer_alone_by_default(tmp_path: Path) -> None:
+    picture = draw_noise(0, SIZE, SIZE)
+    assert (
+        answer(load_with_sets(tmp_path, 0.75), picture).abstain == answer(load_plain(tmp_path / "b"), picture).abstain
+    )
+
+
+@pytest.mark.parametrize(
+    ("quantile", "reason"), [(0.75, "several classes are likely: healthy, sick"), (0.2, "no class is likely enough")]
+)
+def test_set_of_other_than_one_class_abstains_where_the_recipe_says_so(
+    tmp_path: Path, quantile: float, reason: str
+) -> None:
+    predictor = load_with_sets(tmp_path, quantile, abstain_by="set")
+    picture = np.full((SIZE, SIZE, 3), 128, np.uint8) + draw_noise(0, SIZE, SIZE) // 16
+    found = answer(predictor, picture)
+    assert (found.abstain, found.reason) == (True, reason)
+
+
+def test_bundle_of_an_earlier_version_has_no_sets(tmp_path: Path) -> None:
+    assert answer(load_plain(tmp_path), draw_noise(0, SIZE, SIZE)).set is None

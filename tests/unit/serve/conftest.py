@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from postgres_server import PostgresServer, find_obstacle, run_postgres
+
 from snellen.serve.schema import REVISION, VERSION_TABLE, metadata
 from snellen.serve.upgrade import upgrade
 from store_tools import Place
