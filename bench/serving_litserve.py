@@ -1,4 +1,4 @@
-"""What bench/serving_peers.py gives to LitServe, which pickles the class by its name: the same Predictor, in batches."""
+"""What bench/serving_peers.py gives to LitServe, which pickles the class by name: the same Predictor, in batches."""
 
 from __future__ import annotations
 
