@@ -1,7 +1,7 @@
 // The model: its facts, and its card, a little Markdown shown as text in elements.
 
 import { call } from "./api.js";
-import { el, find, percent } from "./dom.js";
+import { describePoint, el, find } from "./dom.js";
 import { state } from "./state.js";
 
 function inline(text) {
@@ -43,7 +43,7 @@ export async function showModel() {
   if (!model) return;
   find("model-title").textContent = model.title || model.name;
   find("model-subtitle").textContent = model.intended_use;
-  const points = model.operating_points.map((point) => `${point.name}: ${model.positive} from ${percent(point.threshold)} (${point.rule}, ${point.chosen_on === "fixed" ? "not chosen on data" : `chosen on ${point.chosen_on}`}${point.is_default ? ", default" : ""})`);
+  const points = model.operating_points.map((point) => `${point.name}${point.is_default ? " (default)" : ""}: ${describePoint(point, model.positive)}`);
   const rows = [
     ["Name in addresses", model.name], ["Classes", model.classes.join(", ")], ["Looked for", model.positive ?? "–"], ["Operating points", points.join("; ") || "none"],
     ["Backbone", model.backbone], ["Input", `${model.width_px} × ${model.height_px} px`], ["Trained on", `${model.n_patients} patients`],
