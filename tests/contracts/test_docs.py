@@ -33,6 +33,7 @@ from snellen.records import (
     seeds,
     tuning,
 )
+from snellen.serve import audit_check
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "snellen"
@@ -56,7 +57,7 @@ FIELDS_OF_FILES = (
     bundle.InputSpec, bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
     doctor.MachineFacts, doctor.Extra, doctor.Speed, doctor.Work, doctor.StepTime, doctor.Hazard, doctor.Diagnosis,
     seeds.Spread, seeds.SeedOutcome, seeds.SeedsRecord,
-    tuning.TuneRequest, tuning.TrialRecord, tuning.TuneRecord,
+    tuning.TuneRequest, tuning.TrialRecord, tuning.TuneRecord, audit_check.AuditReport, audit_check.AuditProblem,
 )  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def list_options(command: Any) -> set[str]:
     return {"--help", "-h"}.union(*(param.opts for param in command.params if param.param_type_name == "option"))
 
 
-@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md"])
+@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md", "api.md"])
 def test_generated_page_is_current(page: str) -> None:
     assert page not in GENERATOR.find_stale(), "run `python docs/generate.py`"
 

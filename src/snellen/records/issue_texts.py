@@ -128,8 +128,8 @@ ISSUE_TEXTS: dict[str, Texts] = {
         "Take the copies out.",
     ),
     "transformed_copies": (
-        "None on the numbers of Snellen: a copy is never learned from in one part and tested in another. Of patients who "
-        "are told as different, copies make intervals too narrow.",
+        "None on the numbers of Snellen: a copy is never learned from in one part and tested in another. Where copies "
+        "carry the names of different patients, intervals are too narrow.",
         "Keeps the copies of a picture in one part and one fold.",
         "--set data.copies=exact (audit: --copies exact) keeps identical pictures together only.",
     ),

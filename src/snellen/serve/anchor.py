@@ -11,12 +11,11 @@ import secrets
 import sys
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from snellen.core.errors import StorageError, UsageError
 from snellen.core.storage import explain_os_error
-from snellen.serve.chain import Anchor, ChainKey, Head, is_same_mac
+from snellen.serve.chain import Anchor, ChainKey, Head, describe, is_same_mac
 
 LOG = logging.getLogger("snellen.serve.store")
 KEY_VARIABLE = "SNELLEN_AUDIT_KEY"
@@ -126,7 +125,7 @@ class AnchorFile:
         return found is not None and found.chain_id == anchor.chain_id and found.last >= anchor.last
 
     def _write(self, anchor: Anchor) -> None:
-        signed = {**asdict(anchor), "mac": self._key.sign_anchor(anchor)}
+        signed = {**describe(anchor), "mac": self._key.sign_anchor(anchor)}
         _write_private(self.path, json.dumps(signed, indent=2) + "\n")
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from snellen.core.errors import StorageError
+from snellen.core.progress import follow
 from snellen.records.base import Record
 from snellen.serve.anchor import read_anchor
 from snellen.serve.chain import Anchor, ChainKey, Head, is_same_mac
@@ -86,7 +87,7 @@ def verify(database: Database, other_anchor: Path | None = None) -> AuditReport:
         elif not is_signed:
             findings.add("head_forged", "The head was not signed with this key: it was changed.")
         walk = _Walk(key, head, findings)
-        for row in _iter_rows(connection):
+        for row in follow(_iter_rows(connection), "verify", head.last - head.purged if head else 0, "rows"):
             walk.see(row)
         walk.end()
         for place, anchor in anchors:
@@ -211,10 +212,10 @@ def _read_anchors(
     except StorageError as error:
         findings.add("anchor_forged", error.message)
     else:
-        if found is None:
-            findings.add("anchor_missing", f"{own} is missing: an older state, put back, would not show.")
-        else:
+        if found is not None:
             anchors.append((own, found))
+        elif other is None:
+            findings.add("anchor_missing", f"{own} is missing: an older state, put back, would not show.")
     if other is not None:
         kept = read_anchor(other, key)
         if kept is None:

@@ -81,6 +81,7 @@ class Database:
                 yield connection
             # SQLite writes as happily into a file that somebody has removed meanwhile
             self._require_same_file(connection)
+        self._tell_success()
 
     def require_room(self) -> None:
         """Raise StoreUnavailableError where SQLite's disk is nearly full; only PostgreSQL itself knows its own."""
@@ -110,6 +111,12 @@ class Database:
             reason = str(getattr(error, "orig", None) or error).strip()
             self._tell_failure(reason.partition("\n")[0])
             raise StoreUnavailableError(f"{self.address.shown}: {reason}") from error
+        except StoreUnavailableError as error:
+            self._tell_failure(error.reason)
+            raise
+
+    def _tell_success(self) -> None:
+        """Log that rows are taken again. That something can be read says nothing of it."""
         if self._told is not None:
             self._told = None
             LOG.warning("The audit database is back.")
@@ -128,7 +135,6 @@ class Database:
             return
         self._engine.dispose()
         connection.invalidate()
-        self._tell_failure("its file was removed or replaced")
         raise StoreUnavailableError(f"{path} was removed or replaced while it was open.")
 
 
@@ -165,7 +171,9 @@ def _make_sqlite(path: Path) -> sa.Engine:
             raise
         return opened
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, pool_timeout=BUSY_S)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=sa.QueuePool, pool_timeout=BUSY_S, hide_parameters=True
+    )
 
     @sa.event.listens_for(engine, "connect")
     def remember(_: Any, record: Any) -> None:
@@ -190,7 +198,9 @@ def _identify(path: Path) -> tuple[int, int] | None:
 def _make_postgresql(url: sa.URL) -> sa.Engine:
     wanted = {"connect_timeout": CONNECT_S, "application_name": "snellen", "keepalives_idle": 30}
     arguments = {name: value for name, value in wanted.items() if name not in url.query}
-    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=BUSY_S)
+    engine = sa.create_engine(
+        url, connect_args=arguments, pool_pre_ping=True, pool_timeout=BUSY_S, hide_parameters=True
+    )
 
     @sa.event.listens_for(engine, "connect")
     def set_up(opened: Any, _: Any) -> None:

@@ -14,13 +14,12 @@ import sqlalchemy as sa
 
 from snellen.core.errors import StorageError, StoreUnavailableError
 from snellen.serve.anchor import AnchorFile, create_key, load_key
-from snellen.serve.chain import SIGNED, Anchor, ChainKey, Head, is_same_mac
+from snellen.serve.chain import SIGNED, Anchor, ChainKey, Head, describe, is_same_mac
 from snellen.serve.database import Database
 from snellen.serve.row_values import Values, count_microseconds
 from snellen.serve.schema import audit_head, audit_log
 
 Event = Literal["key_added", "key_revoked", "purged", "anchored", "accepted"]
-_HEAD_COLUMNS = ("chain_id", "last", "last_mac", "purged", "purged_mac")
 _RESTORE = (
     "Restore what is missing. If an older database was put back on purpose: `snellen audit-log accept --reason …`, "
     "which the log then tells for ever."
@@ -64,6 +63,7 @@ class Pen:
 
 
 _INSERT = sa.insert(audit_log)
+_LOCK = sa.select(audit_head).with_for_update()
 _MOVE = sa.update(audit_head).where(audit_head.c.id == 1)
 
 
@@ -205,13 +205,13 @@ def read_head(connection: sa.Connection, key: ChainKey) -> tuple[Head | None, bo
 def _check_head(row: sa.RowMapping | None, key: ChainKey) -> tuple[Head | None, bool]:
     if row is None:
         return None, False
-    head = Head(**{name: row[name] for name in _HEAD_COLUMNS})
+    head = Head(**{name: row[name] for name in Head.__slots__})
     return head, is_same_mac(str(row["mac"]), key.sign_head(head))
 
 
 def _lock_head(connection: sa.Connection, key: ChainKey) -> Head:
     """The head, which nobody else moves until the transaction ends (SQLite: `BEGIN IMMEDIATE` has seen to it)."""
-    row = connection.execute(sa.select(audit_head).with_for_update()).mappings().one_or_none()
+    row = connection.execute(_LOCK).mappings().one_or_none()
     head, is_signed = _check_head(row, key)
     if head is None or not is_signed:
         raise StoreUnavailableError("The head of the audit log is missing or forged: `snellen audit-log verify`.")
@@ -219,4 +219,4 @@ def _lock_head(connection: sa.Connection, key: ChainKey) -> Head:
 
 
 def _describe_head(head: Head, key: ChainKey) -> dict[str, Any]:
-    return {**{name: getattr(head, name) for name in _HEAD_COLUMNS}, "mac": key.sign_head(head)}
+    return {**describe(head), "mac": key.sign_head(head)}

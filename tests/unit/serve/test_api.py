@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from models import deliver_plain_bundle
 from pictures import draw_smooth, encode
 from servers import Running, run_server
+from snellen.core.errors import StoreUnavailableError
 from snellen.inference.load import load_bundle
 
 GOOD = {f"{seed}.png": encode(draw_smooth(seed, 40, 30)) for seed in range(12)}
@@ -162,6 +164,60 @@ def test_each_answer_is_recorded_without_name_or_pixels(server: Running) -> None
     stored = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"Jane" not in stored
     assert "Jane" not in server.said.getvalue()
+
+
+def test_nothing_is_answered_that_cannot_be_recorded_and_it_goes_on_by_itself(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Future[None]:
+        failed: Future[None] = Future()
+        failed.set_exception(StoreUnavailableError("the disk is full"))
+        return failed
+
+    def fail() -> None:
+        raise StoreUnavailableError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.service.store, "submit", refuse)
+        patch.setattr(server.service.store, "check", fail)
+        for answer in (server.predict("eyes", {"a.png": GOOD["0.png"]}), server.client.get("/readyz")):
+            assert answer.status_code == 503
+            assert read_error(answer)["code"] == "store_unavailable"
+            assert answer.headers["retry-after"]
+            assert "disk" not in answer.text
+        assert server.client.get("/healthz").status_code == 200
+    assert server.predict("eyes", {"a.png": GOOD["0.png"]}).status_code == 200
+    assert server.client.get("/readyz").status_code == 200
+
+
+def test_frames_of_a_dicom_are_answered_one_by_one(server: Running, bundle: Path) -> None:
+    data_manager = pytest.importorskip("pydicom.data", reason="needs snellen[dicom]")
+    path = Path(data_manager.get_testdata_file("examples_ybr_color.dcm", download=False))
+    rows = server.predict("eyes", {"scan.dcm": path.read_bytes()}).json()["predictions"]
+    assert [row["filename"] for row in rows] == [f"scan.dcm::frame[{frame}]" for frame in range(30)]
+    expected = load_bundle(bundle).predict([f"{path}::frame[{frame}]" for frame in range(30)])
+    for row, wanted in zip(rows, expected, strict=True):
+        assert row["error"] is None
+        assert row["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
+
+
+def test_headers_of_a_dicom_reach_neither_log_nor_database(server: Running) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="needs snellen[dicom]")
+    from pydicom.data import get_testdata_file
+
+    data = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False))
+    data.PatientName, data.PatientID, data.InstitutionName = "Doe^Jane", "SECRET-4711", "Clinic of Nowhere"
+    stream = io.BytesIO()
+    data.save_as(stream)
+    whole = stream.getvalue()
+    for content in (whole, whole[:-500], whole[:1000], whole.replace(b"MONOCHROME2", b"SECRET-4711")):
+        server.predict("eyes", {"SECRET-4711.dcm": content})
+        server.post("/v1/models/eyes/explain", {"SECRET-4711.dcm": content})
+    folder = server.service.store.folder
+    stored = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    for secret in ("Doe", "SECRET-4711", "Nowhere"):
+        assert secret not in server.said.getvalue()
+        assert secret.encode() not in stored
 
 
 def test_history_goes_page_by_page_and_filters(server: Running) -> None:

@@ -150,8 +150,12 @@ def test_copy_of_the_anchor_shows_what_the_own_one_does_not(snellen: Snellen, db
     for path in (db, db.with_suffix(".head")):
         shutil.copy(kept / path.name, path)
     snellen("audit-log", "verify")
+    snellen("audit-log", "verify", "--anchor", str(kept / "audit.head"))
     done = snellen("audit-log", "verify", "--anchor", str(tmp_path / "elsewhere.head"), expect=2)
     assert "once had 2 rows and now has 1" in done.stdout
+    db.with_suffix(".head").unlink()
+    assert "anchor_missing" in snellen("audit-log", "verify", expect=2).stdout
+    snellen("audit-log", "verify", "--anchor", str(kept / "audit.head"))
 
 
 def test_export_then_purge(snellen: Snellen, db: Path, tmp_path: Path) -> None:

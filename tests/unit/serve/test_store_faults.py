@@ -38,6 +38,15 @@ def test_postgresql_that_goes_and_comes_loses_no_acknowledged_row(
     assert seen.is_held, seen.describe()
 
 
+@pytest.mark.usefixtures("server_runs_again")
+def test_restart_of_postgresql_that_no_row_saw_costs_none(postgres: PostgresServer, tmp_path: Path) -> None:
+    with Store.open(postgres.locate(postgres.create_database()), folder=tmp_path) as store:
+        store.record([make_row(1)])
+        postgres.stop()
+        postgres.start()
+        store.record([make_row(2)])
+
+
 def test_removed_file_is_not_written_into_the_void(tmp_path: Path) -> None:
     seen = store_faults.remove_file(tmp_path)
     assert seen.is_held, seen.describe()
@@ -72,6 +81,10 @@ def test_full_quota_refuses_and_room_heals(tmp_path: Path, caplog: pytest.LogCap
             except StoreUnavailableError as error:
                 refused = error.reason
         assert "full" in refused
+        for _ in range(3):  # what can still be read is no sign that rows are taken again
+            list_rows(store)
+            with pytest.raises(StoreUnavailableError):
+                store.record([make_row(7000, reason="long " * 700)])
         assert len(list_rows(store)) == n_acknowledged
         sa.event.remove(engine, "begin", limit)
         sa.event.listen(engine, "begin", lambda each: each.exec_driver_sql("PRAGMA max_page_count = 1000000"))

@@ -1,7 +1,7 @@
 // The model: its facts, and its card, a little Markdown shown as text in elements.
 
 import { call } from "./api.js";
-import { el, find, percent } from "./dom.js";
+import { describePoint, el, find } from "./dom.js";
 import { state } from "./state.js";
 
 function inline(text) {
@@ -16,12 +16,14 @@ function inline(text) {
 
 const cells = (line) => line.replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
 
-function table(lines) {
+function table(lines, number) {
   const [head, , ...rows] = lines.map(cells);
-  return el("div", { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Table" }, el("table", {},
+  return el("div", { class: "table-box", tabIndex: 0, role: "region", "aria-label": `Table ${number}` }, el("table", {},
     el("thead", {}, el("tr", {}, head.map((cell) => el("th", { scope: "col" }, inline(cell))))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, inline(cell))))))));
 }
+
+let tables = 0;
 
 export function markdown(text) {
   const body = text.replace(/^---\n[\s\S]*?\n---\n/, "");
@@ -30,7 +32,7 @@ export function markdown(text) {
     if (!lines[0]) return [];
     const heading = /^(#+) (.*)$/.exec(lines[0]);
     if (heading) return [el(`h${Math.min(6, heading[1].length + 1)}`, {}, inline(heading[2])), ...markdown(lines.slice(1).join("\n"))];
-    if (lines[0].startsWith("|")) return [table(lines)];
+    if (lines[0].startsWith("|")) return [table(lines, (tables += 1))];
     if (/^[-*] /.test(lines[0])) return [el("ul", {}, lines.join("\n").split(/\n?^[-*] /m).filter(Boolean).map((line) => el("li", {}, inline(line.replaceAll("\n", " ")))))];
     return [el("p", {}, inline(lines.join(" ")))];
   });
@@ -41,7 +43,7 @@ export async function showModel() {
   if (!model) return;
   find("model-title").textContent = model.title || model.name;
   find("model-subtitle").textContent = model.intended_use;
-  const points = model.operating_points.map((point) => `${point.name}: ${model.positive} from ${percent(point.threshold)} (${point.rule}, ${point.chosen_on === "fixed" ? "not chosen on data" : `chosen on ${point.chosen_on}`}${point.is_default ? ", default" : ""})`);
+  const points = model.operating_points.map((point) => `${point.name}${point.is_default ? " (default)" : ""}: ${describePoint(point, model.positive)}`);
   const rows = [
     ["Name in addresses", model.name], ["Classes", model.classes.join(", ")], ["Looked for", model.positive ?? "–"], ["Operating points", points.join("; ") || "none"],
     ["Backbone", model.backbone], ["Input", `${model.width_px} × ${model.height_px} px`], ["Trained on", `${model.n_patients} patients`],

@@ -1,7 +1,7 @@
 // One picture: what the model says of it, and where in the picture the evidence lies.
 
 import { explain } from "./api.js";
-import { el, find, icon, percent } from "./dom.js";
+import { describePoint, el, find, icon, percent } from "./dom.js";
 import { changed, kindOf, state, watch } from "./state.js";
 import { badge } from "./worklist.js";
 
@@ -35,8 +35,7 @@ function sayDecision(item) {
   const { model, answer } = item;
   const point = model.operating_points.find((each) => each.is_default);
   if (!point || !model.positive) return `The class that the model's decision rule gives; ${answer.prediction === answer.decision ? "" : `the most probable is ${answer.prediction}. `}no operating point is set.`;
-  const where = point.chosen_on === "fixed" ? "not chosen on data" : `chosen on ${point.chosen_on}`;
-  return `Operating point “${point.name}”: ${model.positive} from ${percent(point.threshold)} on (${point.rule}, ${where}).`;
+  return `Operating point “${point.name}”: ${describePoint(point, model.positive)}.`;
 }
 
 function verdict(item) {
@@ -182,7 +181,7 @@ function draw() {
   detail.replaceChildren(
     el("div", { class: "detail-head" },
       el("button", { type: "button", class: "plain back", onclick: () => { document.body.classList.remove("shows-detail"); } }, icon("back"), "Worklist"),
-      el("h2", { title: item.name }, item.name), badge(item)),
+      el("h1", { title: item.name }, item.name), badge(item)),
     el("div", { class: "detail-body" },
       el("div", { class: "saying" }, verdict(item), item.answer ? bars(item) : null, facts(item)),
       drawStage(item)));

@@ -42,9 +42,9 @@ export function speak(text) {
 }
 
 export function percent(value) {
-  if (value > 0.9995 && value < 1) return "> 99.9 %";
-  if (value > 0 && value < 0.0005) return "< 0.1 %";
-  return `${(100 * value).toFixed(1)} %`;
+  if (value > 0.9995 && value < 1) return ">\u00a099.9\u00a0%";
+  if (value > 0 && value < 0.0005) return "<\u00a00.1\u00a0%";
+  return `${(100 * value).toFixed(1)}\u00a0%`;
 }
 
 export function toCsv(rows) {
@@ -60,4 +60,12 @@ export function download(content, name, type = "text/csv;charset=utf-8") {
   const address = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
   el("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10000);
+}
+
+const rules = { youden: "Youden index", argmax: "most probable" };
+const places = { val: "validation patients", oof: "patients out of fold", "ensemble-oof": "patients out of fold" };
+
+export function describePoint(point, positive) {
+  const where = point.chosen_on === "fixed" ? "not chosen on data" : `chosen on ${places[point.chosen_on] ?? point.chosen_on}`;
+  return `${positive} from ${percent(point.threshold)} on (${rules[point.rule] ?? point.rule.replace(">=", " ≥ ")}, ${where})`;
 }
