@@ -157,11 +157,13 @@ def test_failure_beside_the_rows_stops_no_row(caplog: pytest.LogCaptureFixture) 
         rested.set()
         raise OSError("no room for the anchor")
 
-    writer = GroupWriter(lambda rows: None, rest)
+    written: list[list[Values]] = []
+    writer = GroupWriter(written.append, rest)
     writer.submit([{}]).result(10)
     assert rested.wait(10)
     writer.submit([{}]).result(10)
     writer.close()
+    assert len(written) == 2
     assert "What follows the audit log failed." in caplog.messages
 
 
