@@ -134,6 +134,44 @@ blocks of a small backbone; there `global_avg_pool`, `flatten`, `dense` and `gau
 checked before anything is learned; `snellen plan DATA` shows each layer with its output and parameters.
 """
 
+_API_HEAD = """# HTTP API
+
+What `snellen serve` answers, from its OpenAPI document (`/v1/openapi.json`; as a page at `/docs`). How to run it:
+[serve a model](../how-to/serve.md).
+
+Where keys are asked for, send the header `Authorization: Bearer KEY`. A key has one role: `predict` (models,
+predictions, maps, its own jobs), `read` (models, history, metrics) or `admin` (everything). Every answer has the header
+`X-Request-ID`.
+
+Every error has one shape, `ErrorBody`: `{"error": {"code", "message", "hint", "request_id"}}`. `code` is stable:
+"""
+
+# status, codes, meaning
+_API_CODES = (
+    ("400", "bad_request, bad_form, broken_off", "No HTTP, no form, or a body that ends early."),
+    ("401", "key_missing, key_unknown", "No key, or one that is unknown or revoked."),
+    ("403", "role_missing", "The key's role does not allow it."),
+    ("403", "cross_site, foreign_host", "Where no key is asked for: another site caused the request."),
+    ("404", "not_found, unknown_model, unknown_job, no_card, no_results", "There is no such thing."),
+    ("405", "method_not_allowed", "The route has other methods."),
+    ("408", "slow_request", "The body did not arrive in time."),
+    ("409", "bundle, job_open", "A new version was not taken; a job has not ended."),
+    ("413", "too_large, picture_too_large, too_many_pictures", "A [limit](../how-to/serve.md#limits) is exceeded."),
+    ("415", "wrong_content_type", "The body is no `multipart/form-data`."),
+    ("422", "unreadable_picture", "No picture of the request can be read; of several pictures one's own `error`."),
+    (
+        "422",
+        "no_pictures, unknown_field, one_picture",
+        "The form holds no picture, a field that is not known, too many.",
+    ),
+    ("422", "invalid_request, unknown_class, model_missing", "A parameter does not fit."),
+    ("422", "data", "The archives of a job are unsafe, or hold no picture."),
+    ("429", "busy", "As much is under way as may be: come again after `Retry-After` seconds."),
+    ("500", "internal", "A defect: report the request id."),
+    ("503", "store_unavailable", "The audit database cannot record just now, and nothing is predicted unrecorded."),
+    ("503", "too_slow, disk_full", "The answer took too long; there is no room for a job."),
+)
+
 _ISSUES_HEAD = """# Issues of the audit
 
 The audit reads the data whole and writes what is wrong into `audit.json` as issues. An issue never stops a run; what
@@ -486,6 +524,7 @@ def render_pages() -> dict[str, str]:
         "recipes.md": render_recipes(),
         "errors.md": render_errors(),
         "issues.md": render_issues(),
+        "api.md": render_api(),
     }
 
 
@@ -777,6 +816,68 @@ def render_issues() -> str:
     listed = sorted(ISSUES.items(), key=lambda item: order.index(item[1][0]))
     rows = [(f"`{code}`", severity, meaning, advice) for code, (severity, meaning, advice) in listed]
     return "\n".join([_NOTE, _ISSUES_HEAD, *_table(("code", "severity", "meaning", "what to do"), rows)])
+
+
+def render_api() -> str:
+    """The server's routes and the shapes of their answers, from its OpenAPI document."""
+    from snellen.serve.app import describe_api
+
+    document = describe_api()
+    codes = [(status, ", ".join(f"`{code}`" for code in said.split(", ")), text) for status, said, text in _API_CODES]
+    parts = [_NOTE, _API_HEAD, *_table(("status", "codes", "meaning"), codes)]
+    for path, methods in document["paths"].items():
+        for method, route in methods.items():
+            parts.append(_render_route(f"{method.upper()} {path}", route))
+    parts.append("## Shapes\n")
+    schemas = document["components"]["schemas"]
+    for name in sorted(name for name in schemas if not name.startswith(("HTTPValidation", "ValidationError"))):
+        parts.append(_render_shape(name, schemas[name]))
+    return "\n".join(parts)
+
+
+def _render_route(title: str, route: dict[str, Any]) -> str:
+    parts = [f"## {title}", "", " ".join(route["description"].split()), ""]
+    if parameters := route.get("parameters"):
+        rows = [
+            (f"`{item['name']}`", item["in"], _show_schema(item["schema"]), _say_parameter(item)) for item in parameters
+        ]
+        parts += _table(("parameter", "where", "value", "meaning"), rows)
+    if "requestBody" in route:
+        parts += ["Body: `multipart/form-data` with the field `images`, repeated.", ""]
+    failed = sorted(status for status in route["responses"] if status[0] != "2")
+    for status in sorted(set(route["responses"]) - set(failed)):
+        kinds = route["responses"][status].get("content", {})
+        shapes = [_show_schema(kind["schema"]) if kind.get("schema") else f"`{name}`" for name, kind in kinds.items()]
+        parts.append(f"Answer {status}: {' or '.join(shapes) or 'nothing'}. Errors: {', '.join(failed) or 'none'}.\n")
+    return "\n".join(parts)
+
+
+def _say_parameter(parameter: dict[str, Any]) -> str:
+    said = parameter.get("description") or parameter["schema"].get("description") or ""
+    default = parameter["schema"].get("default")
+    return said if default is None else f"{said} (default: `{default}`)".strip()
+
+
+def _render_shape(name: str, schema: dict[str, Any]) -> str:
+    rows = [
+        (f"`{key}`", _show_schema(value), value.get("description", "")) for key, value in schema["properties"].items()
+    ]
+    about = " ".join(schema.get("description", "").split())
+    return "\n".join([f"### {name}", "", about, "", *_table(("field", "value", "meaning"), rows)])
+
+
+def _show_schema(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return f"`{schema['$ref'].rpartition('/')[2]}`"
+    if "anyOf" in schema:
+        return " or ".join(_show_schema(inner) for inner in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_show_schema(schema['items'])}"
+    if isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {_show_schema(schema['additionalProperties'])}"
+    return str(schema.get("format") or schema.get("type", "anything"))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,15 +9,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.evaluation.abstention import summarise_abstentions, summarise_conformal, summarise_selective
 from snellen.evaluation.report import ReportInputs
 from snellen.metrics.decision import decide
 from snellen.metrics.scores import compute_confusion, compute_per_class, compute_scores
-from snellen.records.bundle import Calibration, InputSpec, Manifest, Threshold, TrainedOn
+from snellen.records.bundle import Calibration, Conformal, InputSpec, Manifest, Threshold, TrainedOn
 from snellen.records.cohort import Audit, Issue, PatientRule, Split
 from snellen.records.evaluation import (
+    BatchShift,
     CalibrationSummary,
     Estimate,
     Evaluation,
+    EvidenceCheck,
     Intervals,
     OperatingPoint,
     PerClass,
@@ -78,6 +81,40 @@ def build_minimal(classes: tuple[str, ...] = ("cat", "dog", "bird")) -> ReportIn
     """An evaluation and its scores, nothing else."""
     shares = tuple(1 / len(classes) for _ in classes)
     return _minimal("multiclass", classes, shares, "Somebody else’s data")
+
+
+def add_abstention(inputs: ReportInputs) -> ReportInputs:
+    """The same with conformal sets, errors by confidence, refusals of the gate and checks of evidence maps."""
+    evaluation, scores = inputs.evaluation, inputs.scores
+    labels = np.array([evaluation.classes.index(score.label) for score in scores])
+    probabilities = np.array([score.probabilities for score in scores])
+    patients = [score.patient for score in scores]
+    called = decide(probabilities, evaluation.decision)
+    assert inputs.manifest is not None
+    conformal = Conformal(
+        coverage=0.9,
+        quantiles=dict.fromkeys(evaluation.classes, 0.7),
+        n_patients=dict.fromkeys(evaluation.classes, 40),
+        pooled=evaluation.classes[:1],
+        fitted_on="val",
+    )
+    manifest = inputs.manifest.model_copy(update={"conformal": conformal})
+    reasons = ["the picture is too dark"] * 3 + ["the picture is unlike those the model was trained on"] * 5
+    parts = (labels, probabilities, patients, evaluation.intervals)
+    found = {
+        "conformal": summarise_conformal(manifest, *parts),
+        "selective": summarise_selective(labels, called, *parts[1:]),
+        "abstentions": summarise_abstentions(
+            labels, called, reasons + [""] * (len(labels) - len(reasons)), evaluation.classes
+        ),
+        "shift": BatchShift(n=len(labels), signals={"brightness": 0.1}, differs=("brightness",), message="Darker."),
+        "evidence": EvidenceCheck(
+            method="class activation", n=4, shares=(0.0, 0.3, 1.0), by_map=(0.9, 0.4, 0.2), by_random=(0.9, 0.6, 0.2),
+            n_faster=4, random_head=(0.1, 0.3, 0.2, 0.2),
+        ),
+    }  # fmt: skip
+    embedding = np.random.default_rng(0).normal(size=(len(scores), 6)).astype(np.float32)
+    return replace(inputs, evaluation=evaluation.model_copy(update=found), manifest=manifest, embedding=embedding)
 
 
 def load_thumbnail(name: str) -> NDArray[np.uint8] | None:

@@ -64,6 +64,7 @@ Seed = Annotated[int, typer.Option(help="Fixes splits, augmented views and train
 SplitSeed = Annotated[
     int | None, typer.Option(help="Draws the split instead of --seed.", min=0, max=2**32 - 1, show_default=False)
 ]
+Pdf = Annotated[bool, typer.Option("--pdf", help="Also print the report as PDF, by a Chromium of this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -203,6 +204,7 @@ def train(
     track: Annotated[
         list[str] | None, typer.Option(help="Also follow the run in tensorboard or mlflow; repeatable.")
     ] = None,
+    pdf: Pdf = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on DATA, export the model, score the exported model and write a report.
@@ -225,6 +227,7 @@ def train(
 
         if (data is None) == (resume is None):
             raise UsageError("Give either DATA or --resume RUN.", "Example: snellen train data/")
+        browser = _find_browser(pdf)
         run: Run | SeedRuns
         if data is None and resume is not None:
             run = workflow.resume(resume)
@@ -247,8 +250,10 @@ def train(
                 cache=cache,
             )
         if not isinstance(run, Run):
+            _print_pdf(run.page, browser)
             _print_seeds(run, as_json)
             return
+        _print_pdf(run.report, browser)
         _print_evaluation(run.evaluation, as_json)
         if not as_json:
             _say_next(run)
@@ -321,6 +326,7 @@ def evaluate(
     columns: Columns = "",
     patients: Patients = "auto",
     cache: Cache = None,
+    pdf: Pdf = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a bundle on a split of its own data (the test split is counted as opened) or on other data.
@@ -330,6 +336,9 @@ def evaluate(
     with told():
         from snellen import workflow
 
+        if pdf and out is None:
+            raise UsageError("--pdf prints the report, and without --out there is none.", "Add --out DIR.")
+        browser = _find_browser(pdf)
         found = workflow.evaluate(
             run_or_bundle,
             data,
@@ -340,6 +349,8 @@ def evaluate(
             patients=patients,
             cache=cache,
         )
+        if out is not None:
+            _print_pdf(out / "report.html", browser)
         _print_evaluation(found, as_json)
         if out is not None and not as_json:
             typer.echo(f"\nReport:  {out / 'report.html'}")
@@ -603,6 +614,20 @@ def _parse_columns(text: str) -> dict[str, str]:
             )
         found[role.strip()] = column.strip()
     return found
+
+
+def _find_browser(pdf: bool) -> str | None:
+    """Asked for before any work begins."""
+    from snellen.run_pdf import find_browser
+
+    return find_browser() if pdf else None
+
+
+def _print_pdf(page: Path, browser: str | None) -> None:
+    from snellen.run_pdf import print_pdf
+
+    if browser is not None:
+        print_pdf(page, browser)
 
 
 def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:

@@ -25,13 +25,13 @@ class Output:
 AUDIT = Output("audit.json", ("audit.json", "audit.html", "cohort.csv"))
 PLAN = Output("plan.json", ("plan.json", "cohort.csv", "audit.json", "audit.html", "splits.csv", "fingerprint.json"))
 TUNING = Output("tune.json", ("tune.json", "study.db", "trials.csv", "best.toml", "tune.html"))
-SEEDS = Output("seeds.json", ("seeds.json", "seeds.html"))  # its runs are cleared one by one
-EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html"))
+SEEDS = Output("seeds.json", ("seeds.json", "seeds.html", "seeds.pdf"))  # its runs are cleared one by one
+EVALUATION = Output("evaluation.json", ("evaluation.json", "scores.csv", "report.html", "report.pdf"))
 RUN = Output(
     "run.json",
     (
         *PLAN.owned,
-        *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html"),
+        *("run.json", "run.log", "recipe.toml", "metrics.jsonl", "report.html", "report.pdf"),
         *("scores-val.csv", "scores-oof.csv", "scores-test.csv", "scores-distilled.csv"),
         *("evaluation-val.json", "evaluation-oof.json", "evaluation.json", "evaluation-distilled.json"),
         *("bundle", "distilled"),

@@ -18,10 +18,12 @@ from snellen.core.storage import explain_os_error, write_atomic
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor, describe_unreadable
 from snellen.inference.prevalence import choose_reweighting, read_prevalence
+from snellen.inference.shift import Tally
 from snellen.picture_search import Named, find_pictures
 from snellen.prediction_maps import require_apart, require_maps_folder, write_maps
 from snellen.records.bundle import Prediction
 
+JOINT = " | "  # between the classes of a set
 _BEGIN_BYTES = 200
 
 
@@ -46,7 +48,11 @@ def predict_paths(
     if target.file is not None:
         _require_writable(target.file)
     say(f"Bundle: sha256 {predictor.sha256}")
-    predictions = list(follow(_answer(predictor, found), "Predicting", len(found)))
+    tally = Tally()
+    predictions = list(follow(_answer(predictor, found, tally), "Predicting", len(found)))
+    shift = predictor.find_shift(tally.collect())
+    if shift is not None and shift.message:
+        say(f"Warning: {shift.message}")
     if prevalence is not None:
         reweighting = choose_reweighting(wanted, predictions, predictor.manifest)
         predictions = [reweighting.apply(prediction) for prediction in predictions]
@@ -71,15 +77,15 @@ def count_abstained(predictions: Sequence[Prediction]) -> str:
     return f"{n_abstained} with abstain" + (f" ({n_unreadable} could not be read)" if n_unreadable else "")
 
 
-def _answer(predictor: Predictor, found: Sequence[Named]) -> Iterator[Prediction]:
+def _answer(predictor: Predictor, found: Sequence[Named], tally: Tally) -> Iterator[Prediction]:
     """A row for each, in order; what was named in vain never reaches the predictor."""
-    answers = predictor.iterate(item.location for item in found if not item.error)
+    answers = predictor.iterate((item.location for item in found if not item.error), tally)
     for item in found:
         yield describe_unreadable(item.location, item.error) if item.error else next(answers)
 
 
 def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
-    """Columns path, prediction, probability_<class>…, decision, abstain, reason, error."""
+    """Columns path, prediction, probability_<class>…, decision, abstain, reason, error, set."""
     head = [
         "path",
         "prediction",
@@ -88,12 +94,14 @@ def to_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
         "abstain",
         "reason",
         "error",
+        "set",
     ]
     rows: list[list[str]] = [head]
     for row in predictions:
         numbers = [f"{row.probabilities[name]:.6f}" if row.probabilities else "" for name in classes]
         abstain = str(row.abstain).lower()
-        rows.append([row.path, row.prediction or "", *numbers, row.decision or "", abstain, row.reason, row.error])
+        told = [row.decision or "", abstain, row.reason, row.error, JOINT.join(row.set or ())]
+        rows.append([row.path, row.prediction or "", *numbers, *told])
     return format_csv(rows)
 
 
@@ -113,6 +121,7 @@ def _flatten(predictions: Sequence[Prediction], classes: Sequence[str]) -> Itera
             "abstain": row.abstain,
             "reason": row.reason,
             "error": row.error,
+            "set": None if row.set is None else list(row.set),
         }
 
 

@@ -54,7 +54,10 @@ def write_maps(predictor: Predictor, predictions: Sequence[Prediction], folder: 
 
 def _name_file(path: str) -> str:
     """Letters that every file system takes; the number before them keeps names apart."""
-    return _UNFIT.sub("-", Path(path).name)[-_NAME_LETTERS:].strip("-") or "picture"
+    return (
+        _UNFIT.sub("-", Path(path).stem if "::" not in path else Path(path).name)[-_NAME_LETTERS:].strip("-")
+        or "picture"
+    )
 
 
 def _clear(folder: Path) -> None:

@@ -190,6 +190,8 @@ def _describe_model(student: Student, model: TrainedModel, ensemble: Predictor) 
         calibration=calibration,
         tuned_share=student.share,
         distilled_from=ensemble.sha256,
+        # other scores than those of which the ensemble's quantiles are
+        conformal=model.conformal if student.is_exact else None,
     )
 
 

@@ -100,6 +100,7 @@ def evaluate_own(run: Run, split: str, out: Path | None) -> Evaluation:
                 manifest=predictor.manifest,
                 load_thumbnail=build_thumbnails(scored, pixels),
                 load_map=build_maps(predictor, scored, pixels),
+                embedding=scored.embedding,
             ),
         )
     return evaluation
@@ -178,6 +179,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None) -> Eva
             manifest=predictor.manifest,
             load_thumbnail=build_thumbnails(scored, pixels),
             load_map=build_maps(predictor, scored, pixels),
+            embedding=scored.embedding,
         )
         _write(out, evaluation, scored, inputs)
     return evaluation
@@ -227,6 +229,7 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             epochs=run.epochs,
             load_thumbnail=build_thumbnails(scored, pixels),
             load_map=build_maps(predictor, scored, pixels),
+            embedding=scored.embedding,
         )
     )
 

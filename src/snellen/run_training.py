@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen import __version__
+from snellen.bundle.gate import measure_seen
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.errors import UsageError
 from snellen.core.progress import say, timed
@@ -56,6 +57,7 @@ from snellen.run_features import build_frozen, collect_features, collect_fold_fe
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_preparation import Prepared, prepare, save_prepared
+from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run
 from snellen.runs import Run, log_to
 from snellen.training.features import FeatureStore
@@ -283,15 +285,24 @@ def _write_bundle(
         patients=prepared.cohort.patients,
         prevalence=_count_shares(learned.table_labels, plan),
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
+        seen=measure_seen(pixels, learned_from, plan.training.seed),
+        val_patients=_count_gate_patients(learned),
     )
     session = write_graph(model, run.bundle)
     if tuned.changes_backbone:
         model = _with_own_embedding(model, run.bundle, learned, pixels)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
+    model = replace(model, conformal=fit_sets(learned, probabilities, plan))
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     shutil.rmtree(run.folder / CHECKPOINTS / EMBEDDINGS, ignore_errors=True)
     return load_bundle(run.bundle, threads=plan.training.threads), model
+
+
+def _count_gate_patients(learned: Learned) -> int:
+    """Patients behind the embeddings that limit the gate: validation, or with folds the first of them."""
+    is_own = np.ones(len(learned.samples), bool) if learned.folds is None else learned.folds == 0
+    return len({sample.patient for sample, own in zip(learned.samples, is_own, strict=True) if own})
 
 
 def _with_own_embedding(model: TrainedModel, bundle: Path, learned: Learned, pixels: PixelCache) -> TrainedModel:

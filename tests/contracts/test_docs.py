@@ -36,6 +36,8 @@ FIELDS_OF_FILES = (
     run.StageOutcome, run.RunRecord, run.DistilledRecord, run.DistilledStage,
     evaluation.Estimate, evaluation.Intervals, evaluation.PerClass, evaluation.OperatingPoint,
     evaluation.ReliabilityBin, evaluation.CalibrationSummary, evaluation.EvidenceCheck, evaluation.Evaluation,
+    evaluation.SetCoverage, evaluation.ConformalSummary, evaluation.SelectivePoint, evaluation.SelectiveRisk, evaluation.Abstentions,
+    evaluation.BatchShift, bundle.Conformal,
     bundle.InputSpec, bundle.Calibration, bundle.Threshold, bundle.TrainedOn, bundle.Manifest, bundle.Parity,
     doctor.MachineFacts, doctor.Extra, doctor.Speed, doctor.Work, doctor.StepTime, doctor.Hazard, doctor.Diagnosis,
     seeds.Spread, seeds.SeedOutcome, seeds.SeedsRecord,
@@ -112,7 +114,7 @@ def list_options(command: Any) -> set[str]:
     return {"--help", "-h"}.union(*(param.opts for param in command.params if param.param_type_name == "option"))
 
 
-@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md"])
+@pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md", "api.md"])
 def test_generated_page_is_current(page: str) -> None:
     assert page not in GENERATOR.find_stale(), "run `python docs/generate.py`"
 

@@ -31,7 +31,14 @@ def run_python(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "code", ["import snellen", "import snellen.cli", "from snellen import load", "import snellen.prediction"]
+    "code",
+    [
+        "import snellen",
+        "import snellen.cli",
+        "from snellen import load",
+        "import snellen.prediction",
+        "import snellen.serve.app",
+    ],
 )
 def test_import_loads_nothing_heavy(code: str) -> None:
     assert run_python(code) == []

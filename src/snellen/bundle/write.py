@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snellen.bundle.gate import fit_gate, save_gate
+from snellen.bundle.gate import Seen, fit_gate, save_gate
 from snellen.bundle.texts import render_model_card, render_notice
 from snellen.bundle.vectors import write_vectors
 from snellen.core.errors import ParityError
@@ -22,7 +22,7 @@ from snellen.inference.session import GraphSession
 from snellen.metrics.decision import decide
 from snellen.modeling.architectures import Calibrated
 from snellen.modeling.graph import export_graph
-from snellen.records.bundle import Calibration, InputSpec, Manifest, Parity, Threshold, TrainedOn
+from snellen.records.bundle import Calibration, Conformal, InputSpec, Manifest, Parity, Threshold, TrainedOn
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.plan import Plan
 from snellen.records.recipe import DecisionRule
@@ -39,7 +39,8 @@ class TrainedModel:
     """What training hands over: `pixels` are preprocessed real samples `(N, S, S, C)`.
 
     `val_embedding` is `(M, D)`; the training part's embeddings are read block by block, `(n, D)` each. `prevalence`
-    holds the shares of the classes in the training part.
+    holds the shares of the classes in the training part. `seen` are looks and facts of pictures for
+    the gate, `val_patients` says of how many patients `val_embedding` is.
     """
 
     name: str
@@ -59,6 +60,9 @@ class TrainedModel:
     prevalence: dict[str, float] = field(default_factory=dict)
     tuned_share: float = 0.0
     distilled_from: str | None = None
+    seen: Seen | None = None
+    val_patients: int | None = None
+    conformal: Conformal | None = None
 
 
 def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
@@ -121,7 +125,8 @@ def finish_bundle(
 ) -> Manifest:
     """Everything beside the graph, and last the manifest with the hash of every file."""
     np.savez(folder / "baselines.npz", allow_pickle=False, **model.baselines)
-    save_gate(fit_gate(model.read_train_embedding, model.val_embedding), folder)
+    gate = fit_gate(model.read_train_embedding, model.val_embedding, model.seen, model.val_patients)
+    save_gate(gate, folder)
     write_vectors(session, model.plan.preprocess, folder / "vectors")
     size, channels = model.plan.preprocess.size, model.plan.preprocess.channels
     draft = Manifest(
@@ -140,6 +145,8 @@ def finish_bundle(
         preprocess=model.plan.preprocess,
         calibration=model.calibration,
         thresholds=tuple(thresholds),
+        conformal=model.conformal,
+        abstain_by=model.plan.evaluation.abstain,
         backbone=model.plan.model.backbone,
         weights=model.weights,
         trained_on=_describe_training(model),

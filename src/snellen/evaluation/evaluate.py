@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from snellen.core.csv_text import format_csv
 from snellen.core.errors import DataError
 from snellen.core.progress import follow
 from snellen.core.storage import write_atomic
+from snellen.evaluation.abstention import summarise_abstentions, summarise_conformal, summarise_selective
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
+from snellen.inference.shift import Tally
 from snellen.metrics.calibration import apply_temperature, compute_ece, compute_reliability_bins
 from snellen.metrics.decision import decide
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
@@ -33,7 +35,10 @@ _OVER_CLASSES = ("auc", "balanced_accuracy", "f1", "precision", "recall", "mcc")
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `decision` the bundle's rule."""
+    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `decision` the bundle's rule.
+
+    `reasons` says of each why the gate would give no answer, `measured` holds what it measured.
+    """
 
     samples: tuple[Sample, ...]
     labels: NDArray[np.int64]
@@ -43,6 +48,8 @@ class Scored:
     n_abstained: int
     classes: tuple[str, ...]
     decision: DecisionRule = "most_probable"
+    reasons: tuple[str, ...] = ()
+    measured: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def patients(self) -> list[str]:
@@ -95,8 +102,13 @@ def score_samples(
     rows = pixels.select(samples)
     parts = []
     steps = [slice(start, start + _STEP) for start in range(0, len(rows), _STEP)]
+    tally, reasons = Tally(), list[str]()
     for step in follow(steps, "Scoring", len(steps), "steps"):
-        parts.append(predictor.score_pixels(pixels.take(rows[step]), None if members is None else members[step]))
+        taken = pixels.take(rows[step])
+        parts.append(predictor.score_pixels(taken, None if members is None else members[step]))
+        judged = predictor.judge(taken, parts[-1].embedding)
+        reasons += judged.reasons
+        tally.add(judged.measured)
     embedding = np.concatenate([part.embedding for part in parts])
     return Scored(
         samples=tuple(samples),
@@ -104,9 +116,11 @@ def score_samples(
         probabilities=np.concatenate([part.probabilities for part in parts]).astype(np.float64),
         logits=np.concatenate([part.logits for part in parts]).astype(np.float64),
         embedding=embedding,
-        n_abstained=int(predictor.is_foreign(embedding).sum()),
+        n_abstained=sum(map(bool, reasons)),
         classes=classes,
         decision=predictor.manifest.decision,
+        reasons=tuple(reasons),
+        measured=tally.collect(),
     )
 
 
@@ -176,7 +190,9 @@ def evaluate(
         return {**estimates, **dict.fromkeys(undefined, Estimate(value=None, method="none"))}
 
     found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
-    confusion = compute_confusion(labels, decide(probabilities, manifest.decision), len(manifest.classes))
+    called = decide(probabilities, manifest.decision)
+    confusion = compute_confusion(labels, called, len(manifest.classes))
+    shift = predictor.find_shift(scored.measured)
     return Evaluation(
         task=manifest.task,
         classes=manifest.classes,
@@ -205,10 +221,14 @@ def evaluate(
         operating_points=_measure_points(predictor, scored, question),
         calibration=_summarise_calibration(predictor, scored),
         intervals=question.intervals,
+        conformal=summarise_conformal(manifest, labels, probabilities, patients, question.intervals),
+        selective=summarise_selective(labels, called, probabilities, patients, question.intervals),
+        abstentions=summarise_abstentions(labels, called, scored.reasons, manifest.classes) if scored.reasons else None,
+        shift=shift,
         test_opened=question.test_opened,
         bundle_sha256=predictor.sha256,
         snellen_version=question.snellen_version,
-        notes=(*question.notes, *_notes(scored, question)),
+        notes=(*question.notes, *_notes(scored, question), *([shift.message] if shift and shift.message else [])),
     )
 
 
@@ -279,7 +299,7 @@ def _notes(scored: Scored, question: Question) -> list[str]:
     if scored.n_abstained:
         notes.append(
             f"The gate would abstain on {scored.n_abstained} of {len(scored.labels)} pictures as unlike those "
-            "trained on; the numbers here count them all the same."
+            "trained on or not fit to be judged; the numbers here count them all the same."
         )
     return notes
 

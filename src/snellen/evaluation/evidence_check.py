@@ -1,7 +1,8 @@
 """Whether evidence maps can be believed: two checks on pictures of the split that is evaluated.
 
 Deletion (Petsiuk et al. 2018): what a map calls evidence is blurred away first, and the probability must fall faster
-than in a random order. Randomisation (Adebayo et al. 2018): with random weights in place of the head the map must
+than in a random order: that of the same map moved to another place, because scattered holes would harm any picture more
+than one of the same size. Randomisation (Adebayo et al. 2018): with random weights in place of the head the map must
 change. This room knows a Predictor and arrays. It must not know figures or files.
 """
 
@@ -22,6 +23,7 @@ SHARES = (0.0, 0.03, 0.07, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0)
 MOST_PICTURES = {CLASS_ACTIVATION: 16}
 _MOST_WHERE_SLOW = 8  # occlusion asks the graph some two hundred times a picture
 _CELLS = 16
+_MOVES = 2
 _RANDOM_HEADS = 2
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -39,9 +41,10 @@ def check_evidence(predictor: Predictor, pictures: Sequence[Pixels], seed: int) 
     for pixels in follow(chosen, "Checking evidence maps", n):
         found = predictor.explain_pixels(pixels)
         at = predictor.classes.index(found.class_name)
-        order = np.argsort(-_pool(found.array).ravel(), kind="stable")
-        by_map.append(_delete(predictor, pixels, at, order))
-        by_random.append(_delete(predictor, pixels, at, random.permutation(_CELLS**2)))
+        cells = _pool(found.array)
+        by_map.append(_delete(predictor, pixels, at, cells))
+        moved = [np.roll(cells, random.integers(_CELLS // 4, _CELLS - _CELLS // 4, 2), (0, 1)) for _ in range(_MOVES)]
+        by_random.append(np.mean([_delete(predictor, pixels, at, each) for each in moved], axis=0))
         alike.append([_correlate(found.array, _draw_random(predictor, pixels, at, seed + k)) for k in _heads()])
     return EvidenceCheck(
         method=method,
@@ -62,9 +65,10 @@ def _draw_random(predictor: Predictor, pixels: Pixels, at: int, seed: int) -> ND
     return predictor.open_explainer(seed).explain(pixels, at)
 
 
-def _delete(predictor: Predictor, pixels: Pixels, at: int, order: NDArray[np.intp]) -> Floats:
-    """Probability of class `at` with each of `SHARES` of the cells blurred away in `order`."""
+def _delete(predictor: Predictor, pixels: Pixels, at: int, cells: NDArray[np.float32]) -> Floats:
+    """Probability of class `at` with each of `SHARES` of the cells blurred away, those of most evidence first."""
     blurred = blur_away(pixels)
+    order = np.argsort(-cells.ravel(), kind="stable")
     rank = np.empty(_CELLS**2)
     rank[order] = np.arange(_CELLS**2) / _CELLS**2
     size = (pixels.shape[1], pixels.shape[0])
@@ -80,11 +84,11 @@ def _pool(found: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Rank correlation (Spearman) of two maps by cells, without its sign; two flat maps are alike."""
-    ranks = [_rank(_pool(each).ravel()) for each in (one, other)]
-    spread = [each.std() for each in ranks]
-    if min(spread) == 0:
-        return 1.0 if max(spread) == 0 else 0.0
-    return abs(float(np.corrcoef(*ranks)[0, 1]))
+    first, second = (_rank(_pool(each).ravel()) for each in (one, other))
+    spread = sorted([float(first.std()), float(second.std())])
+    if spread[0] == 0:
+        return 1.0 if spread[1] == 0 else 0.0
+    return abs(float(np.corrcoef(first, second)[0, 1]))
 
 
 def _rank(values: NDArray[np.float32]) -> Floats:

@@ -31,7 +31,7 @@ def draw_evidence(check: EvidenceCheck) -> Drawing:
         figure = new_figure(WIDTH_IN, 2.75)
         deletion = add_axes(figure, 0.6, 0.5, 2.35, 1.75)
         strip = add_axes(figure, 3.55, 0.5, 0.85, 1.75)
-        lines = ((check.by_map, "by the map"), (check.by_random, "in random order"))
+        lines = ((check.by_map, "by the map"), (check.by_random, "map moved at random"))
         for number, (values, label) in enumerate(lines):
             colour, dash, marker = series_style(number)
             deletion.plot(check.shares, values, color=colour, linestyle=dash, marker=marker, markersize=4, label=label)
@@ -56,12 +56,13 @@ def describe_evidence(check: EvidenceCheck) -> str:
     left, chance = float(np.mean(check.by_map)), float(np.mean(check.by_random))
     alike = float(np.median(check.random_head))
     faster = (
-        f"Blurring away what the map calls evidence lowers the probability faster than a random order "
-        f"in {check.n_faster} of {check.n} pictures (mean over the curve {format_number(left)} against "
+        f"Blurring away what the map calls evidence lowers the probability faster than the same map moved at "
+        f"random in {check.n_faster} of {check.n} pictures (mean over the curve {format_number(left)} against "
         f"{format_number(chance)})."
         if left < chance
-        else f"Blurring away what the map calls evidence lowers the probability no faster than a random order "
-        f"(mean over the curve {format_number(left)} against {format_number(chance)}): do not rely on these maps."
+        else f"Blurring away what the map calls evidence lowers the probability no faster than the same map "
+        f"moved at random (mean over the curve {format_number(left)} against {format_number(chance)}): do not rely on "
+        "these maps."
     )
     told = (
         "the maps do depend on what the head learned"
@@ -80,5 +81,5 @@ def build_evidence(check: EvidenceCheck) -> Table:
         (format_percent(share), format_number(one), format_number(other))
         for share, one, other in zip(check.shares, check.by_map, check.by_random, strict=True)
     )
-    head = ("Blurred", "By the map", "Random")
+    head = ("Blurred", "By the map", "Moved at random")
     return Table("Probability of the class as the picture is blurred away", head, rows, ("num",) * 3)

@@ -6,13 +6,27 @@ number is computed; it returns text and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.evaluation import curves, evidence_figures, figures, findings, gallery, run_figures, tables, wording
+from snellen.evaluation import (
+    abstention_figures,
+    clinic,
+    curves,
+    evidence_figures,
+    failures,
+    figures,
+    findings,
+    flow,
+    gallery,
+    run_figures,
+    tables,
+    wording,
+)
+from snellen.evaluation.checklists import fill_checklists
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
@@ -25,6 +39,7 @@ from snellen.records.run import EpochRecord, RunRecord, WeightsRecord
 
 TASKS = {"binary": "Two classes", "multiclass": "Several classes", "ordinal": "Ordered classes"}
 Drawn = tuple[Drawing | None, str, Table]
+_FLOW = "Flow of pictures and patients, from what was found to what the model said."
 HEADLINE = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 
 
@@ -42,7 +57,7 @@ class ReportInputs:
 
     `evaluation` is the headline split, `distilled` the same of the network in place of the ensemble. `load_thumbnail`
     maps a sample's name to its pixels, (H, W) grey or (H, W, 3) RGB, or to None where they are not at hand. `load_map`
-    gives the evidence in a sample for a class, as RGB.
+    gives the evidence in a sample for a class, as RGB. `embedding` `(N, D)`, a row a score, groups what looks alike.
     """
 
     title: str
@@ -59,6 +74,7 @@ class ReportInputs:
     epochs: Sequence[EpochRecord] = ()
     load_thumbnail: Callable[[str], NDArray[np.uint8] | None] = _no_thumbnail
     load_map: Callable[[str, str], NDArray[np.uint8] | None] = _no_map
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,20 @@ class Illustration:
     drawing: Drawing
     caption: str
     table: Table
+
+
+@dataclass(frozen=True)
+class ErrorGroup:
+    """Errors that look alike to the network: what was called what, a few of them, and how many more there are."""
+
+    told: str
+    exhibits: list[gallery.Exhibit]
+    n_more: int
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether evidence maps stand beside the pictures."""
+        return any(each.map_source for each in self.exhibits)
 
 
 @dataclass(frozen=True)
@@ -82,10 +112,22 @@ class Tile:
 def render_report(inputs: ReportInputs) -> str:
     """The page as HTML. Equal inputs give equal text; nothing in it refers to another file or host."""
     evaluation = inputs.evaluation
+    sections, groups = (
+        _list_sections(inputs),
+        failures.group_errors(inputs.scores, evaluation.classes, inputs.embedding),
+    )
     context = {
         "inputs": inputs,
         "evaluation": evaluation,
-        "sections": _list_sections(inputs),
+        "sections": sections,
+        "layers": _mark_layers(sections),
+        "clinic": clinic,
+        "abstaining": abstention_figures,
+        "selective": _illustrate_selective(evaluation),
+        "flow": Illustration(flow.draw_flow(inputs), _FLOW, flow.build_flow(inputs)),
+        "checklists": fill_checklists(inputs),
+        "groups": [_exhibit_group(inputs, group) for group in groups],
+        "n_grouped": sum(len(group.scores) for group in groups),
         "facts": _list_facts(inputs),
         "level": wording.format_level(evaluation),
         "tiles": _build_tiles(evaluation),
@@ -94,7 +136,6 @@ def render_report(inputs: ReportInputs) -> str:
         "baselines": _illustrate_baselines(evaluation),
         "illustrations": _illustrate(inputs),
         "evidence": _illustrate_evidence(evaluation),
-        "errors": _exhibit(inputs, gallery.choose_worst_errors(inputs.scores, evaluation.classes), with_map=True),
         "n_errors": sum(score.prediction != score.label for score in inputs.scores),
         "samples": {
             name: _exhibit(inputs, chosen)
@@ -110,19 +151,47 @@ def _list_sections(inputs: ReportInputs) -> dict[str, str]:
     """Anchor → heading of the parts that this report has."""
     has_data = inputs.fingerprint is not None or inputs.audit is not None or bool(inputs.splits)
     parts = (
+        ("clinic", "In short", True),
         ("summary", "Result", True),
         ("metrics", "Metrics", True),
         ("distilled", "Distilled network", inputs.run is not None and inputs.run.distilled is not None),
         ("figures", "Figures", True),
         ("pictures", "Pictures", bool(inputs.scores)),
         ("evidence", "Evidence maps", inputs.evaluation.evidence is not None),
+        ("abstention", "Abstention", _abstains(inputs.evaluation)),
         ("data", "Data", has_data),
         ("decisions", "Decisions", inputs.plan is not None),
         ("thresholds", "Thresholds and calibration", True),
         ("reproduce", "How to reproduce", True),
         ("reading", "How to read the numbers", True),
+        ("checklists", "Reporting checklists", True),
     )
     return {anchor: heading for anchor, heading, is_shown in parts if is_shown}
+
+
+def _abstains(evaluation: Evaluation) -> bool:
+    return any(each is not None for each in (evaluation.abstentions, evaluation.conformal, evaluation.selective))
+
+
+def _mark_layers(sections: Mapping[str, str]) -> dict[str, str]:
+    """Anchor → the layer that begins with it, or nothing."""
+    begun = {"clinic": "For the clinician", "summary": "The full evaluation", "data": "Provenance"}
+    if "data" not in sections:
+        begun["decisions" if "decisions" in sections else "thresholds"] = begun["data"]
+    return {anchor: begun.get(anchor, "") for anchor in sections}
+
+
+def _exhibit_group(inputs: ReportInputs, group: failures.Group) -> ErrorGroup:
+    shown = _exhibit(inputs, group.shown, with_map=True)
+    return ErrorGroup(group.told, shown, len(group.scores) - len(shown))
+
+
+def _illustrate_selective(evaluation: Evaluation) -> Illustration | None:
+    found = evaluation.selective
+    if found is None:
+        return None
+    caption = f"Errors where only the surest pictures are answered. {abstention_figures.describe_selective(found)}"
+    return Illustration(abstention_figures.draw_selective(found), caption, abstention_figures.build_selective(found))
 
 
 def _list_facts(inputs: ReportInputs) -> dict[str, str]:

@@ -20,13 +20,13 @@ def compute_facts(pixels: Pixels) -> NDArray[np.float64]:
 
     - brightness: mean of the grey levels, 0 to 255; highlights: their 98th percentile.
     - contrast: natural logarithm of their standard deviation.
-    - sharpness: logarithm of what lies in the finest detail over what lies two octaves above; low where a picture is
-      blurred, high where it is noisy.
-    - colour: mean distance from grey in the plane (a, b) of CIE Lab; tint: mean of b, blue to yellow. 0 of grey pictures.
+    - sharpness: logarithm of the finest detail over the coarse structure; low where a picture is blurred, high where it
+      is noisy.
+    - colour: mean distance from grey in the plane (a, b) of CIE Lab; tint: mean of b, blue to yellow. 0 of grey ones.
     """
     grey = to_grey(pixels).astype(np.float32)
-    scales = [grey, *(cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for sigma in (1, 2, 4))]
-    fine, coarse = (float((scales[at] - scales[at + 1]).std()) for at in (0, 2))
+    smooth, smoother = (cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for sigma in (1, 4))
+    fine, coarse = float((grey - smooth).std()), float(smoother.std())
     colour, tint = _measure_colour(pixels)
     return np.array(
         [
@@ -43,7 +43,7 @@ def compute_facts(pixels: Pixels) -> NDArray[np.float64]:
 def compute_look(pixels: Pixels) -> NDArray[np.float32]:
     """`(H, W, C)` → `(16 · 16 · C,)`: the picture as a thumbnail, levels over 255."""
     small = cv2.resize(pixels, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32).reshape(-1) / 255
+    return np.asarray(small.reshape(-1) / 255, np.float32)
 
 
 def to_grey(pixels: Pixels) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,17 +17,19 @@ from snellen.imaging.picture import is_blank
 from snellen.imaging.preprocess import preprocess, preprocess_location, preprocess_picture
 from snellen.imaging.readers import Levels
 from snellen.inference.explain import EvidenceMap, Explainer, choose_class
-from snellen.inference.gate import Gate
+from snellen.inference.gate import Gate, Verdicts
 from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
 from snellen.inference.session import BATCH, GraphSession
+from snellen.inference.shift import Tally, measure_shift
 from snellen.inference.sources import PictureSource, list_sources, name_source, to_readable
+from snellen.metrics.conformal import predict_sets
 from snellen.metrics.decision import decide
 from snellen.records.bundle import MEMBER_OUTPUTS, Manifest, Prediction, Threshold
+from snellen.records.evaluation import BatchShift
 
 __all__ = ["OpenedBundle", "PictureSource", "Predictor", "RawScores"]
 _BLANK = "the picture is blank"
 _UNREADABLE = "the picture cannot be read"
-_FOREIGN = "the picture is unlike those the model was trained on"
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,19 @@ class Predictor:
         probabilities, logits = (found[name][np.arange(n), members] for name in MEMBER_OUTPUTS)
         return RawScores(probabilities, logits, found["embedding"][:n])
 
-    def is_foreign(self, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """`(N, D)` → `(N,)`: whether the gate finds the picture unlike those trained on; never, without a gate."""
-        if self._gate is None:
-            return np.zeros(len(embedding), np.bool_)
-        # turned round, so that a distance which is no number is foreign too
-        return ~(self._gate.compute_distances(embedding) <= self._gate.limit)
+    def judge(self, pixels: NDArray[np.uint8], embedding: NDArray[np.float32]) -> Verdicts:
+        """Preprocessed pixels `(N, height, width, channels)` with their embeddings `(N, D)` → why there is no answer
+        for each; no reason for those that the gate lets pass, and, but for blank ones, without a gate.
+        """
+        found = Verdicts([""] * len(pixels), {}) if self._gate is None else self._gate.judge(pixels, embedding)
+        reasons = [_BLANK if is_blank(picture) else why for picture, why in zip(pixels, found.reasons, strict=True)]
+        return Verdicts(reasons, found.measured)
+
+    def find_shift(self, measured: Mapping[str, NDArray[np.float64]]) -> BatchShift | None:
+        """Whether pictures that `judge` measured so differ as a whole from those of training; None where that cannot be
+        told.
+        """
+        return None if self._gate is None else measure_shift(measured, self._gate.reference)
 
     def prepare(self, source: PictureSource, *, frame: int | None = None) -> NDArray[np.uint8]:
         """One picture → uint8 `(height, width, channels)`.
@@ -120,20 +129,28 @@ class Predictor:
         `prevalence` re-weights the probabilities to another population: the share of the positive class of two, shares
         by class, or "auto", which estimates them from these pictures. Raises UsageError for what are no shares.
         """
+        wanted = None if prevalence is None else read_prevalence(prevalence, self.manifest)
+        tally = Tally()
+        found = list(self.iterate(sources, tally))
+        shift = self.find_shift(tally.collect())
+        if shift is not None and shift.message:
+            say(f"Warning: {shift.message}")
         if prevalence is None:
-            return list(self.iterate(sources))
-        wanted = read_prevalence(prevalence, self.manifest)
-        found = list(self.iterate(sources))
+            return found
         reweighting = choose_reweighting(wanted, found, self.manifest)
         say(reweighting.describe())
         return [reweighting.apply(prediction) for prediction in found]
 
-    def iterate(self, sources: PictureSource | Iterable[PictureSource]) -> Iterator[Prediction]:
-        """As `predict`, one by one, with reading and scoring side by side and bounded memory."""
+    def iterate(
+        self, sources: PictureSource | Iterable[PictureSource], tally: Tally | None = None
+    ) -> Iterator[Prediction]:
+        """As `predict`, one by one, with reading and scoring side by side and bounded memory. `tally` is told what the
+        gate measured of each picture, so that `find_shift` can say something of all.
+        """
         stream = iter(list_sources(sources))
         with ThreadPoolExecutor(2) as pool:
             while group := list(islice(stream, 4 * BATCH)):
-                yield from self._predict_group(group, list(pool.map(self._try_prepare, group)))
+                yield from self._predict_group(group, list(pool.map(self._try_prepare, group)), tally)
 
     def explain(self, picture: PictureSource, class_name: str | None = None) -> EvidenceMap:
         """Where in a picture the evidence for a class lies, without a name for the class that it is called.
@@ -164,10 +181,13 @@ class Predictor:
             return PictureError(f"the file cannot be read: {error.strerror or error}", "Check the path.")
 
     def _predict_group(
-        self, sources: Sequence[PictureSource], prepared: Sequence[NDArray[np.uint8] | PictureError]
+        self,
+        sources: Sequence[PictureSource],
+        prepared: Sequence[NDArray[np.uint8] | PictureError],
+        tally: Tally | None,
     ) -> Iterator[Prediction]:
         good = [item for item in prepared if isinstance(item, np.ndarray)]
-        described = iter(self.describe(np.stack(good))) if good else iter(())
+        described = iter(self.describe(np.stack(good), tally)) if good else iter(())
         for source, item in zip(sources, prepared, strict=True):
             name = name_source(source)
             if isinstance(item, PictureError):
@@ -175,15 +195,13 @@ class Predictor:
             else:
                 yield next(described).model_copy(update={"path": name})
 
-    def describe(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+    def describe(self, pixels: NDArray[np.uint8], tally: Tally | None = None) -> list[Prediction]:
         """Preprocessed pixels `(N, height, width, channels)` → a Prediction each, without a path."""
         scores = self.score_pixels(pixels)
-        is_foreign = self.is_foreign(scores.embedding)
-        reasons = [
-            _BLANK if is_blank(picture) else _FOREIGN if flag else ""
-            for picture, flag in zip(pixels, is_foreign, strict=True)
-        ]
-        return [self._decide(row, reason) for row, reason in zip(scores.probabilities, reasons, strict=True)]
+        found = self.judge(pixels, scores.embedding)
+        if tally is not None:
+            tally.add(found.measured)
+        return [self._decide(row, reason) for row, reason in zip(scores.probabilities, found.reasons, strict=True)]
 
     def _decide(self, probabilities: NDArray[np.float32], reason: str) -> Prediction:
         """Probabilities `(C,)` of one picture → prediction, and decision at the default operating point."""
@@ -193,14 +211,27 @@ class Predictor:
             at = self.classes.index(self.manifest.positive)
             is_positive = float(probabilities[at]) >= self.threshold.threshold
             decision = self.classes[at if is_positive else 1 - at]
+        found = self._choose_set(probabilities)
+        if self.manifest.abstain_by == "set" and found is not None and len(found) != 1 and not reason:
+            reason = f"several classes are likely: {', '.join(found)}" if found else "no class is likely enough"
         return Prediction(
             path="",
             prediction=prediction,
             probabilities={name: float(value) for name, value in zip(self.classes, probabilities, strict=True)},
             decision=decision,
+            set=found,
             abstain=bool(reason),
             reason=reason,
         )
+
+    def _choose_set(self, probabilities: NDArray[np.float32]) -> tuple[str, ...] | None:
+        """The classes that cannot be left out at the bundle's coverage; None of a bundle without such sets."""
+        conformal = self.manifest.conformal
+        if conformal is None:
+            return None
+        quantiles = [conformal.quantiles[name] for name in self.classes]
+        (inside,) = predict_sets(probabilities[None], quantiles, is_ordered=self.manifest.ordered)
+        return tuple(name for name, is_in in zip(self.classes, inside, strict=True) if is_in)
 
 
 def describe_unreadable(path: str, error: str) -> Prediction:

@@ -17,14 +17,20 @@ BATCH = 8
 
 
 class GraphSession:
-    """A loaded graph. `threads` are those of one call; `batch` pictures go into one, fewer once memory ran out."""
+    """A loaded graph. `threads` are those of one call; `batch` pictures go into one, fewer once memory ran out.
 
-    def __init__(self, model: Path, *, threads: int) -> None:
+    Threads that wait for work keep a processor busy unless `spins` is false: a call then begins a little later, and
+    whatever else the process does has that processor.
+    """
+
+    def __init__(self, model: Path, *, threads: int, spins: bool = True) -> None:
         onnxruntime = load_onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not spins:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own types, which share no public base

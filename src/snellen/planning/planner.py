@@ -62,7 +62,7 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     imbalance = plan_imbalance(loaded, fingerprint, preprocess, ledger)
     training = _plan_training(loaded, fingerprint, ledger, machine, (model, preprocess, augment.views))
     evaluation = loaded.recipe.evaluation
-    for key in ("folds", "distill", "resamples", "level", "sensitivity"):
+    for key in ("folds", "distill", "resamples", "level", "sensitivity", "coverage", "abstain"):
         value = getattr(evaluation, key)
         ledger.settle(f"evaluation.{key}", value, (value, "fixed", _EVALUATION_REASONS[key]))
     decision = plan_decision(evaluation.decision, data, ledger)
@@ -85,6 +85,8 @@ _EVALUATION_REASONS = {
     "resamples": "1,000 resamples settle the ends of a 95 % interval to about a tenth of its width",
     "level": "95 % is what reporting guidelines ask for",
     "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",
+    "coverage": "a picture's set of classes holds the true one at least this often, for each class alone",
+    "abstain": "gate: no answer on pictures unlike those trained on; set: nor where the set is not one class",
 }
 
 

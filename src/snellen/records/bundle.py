@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from snellen.records.base import Record
 from snellen.records.plan import PreprocessPlan
-from snellen.records.recipe import DecisionRule, Task
+from snellen.records.recipe import AbstainRule, DecisionRule, Task
 from snellen.records.run import WeightsRecord
 
 MANIFEST_SCHEMA = 1
@@ -70,6 +70,21 @@ class Threshold(Record):
     is_default: bool = False
 
 
+class Conformal(Record):
+    """Which classes belong to a picture's set: those with 1 − probability of at most their entry in `quantiles`.
+
+    The true class of a picture is in its set with at least the probability `coverage`, for each class alone. `pooled`
+    are classes with too few patients for that: they share one quantile, and the promise holds over all classes only.
+    """
+
+    coverage: float
+    quantiles: dict[str, float]
+    n_patients: dict[str, int]
+    pooled: tuple[str, ...] = ()
+    fitted_on: str
+    note: str = ""
+
+
 class TrainedOn(Record):
     """What the model has seen (`pixel_hashes`: training and validation) and what is kept to test it (`test_hashes`).
 
@@ -91,7 +106,8 @@ class Manifest(Record):
     `tuned_share` is the part of the network's multiplications whose layers were fine-tuned; 0 is a frozen backbone.
     `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
     `decision` is the rule by which probabilities become the prediction. `distilled_from` is the sha256 of the manifest
-    of the ensemble that this network stands for, if it does.
+    of the ensemble that this network stands for, if it does. `abstain_by` says whether a picture whose conformal set is
+    not one class gets no answer (`set`), or only what the gate refuses.
     """
 
     schema_version: int = MANIFEST_SCHEMA
@@ -110,6 +126,8 @@ class Manifest(Record):
     preprocess: PreprocessPlan
     calibration: Calibration
     thresholds: tuple[Threshold, ...]
+    conformal: Conformal | None = None
+    abstain_by: AbstainRule = "gate"
     backbone: str
     weights: WeightsRecord
     trained_on: TrainedOn
@@ -139,13 +157,15 @@ class Prediction(Record):
     """What the predictor says of one picture.
 
     Where it cannot be read `error` says why, `abstain` is true with a `reason`, and the rest is empty: whoever heeds
-    `abstain` alone takes no unreadable picture for an answer.
+    `abstain` alone takes no unreadable picture for an answer. `set` is the conformal set: the classes that cannot be
+    left out at the bundle's coverage; None of a bundle without one.
     """
 
     path: str
     prediction: str | None = None
     probabilities: dict[str, float] = {}
     decision: str | None = None
+    set: tuple[str, ...] | None = None
     abstain: bool = False
     reason: str = ""
     error: str = ""

@@ -85,12 +85,81 @@ class CalibrationSummary(Record):
     bins_before: tuple[ReliabilityBin, ...] = ()
 
 
+class SetCoverage(Record):
+    """How often the conformal set of a picture holds the true class. `mean_size` is that of the sets."""
+
+    n: int
+    n_patients: int
+    coverage: Estimate
+    mean_size: float
+
+
+class ConformalSummary(Record):
+    """What sets at the `wanted` coverage gave on this split, over all pictures and class by class.
+
+    `n_empty`, `n_single` and `n_several` count pictures by the size of their set; `single_accuracy` is how often a lone
+    class was right.
+    """
+
+    wanted: float
+    fitted_on: str
+    pooled: tuple[str, ...] = ()
+    whole: SetCoverage
+    per_class: dict[str, SetCoverage]
+    n_empty: int
+    n_single: int
+    n_several: int
+    single_accuracy: Estimate
+
+
+class SelectivePoint(Record):
+    """The `error` share among the surest `share` of the pictures, `n` of them, whose confidence reaches `threshold`."""
+
+    share: float
+    n: int
+    threshold: float
+    error: Estimate
+
+
+class SelectiveRisk(Record):
+    """Errors where only the surest pictures are answered. `area` is their mean share, `area_best` that of the best
+    order with as many errors.
+    """
+
+    points: tuple[SelectivePoint, ...]
+    area: float
+    area_best: float
+
+
+class Abstentions(Record):
+    """Pictures of this split on which the bundle would give no answer: how many for each reason, and how many of each
+    class. `error_answered` and `error_abstained` are the shares of wrong calls among those it answers and the others.
+    """
+
+    n: int
+    reasons: dict[str, int]
+    per_class: dict[str, int]
+    error_answered: float | None
+    error_abstained: float | None
+
+
+class BatchShift(Record):
+    """Whether pictures as a whole differ from those of training. `signals` say of each measure how often a picture of
+    these has more of it than one of training (0.5: no difference); `differs` names those that differ beyond chance.
+    """
+
+    n: int
+    signals: dict[str, float]
+    differs: tuple[str, ...]
+    message: str = ""
+
+
 class EvidenceCheck(Record):
     """Whether evidence maps by `method` can be believed, on `n` pictures.
 
     `by_map` and `by_random` are the mean probability of the class a picture is called once each of `shares` of it is
-    blurred away, by the map and in random order; in `n_faster` pictures it falls faster by the map. `random_head` has
-    for each picture the rank correlation, without its sign, of its map with maps of random heads.
+    blurred away, by the map and by the same map moved at random; in `n_faster` pictures it falls faster by the map.
+    `random_head` has for each picture the rank correlation, without its sign, of its map with maps of random heads.
     """
 
     method: str
@@ -123,6 +192,10 @@ class Evaluation(Record):
     operating_points: tuple[OperatingPoint, ...] = ()
     calibration: CalibrationSummary
     intervals: Intervals
+    conformal: ConformalSummary | None = None
+    selective: SelectiveRisk | None = None
+    abstentions: Abstentions | None = None
+    shift: BatchShift | None = None
     evidence: EvidenceCheck | None = None
     test_opened: int = 0
     bundle_sha256: str

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from snellen.records.base import Record
 from snellen.records.layers import BackboneLayer, HeadLayer
 from snellen.records.recipe import (
+    AbstainRule,
     Background,
     BatchStatistics,
     DecisionRule,
@@ -204,7 +205,7 @@ class TrainingPlan(Record):
 
 
 class EvaluationPlan(Record):
-    """Plans of earlier versions have no `decision`: they took the most probable class."""
+    """Plans of earlier versions have no `decision`: they took the most probable class. Nor have they conformal sets."""
 
     folds: int = 0
     distill: bool = False
@@ -212,6 +213,8 @@ class EvaluationPlan(Record):
     level: float
     sensitivity: float
     decision: DecisionRule = "most_probable"
+    coverage: float = 0.9
+    abstain: AbstainRule = "gate"
 
 
 class Plan(Record):

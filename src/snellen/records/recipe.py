@@ -32,6 +32,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=16, le=2048)]
 Optimizer = Literal["lbfgs", "adamw"]
 DecisionRule = Literal["most_probable", "expected_grade"]
+AbstainRule = Literal["gate", "set"]
 Decay = Annotated[float, Field(ge=0)]
 
 
@@ -240,7 +241,8 @@ class EvaluationWish(Record):
     """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out.
 
     `distill` adds one network that says nearly what the K members say together. `decision` says how probabilities
-    become a class; `expected_grade` is for ordered classes.
+    become a class; `expected_grade` is for ordered classes. `coverage` is that of conformal sets; `abstain` says
+    whether a picture whose set is not one class gets no answer (`set`), or only what the gate refuses.
     """
 
     folds: Folds = 0
@@ -249,6 +251,8 @@ class EvaluationWish(Record):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     decision: DecisionRule | Auto = "auto"
+    coverage: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    abstain: AbstainRule = "gate"
 
 
 class Range(Record):

@@ -52,18 +52,27 @@ class Access:
     @property
     def needs_keys(self) -> bool:
         """Whether requests need a key now. Asks the database at most every two seconds; it may raise."""
+        known = self._recall()
+        return self._look() if known is None else known
+
+    def _recall(self) -> bool | None:
+        """What is known without asking the database, which may take time."""
         if self._is_insecure:
             return False
-        if not self._is_loopback:
+        if not self._is_loopback or self._has_keys:
             return True
-        if not self._has_keys and time.monotonic() - self._asked_at > _FRESH_S:
+        return None if time.monotonic() - self._asked_at > _FRESH_S else False
+
+    def _look(self) -> bool:
+        if not self._has_keys:
             self._has_keys = any(key.revoked is None for key in self._store.list_keys())
             self._asked_at = time.monotonic()
         return self._has_keys
 
     async def identify(self, request: Request) -> Caller:
         """Raises RefusedError: 401 without a good key, 403 for what another site caused."""
-        if not await run_in_threadpool(lambda: self.needs_keys):
+        known = self._recall()
+        if not (await run_in_threadpool(self._look) if known is None else known):
             self._require_own_site(request)
             return Caller(None)
         secret = _read_secret(request)

@@ -78,7 +78,8 @@ async def receive_pictures(service: Service, request: Request) -> AsyncIterator[
             raise RefusedError(
                 422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.jpg"
             )
-        pictures = await run_in_threadpool(_list_pictures, form)
+        has_dicom = any(find_kind(bytes(sent.sink[:_KIND_BYTES])) == "DICOM" for sent in form.files)
+        pictures = await run_in_threadpool(_list_pictures, form) if has_dicom else _list_pictures(form)
         if len(pictures) > limits.pictures:
             raise RefusedError(
                 413,
@@ -122,7 +123,7 @@ def to_wire(answer: Answer) -> PictureAnswer:
         prediction=found.prediction,
         probabilities=found.probabilities,
         decision=found.decision,
-        set=None,
+        set=None if found.set is None else list(found.set),
         abstain=found.abstain,
         reason=found.reason,
         error=None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +32,20 @@ _ABOUT = (
 
 def build_app(service: Service) -> FastAPI:
     """The application around a service. Its end drains jobs and closes models and database."""
+    app = _build_routes()
+    app.state.service = service
+    _add_page(app)
+    _add_errors(app)
+    app.add_middleware(Envelope, measures=service.measures)
+    return app
+
+
+def describe_api() -> dict[str, Any]:
+    """The OpenAPI document; it is the same for every service."""
+    return _build_routes().openapi()
+
+
+def _build_routes() -> FastAPI:
     app = FastAPI(
         title="Snellen",
         version=__version__,
@@ -41,15 +56,11 @@ def build_app(service: Service) -> FastAPI:
         lifespan=_live,
         redirect_slashes=False,
     )
-    app.state.service = service
     v1 = APIRouter(prefix="/v1")
     for router in (routes_models.router, routes_history.router, routes_jobs.router, routes_health.own_router):
         v1.include_router(router)
     app.include_router(v1)
     app.include_router(routes_health.router)
-    _add_page(app)
-    _add_errors(app)
-    app.add_middleware(Envelope, measures=service.measures)
     return app
 
 

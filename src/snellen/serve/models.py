@@ -122,7 +122,7 @@ class Models:
         """
         with self._reloading:
             old = self.find(name)
-            new = self._open(name, load_bundle(self._sources[name]))
+            new = self._open(name, load_bundle(self._sources[name], spins=False))
             self._served[name] = new
         old.retire()
         return new
@@ -133,7 +133,7 @@ class Models:
             served.retire()
 
     def _add(self, source: BundleSource) -> None:
-        predictor = load_bundle(source.path)
+        predictor = load_bundle(source.path, spins=False)
         name = source.name or to_name(predictor.manifest.name)
         if name in self._served:
             raise UsageError(

@@ -61,7 +61,8 @@ def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
     assert list(json.loads((delivered.folder / "manifest.json").read_text())) == [
         "schema_version", "name", "created", "snellen_version", "task", "classes", "positive", "ordered",
         "decision", "merge",
-        "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "backbone", "weights", "trained_on",
+        "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "conformal",
+        "abstain_by", "backbone", "weights", "trained_on",
         "prevalence", "tuned_share", "distilled_from", "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
 
@@ -180,8 +181,10 @@ def test_graph_says_what_the_network_says_on_other_pictures(delivered: Delivered
     pixels = draw_pixels(5, 64, seed=77)
     with torch.no_grad():
         expected = [part.numpy() for part in delivered.model.classifier(torch.from_numpy(pixels))]
-    found = delivered.session.run(pixels, OUTPUTS)
-    for name, value in zip(OUTPUTS, expected, strict=True):
+    names = delivered.manifest.outputs
+    assert names == (*OUTPUTS, "class_map")
+    found = delivered.session.run(pixels, names)
+    for name, value in zip(names, expected, strict=True):
         # float32 through some twenty layers: five digits
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
 

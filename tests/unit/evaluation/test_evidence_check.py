@@ -91,7 +91,7 @@ def make_check(**changes: Any) -> EvidenceCheck:
 
 def test_what_the_checks_found_is_said_in_words() -> None:
     told = describe_evidence(make_check())
-    assert "faster than a random order in 3 of 3 pictures" in told
+    assert "faster than the same map moved at random in 3 of 3 pictures" in told
     assert "0.20" in told
     assert "do not rely" not in told
 

@@ -21,6 +21,7 @@ from snellen.records.run import DistilledRecord, StageOutcome
 
 HOSTILE = "<script>alert(1)</script>"
 HEADINGS = [
+    "In short",
     "Result",
     "Metrics",
     "Figures",
@@ -30,6 +31,7 @@ HEADINGS = [
     "Thresholds and calibration",
     "How to reproduce",
     "How to read the numbers",
+    "Reporting checklists",
 ]
 
 
@@ -174,7 +176,7 @@ def test_undefined_estimate_is_a_dash() -> None:
     html = render_report(replace(inputs, evaluation=inputs.evaluation.model_copy(update={"metrics": metrics})))
 
     assert '<data value="">–</data>' in html
-    assert "nan" not in html.lower().replace("fenestr", "")
+    assert "nan" not in html.lower().replace("provenance", "")
     assert format_number(float("nan")) == "–"
     assert format_interval(Estimate(value=None)) == ""
 
@@ -496,7 +498,7 @@ def show_distilled(binary: ReportInputs, record: DistilledRecord, *, is_measured
 def test_distilled_network_stands_beside_the_ensemble(binary: ReportInputs) -> None:
     record = make_distilled()
     page = show_distilled(binary, record, is_measured=True)
-    assert page.headings[2] == "Distilled network"
+    assert page.headings[3] == "Distilled network"
     part = page.text.partition("The ensemble and the network in its place")[2].split()
     shown = " ".join(part)
     assert "Ensemble of 5 " + format_number(binary.evaluation.metrics["auc"].value) in shown

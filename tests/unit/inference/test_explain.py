@@ -176,7 +176,9 @@ def test_predict_draws_a_map_for_each_readable_picture(plain: Predictor, tmp_pat
     rows = read_index(tmp_path / "maps")
     assert [Path(row["path"]).name for row in rows] == ["a.png", "b ö.png", "a.png"]
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"maps.csv", *(row["file"] for row in rows)}
-    assert all(Image.open(tmp_path / "maps" / row["file"]).size[0] >= 3 * 256 for row in rows)
+    for row in rows:
+        with Image.open(tmp_path / "maps" / row["file"]) as drawn:
+            assert drawn.size[0] >= 3 * 256
     assert {row["method"] for row in rows} == {OCCLUSION}
 
 

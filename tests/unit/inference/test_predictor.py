@@ -94,7 +94,7 @@ def test_score_pixels_refuses_other_type_or_shape(predictor: Predictor, pixels: 
 def test_no_pixels_score_as_no_rows(predictor: Predictor) -> None:
     scores = predictor.score_pixels(np.zeros((0, 64, 64, 3), np.uint8))
     assert (scores.probabilities.shape, scores.logits.shape, scores.embedding.shape) == ((0, 2), (0, 2), (0, 96))
-    assert predictor.is_foreign(scores.embedding).shape == (0,)
+    assert predictor.judge(np.zeros((0, 64, 64, 3), np.uint8), scores.embedding).reasons == []
 
 
 def test_score_pixels_refuses_a_list(predictor: Predictor) -> None:
@@ -342,13 +342,15 @@ def test_answered_picture_has_no_reason(predictor: Predictor) -> None:
 
 
 def test_embedding_that_is_no_number_is_foreign(predictor: Predictor) -> None:
-    assert predictor.is_foreign(np.full((1, 96), np.nan, np.float32)).all()
+    pixels = draw_class_pictures(1, 5000)[0]
+    assert predictor.judge(pixels, np.full((1, 96), np.nan, np.float32)).reasons != [""]
 
 
 def test_bundle_without_gate_calls_nothing_foreign(tmp_path: Path) -> None:
     manifest = deliver_plain_bundle(tmp_path)
     edit_manifest(tmp_path, files={name: digest for name, digest in manifest.files.items() if name != "gate.npz"})
-    assert not load_bundle(tmp_path).is_foreign(np.full((1, 3), 1e6, np.float32)).any()
+    pixels = draw_noise(0, SIZE, SIZE)[None]
+    assert load_bundle(tmp_path).judge(pixels, np.full((1, 3), 1e6, np.float32)).reasons == [""]
 
 
 DEEP = np.linspace(0, 4095, 8 * 8 * 3).reshape(8, 8, 3).astype(np.uint16)

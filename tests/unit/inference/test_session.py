@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import draw_pixels, write_plain_graph
+from models import Delivered, draw_pixels, write_plain_graph
 from snellen.core.errors import BundleError
 from snellen.inference.session import BATCH, GraphSession
 
@@ -116,3 +116,10 @@ def test_session_goes_on_with_fewer_pictures_where_memory_runs_out(graph: Path) 
 def test_session_without_memory_for_one_picture_says_so(graph: Path) -> None:
     done = run_in_little_memory(graph, 60)
     assert "refused: One picture needs more memory" in done.stderr
+
+
+def test_threads_that_do_not_spin_give_the_same_scores(delivered: Delivered) -> None:
+    pixels = delivered.train_pixels[:3]
+    patient = GraphSession(delivered.folder / "model.onnx", threads=2, spins=False)
+    found, expected = patient.run(pixels, ("probabilities",)), delivered.session.run(pixels, ("probabilities",))
+    np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=1e-6)

@@ -152,7 +152,6 @@ def test_what_cannot_be_served_is_told_with_code_2(folder: Path, tmp_path: Path)
         ({"bundles": ("no/such/bundle",)}, BundleError, "does not exist"),
         ({"db": "mysql://x"}, UsageError, "mysql"),
         ({"host": "no.such.host.invalid"}, UsageError, "--host no.such.host.invalid"),
-        ({"port": 99_999_999}, UsageError, "--port 99999999"),
     ],
 )
 def test_mistakes_are_told(

@@ -16,12 +16,14 @@ function inline(text) {
 
 const cells = (line) => line.replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
 
-function table(lines) {
+function table(lines, number) {
   const [head, , ...rows] = lines.map(cells);
-  return el("div", { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Table" }, el("table", {},
+  return el("div", { class: "table-box", tabIndex: 0, role: "region", "aria-label": `Table ${number}` }, el("table", {},
     el("thead", {}, el("tr", {}, head.map((cell) => el("th", { scope: "col" }, inline(cell))))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, inline(cell))))))));
 }
+
+let tables = 0;
 
 export function markdown(text) {
   const body = text.replace(/^---\n[\s\S]*?\n---\n/, "");
@@ -30,7 +32,7 @@ export function markdown(text) {
     if (!lines[0]) return [];
     const heading = /^(#+) (.*)$/.exec(lines[0]);
     if (heading) return [el(`h${Math.min(6, heading[1].length + 1)}`, {}, inline(heading[2])), ...markdown(lines.slice(1).join("\n"))];
-    if (lines[0].startsWith("|")) return [table(lines)];
+    if (lines[0].startsWith("|")) return [table(lines, (tables += 1))];
     if (/^[-*] /.test(lines[0])) return [el("ul", {}, lines.join("\n").split(/\n?^[-*] /m).filter(Boolean).map((line) => el("li", {}, inline(line.replaceAll("\n", " ")))))];
     return [el("p", {}, inline(lines.join(" ")))];
   });

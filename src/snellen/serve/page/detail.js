@@ -182,7 +182,7 @@ function draw() {
   detail.replaceChildren(
     el("div", { class: "detail-head" },
       el("button", { type: "button", class: "plain back", onclick: () => { document.body.classList.remove("shows-detail"); } }, icon("back"), "Worklist"),
-      el("h2", { title: item.name }, item.name), badge(item)),
+      el("h1", { title: item.name }, item.name), badge(item)),
     el("div", { class: "detail-body" },
       el("div", { class: "saying" }, verdict(item), item.answer ? bars(item) : null, facts(item)),
       drawStage(item)));

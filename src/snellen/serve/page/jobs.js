@@ -2,12 +2,13 @@
 
 import { call, getJson } from "./api.js";
 import { download, el, find, speak } from "./dom.js";
-import { state } from "./state.js";
+import { modelsAreKnown, state } from "./state.js";
 
 const open = ["queued", "running"];
 let timer = null;
 
 export async function sendJob(files) {
+  await modelsAreKnown;
   const form = new FormData();
   for (const file of files) form.append("images", file, file.name);
   location.hash = "#jobs";

@@ -6,7 +6,7 @@ import { startDetail } from "./detail.js";
 import { el, find } from "./dom.js";
 import { showHistory, startHistory } from "./history.js";
 import { sendJob, showJobs, startJobs } from "./jobs.js";
-import { changed, state } from "./state.js";
+import { changed, noteModels, state } from "./state.js";
 import { startWorklist } from "./worklist.js";
 
 const views = ["worklist", "jobs", "history", "model"];
@@ -74,6 +74,7 @@ async function loadModels() {
   const kept = sessionStorage.getItem("snellen-model");
   state.model = models.find((model) => model.name === kept) ?? models[0];
   find("model-pick").replaceChildren(...models.map((model) => el("option", { value: model.name, selected: model === state.model }, model.name)));
+  noteModels();
   changed("items");
   showView();
 }

@@ -1,8 +1,12 @@
 // What is on the page: the models, who is signed in, the pictures of the worklist. Views are told of changes.
 
 const watchers = new Set();
+let tellReady;
+// Pictures may be dropped before the models are known, or before somebody has signed in: they wait.
+export const modelsAreKnown = new Promise((resolve) => { tellReady = resolve; });
 export const state = { models: [], model: null, me: null, items: [], selected: null, search: "", chip: "all" };
 
+export const noteModels = () => tellReady();
 export const watch = (watcher) => watchers.add(watcher);
 export const changed = (what) => watchers.forEach((watcher) => watcher(what));
 

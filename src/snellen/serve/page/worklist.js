@@ -2,7 +2,7 @@
 
 import { predict } from "./api.js";
 import { download, el, find, icon, percent, speak, toCsv } from "./dom.js";
-import { changed, explainOrder, kindOf, listShown, state, watch } from "./state.js";
+import { changed, explainOrder, kindOf, listShown, modelsAreKnown, state, watch } from "./state.js";
 
 const atOnce = 3;
 const drawable = /^image\/(jpeg|png|gif|webp|bmp)$/;
@@ -24,8 +24,9 @@ export function badge(item) {
   return el("span", { class: `badge ${kind}` }, icon(symbol), write(item));
 }
 
-export function addFiles(files, sendJob) {
+export async function addFiles(files, sendJob) {
   const all = [...files];
+  await modelsAreKnown;
   const archives = all.filter((file) => /\.zip$/i.test(file.name));
   if (archives.length) sendJob(archives);
   const pictures = all.filter((file) => !archives.includes(file));
@@ -180,7 +181,7 @@ function moveWithKeys(event) {
 
 export function startWorklist(sendJob) {
   const drop = find("drop");
-  find("files").addEventListener("change", (event) => { addFiles(event.target.files, sendJob); event.target.value = ""; });
+  find("files").addEventListener("change", (event) => { addFiles([...event.target.files], sendJob); event.target.value = ""; });
   for (const kind of ["dragenter", "dragover"]) document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
   document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
   document.addEventListener("drop", (event) => {

@@ -1,0 +1,34 @@
+"""What bench/serving_peers.py gives to LitServe, which pickles the class by its name: the same Predictor, in batches."""
+
+from __future__ import annotations
+
+import json
+
+import litserve
+
+from snellen.inference.load import load_bundle
+from snellen.records.bundle import Prediction
+
+
+class Api(litserve.LitAPI):  # type: ignore[misc]
+    """One picture a request."""
+
+    run = ""
+
+    def setup(self, _device: str) -> None:
+        self.predictor = load_bundle(self.run)
+
+    def decode_request(self, request: dict) -> bytes:
+        return bytes(request["images"].file.read())
+
+    def batch(self, inputs: list[bytes]) -> list[bytes]:
+        return inputs
+
+    def unbatch(self, output: list[Prediction]) -> list[Prediction]:
+        return output
+
+    def predict(self, pictures: list[bytes]) -> list[Prediction]:
+        return self.predictor.predict(pictures)
+
+    def encode_response(self, output: Prediction) -> dict:
+        return dict(json.loads(output.model_dump_json()))

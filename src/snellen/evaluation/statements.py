@@ -1,0 +1,325 @@
+"""Sentences for reporting checklists, from the records of a run: what software can state, in the past tense of a paper.
+
+This room knows records and English. It must not know which checklist asks, HTML or figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from snellen.evaluation.wording import (
+    default_point,
+    format_count,
+    format_interval,
+    format_level,
+    format_number,
+    format_percent,
+    list_some,
+    name_metric,
+    name_rule,
+    name_split,
+    order_metrics,
+)
+from snellen.metrics.decision import CALLED
+from snellen.records.evaluation import Estimate
+
+if TYPE_CHECKING:  # which imports what draws
+    from snellen.evaluation.report import ReportInputs
+
+__all__ = ["STATEMENTS", "state"]
+_SHOWN = 12
+
+
+def state(key: str, inputs: ReportInputs) -> str:
+    """The statement of that name; empty where the records do not say."""
+    return STATEMENTS[key](inputs)
+
+
+def _data(inputs: ReportInputs) -> str:
+    evaluation = inputs.evaluation
+    told = f"Evaluated on {evaluation.subjects} of {evaluation.data}."
+    if inputs.manifest is not None:
+        trained = inputs.manifest.trained_on
+        told += (
+            f" Trained and validated on {format_count(trained.n_samples, 'picture')} of "
+            f"{format_count(trained.n_patients, 'patient')}."
+        )
+    return told
+
+
+def _quality(inputs: ReportInputs) -> str:
+    if inputs.audit is None:
+        return ""
+    audit = inputs.audit
+    issues = Counter(issue.severity for issue in audit.issues)
+    listed = ", ".join(f"{issues[name]} {name}" for name in ("severe", "warning", "info") if issues[name]) or "none"
+    return (
+        f"Every file was decoded: {audit.n_read} of {audit.n_samples} were read, {audit.n_set_aside} set aside. "
+        f"Exact copies: {format_count(len(audit.duplicate_groups), 'group')}. Issues: {listed}; audit.json lists them."
+    )
+
+
+def _preprocessing(inputs: ReportInputs) -> str:
+    if inputs.manifest is None:
+        return ""
+    plan = inputs.manifest.preprocess
+    steps = [
+        "the black border was cut off" if plan.crop_border else "",
+        f"pictures were brought to {plan.size}×{plan.size} px ({plan.fit})",
+        f"{plan.channels} channel{'s' * (plan.channels > 1)}",
+        f"CLAHE with clip limit {plan.clahe:g}" if plan.clahe else "",
+        f"values normalised ({plan.normalize})",
+    ]
+    return f"Preprocessing: {'; '.join(filter(None, steps))}. The same code prepares new pictures."
+
+
+def _partition(inputs: ReportInputs) -> str:
+    counts = Counter(each.split for each in inputs.splits)
+    patients = {split: len({each.patient for each in inputs.splits if each.split == split}) for split in counts}
+    shown = [
+        f"{name_split(split)} {format_count(counts[split], 'picture')} of {format_count(patients[split], 'patient')}"
+        for split in ("train", "val", "test")
+        if counts[split]
+    ]
+    left = f"; {counts['left_out']} left out" if counts["left_out"] else ""
+    return f"Partitions: {', '.join(shown)}{left}." if shown else ""
+
+
+def _disjoint(inputs: ReportInputs) -> str:
+    if not inputs.splits:
+        return ""
+    return (
+        "Partitions are disjoint by patient, together with all exact copies of a patient's pictures. Patients were "
+        f"told by: {inputs.evaluation.patient_rule}."
+    )
+
+
+def _imbalance(inputs: ReportInputs) -> str:
+    if inputs.plan is None:
+        return ""
+    method = inputs.plan.imbalance.method.replace("_", " ")
+    return (
+        f"Class imbalance: {method}, on training pictures only; what it does to class shares was taken back before "
+        "calibration."
+    )
+
+
+def _model(inputs: ReportInputs) -> str:
+    if inputs.manifest is None:
+        return ""
+    manifest = inputs.manifest
+    learned = f"{manifest.tuned_share:.0%} of its multiplications fine-tuned" if manifest.tuned_share else "frozen"
+    members = f"; an ensemble of {manifest.n_members}" if manifest.n_members > 1 else ""
+    return (
+        f"{manifest.backbone}, {learned}, with a trained head{members}. Input: uint8 pixels {manifest.input.height_px}×"
+        f"{manifest.input.width_px}×{manifest.input.channels}. Outputs: {', '.join(manifest.outputs)}. The whole graph "
+        "is bundle/model.onnx."
+    )
+
+
+def _output(inputs: ReportInputs) -> str:
+    point = default_point(inputs.evaluation)
+    n, called = len(inputs.evaluation.classes), CALLED[inputs.evaluation.decision]
+    told = f"Probabilities of {n} classes; a picture is called {called}."
+    if point is None:
+        return told
+    return (
+        f"{told} Positive from {format_number(point.threshold)} on (“{inputs.evaluation.positive}”), "
+        f"{name_rule(point.rule)}, chosen on {name_split(point.chosen_on)} before the test split was opened."
+    )
+
+
+def _initialisation(inputs: ReportInputs) -> str:
+    if inputs.manifest is None:
+        return ""
+    weights = inputs.manifest.weights
+    return (
+        f"Pretrained weights: {weights.origin or 'none'} ({weights.licence})."
+        if weights.source != "none"
+        else "Random weights."
+    )
+
+
+def _training(inputs: ReportInputs) -> str:
+    if inputs.plan is None:
+        return ""
+    stages = len(inputs.plan.training.stages)
+    return (
+        f"{format_count(stages, 'stage')} of training, seed {inputs.plan.training.seed}, {inputs.plan.augment.views} "
+        "augmented views a picture. plan.json holds every value with its reason; metrics.jsonl every epoch."
+    )
+
+
+def _selection(inputs: ReportInputs) -> str:
+    if inputs.run is None or inputs.run.chosen is None:
+        return (
+            ""
+            if inputs.run is None or not inputs.run.members
+            else (f"{len(inputs.run.members)} members, each chosen on folds of patients that it does not measure.")
+        )
+    chosen = inputs.run.chosen
+    return (
+        f"Chosen among {format_count(chosen.n_candidates, 'candidate')} by the loss on validation patients: weight "
+        f"decay {chosen.weight_decay:g}, epoch {chosen.epoch}. Test patients chose nothing."
+    )
+
+
+def _calibration(inputs: ReportInputs) -> str:
+    found = inputs.evaluation.calibration
+    if found.method == "none":
+        return f"Probabilities were left as they are{f': {found.reason}' if found.reason else ''}."
+    return (
+        f"Probabilities were calibrated ({found.method.replace('_', ' ')}) on {found.n_fitted} pictures of the "
+        f"{name_split(found.fitted_on)} set; ECE {format_number(found.ece_before)} before, "
+        f"{format_number(found.ece_after)} after."
+    )
+
+
+def _metrics(inputs: ReportInputs) -> str:
+    names = [name_metric(key) for key in order_metrics(inputs.evaluation)]
+    return f"Reported: {list_some(names, _SHOWN)}; ROC, precision–recall and reliability curves; confusion matrix."
+
+
+def _uncertainty(inputs: ReportInputs) -> str:
+    settings = inputs.evaluation.intervals
+    unit = "patients" if settings.unit == "patient" else "pictures"
+    return (
+        f"{format_level(inputs.evaluation)} intervals from {settings.n_resamples} bootstrap resamples of {unit}, "
+        "stratified by class; Wilson's where a share is 0 or 1. They do not contain the variance of training again."
+    )
+
+
+def _performance(inputs: ReportInputs) -> str:
+    metrics = inputs.evaluation.metrics
+    shown = [
+        f"{name_metric(key)} {_tell(metrics[key])}"
+        for key in ("auc", "balanced_accuracy", "accuracy")
+        if key in metrics
+    ]
+    point = default_point(inputs.evaluation)
+    if point is not None and point.sensitivity is not None and point.specificity is not None:
+        shown += [f"sensitivity {_tell(point.sensitivity)}", f"specificity {_tell(point.specificity)}"]
+    return f"On the {name_split(inputs.evaluation.split)} set: {'; '.join(shown)}."
+
+
+def _tell(estimate: Estimate) -> str:
+    interval = format_interval(estimate)
+    return format_number(estimate.value) + (f" ({interval})" if interval else "")
+
+
+def _confusion(inputs: ReportInputs) -> str:
+    return f"The confusion matrix of {inputs.evaluation.n} pictures is in this report and in evaluation.json."
+
+
+def _failures(inputs: ReportInputs) -> str:
+    wrong = sum(score.prediction != score.label for score in inputs.scores)
+    return f"{wrong} of {len(inputs.scores)} pictures were called another class; the surest are shown, like by like."
+
+
+def _events(inputs: ReportInputs) -> str:
+    counts = ", ".join(f"{name} {each.n}" for name, each in inputs.evaluation.per_class.items())
+    return f"Pictures by class on the {name_split(inputs.evaluation.split)} set: {counts}."
+
+
+def _abstention(inputs: ReportInputs) -> str:
+    found = inputs.evaluation.abstentions
+    if found is None:
+        return ""
+    told = (
+        f"The gate gave no answer on {found.n} of {inputs.evaluation.n} pictures as unlike those trained on or not fit "
+        "to be judged; the numbers count them all the same."
+    )
+    sets = inputs.evaluation.conformal
+    if sets is None:
+        return told
+    return (
+        f"{told} Conformal sets at {format_percent(sets.wanted)} held several classes for {sets.n_several} pictures, "
+        f"none for {sets.n_empty}."
+    )
+
+
+def _missing(inputs: ReportInputs) -> str:
+    return (
+        f"{inputs.evaluation.n_failed} pictures could not be read and are in none of the numbers; nothing was imputed."
+    )
+
+
+def _explanation(inputs: ReportInputs) -> str:
+    check = inputs.evaluation.evidence
+    if check is None:
+        return ""
+    return f"Evidence maps by {check.method}, checked by deletion and by random heads on {check.n} pictures."
+
+
+def _specification(inputs: ReportInputs) -> str:
+    return (
+        "The bundle (ONNX graph, preprocessing, thresholds, hashes of every file) predicts new pictures with "
+        f"`snellen predict`; sha256 of its manifest: {inputs.evaluation.bundle_sha256}."
+    )
+
+
+def _software(inputs: ReportInputs) -> str:
+    if inputs.run is None:
+        return f"Snellen {inputs.evaluation.snellen_version}."
+    shown = [f"{name} {version}" for name, version in inputs.run.versions.items()]
+    return f"{list_some(shown, _SHOWN)}; {inputs.run.platform}; {inputs.run.device}."
+
+
+def _shift(inputs: ReportInputs) -> str:
+    found = inputs.evaluation.shift
+    if found is None:
+        return ""
+    return (
+        found.message
+        or "As a whole these pictures measure as those of training do (brightness, sharpness, colour, look)."
+    )
+
+
+def _openings(inputs: ReportInputs) -> str:
+    n = inputs.evaluation.test_opened
+    return (
+        f"The test split was opened {format_count(n, 'time')} by this run." if inputs.evaluation.split == "test" else ""
+    )
+
+
+def _code(inputs: ReportInputs) -> str:
+    command = f" Command: {inputs.run.command}." if inputs.run is not None else ""
+    return f"Snellen {inputs.evaluation.snellen_version} (Apache-2.0).{command}"
+
+
+def _audit_trail(inputs: ReportInputs) -> str:
+    digest = inputs.evaluation.bundle_sha256
+    return f"The scores of every picture are kept in a table beside this report, as the bundle {digest[:12]} gave them."
+
+
+STATEMENTS: dict[str, Callable[[ReportInputs], str]] = {
+    "abstention": _abstention,
+    "audit_trail": _audit_trail,
+    "calibration": _calibration,
+    "code": _code,
+    "confusion": _confusion,
+    "data": _data,
+    "disjoint": _disjoint,
+    "events": _events,
+    "explanation": _explanation,
+    "failures": _failures,
+    "imbalance": _imbalance,
+    "initialisation": _initialisation,
+    "metrics": _metrics,
+    "missing": _missing,
+    "model": _model,
+    "openings": _openings,
+    "output": _output,
+    "partition": _partition,
+    "performance": _performance,
+    "preprocessing": _preprocessing,
+    "quality": _quality,
+    "selection": _selection,
+    "shift": _shift,
+    "software": _software,
+    "specification": _specification,
+    "training": _training,
+    "uncertainty": _uncertainty,
+}
