@@ -64,10 +64,17 @@ class GroupWriter:
         has_rested = True
         while (group := self._take(None if has_rested else REST_S)) != []:
             if group is None:
-                self._rest()
+                self._call_rest()
             else:
                 self._commit(group)
             has_rested = group is None
+
+    def _call_rest(self) -> None:
+        """Nobody waits for it, and whatever happens there, rows must be written on."""
+        try:
+            self._rest()
+        except Exception:
+            LOG.exception("What follows the audit log failed.")
 
     def _take(self, timeout_s: float | None) -> list[_Batch] | None:
         """The next group; None where none came in time, an empty one at the end."""

@@ -150,6 +150,23 @@ def test_group_that_fails_fails_for_all_and_the_next_goes_on() -> None:
         writer.submit([{}])
 
 
+def test_failure_beside_the_rows_stops_no_row(caplog: pytest.LogCaptureFixture) -> None:
+    rested = threading.Event()
+
+    def rest() -> None:
+        rested.set()
+        raise OSError("no room for the anchor")
+
+    written: list[list[Values]] = []
+    writer = GroupWriter(written.append, rest)
+    writer.submit([{}]).result(10)
+    assert rested.wait(10)
+    writer.submit([{}]).result(10)
+    writer.close()
+    assert len(written) == 2
+    assert "What follows the audit log failed." in caplog.messages
+
+
 def test_too_many_waiting_rows_are_refused_at_once() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
