@@ -58,7 +58,7 @@ def measure(spec: PhantomSpec, folder: Path) -> list[dict[str, object]]:
     obstacle, features, by = run_likeness.compute_features(cohort, splits, cache)
     if obstacle:
         raise SystemExit(obstacle)
-    groups = join_groups(cohort.samples)
+    groups = join_groups(cohort)
     space = build_space(features, [groups[sample.name] for sample in cohort.samples])
     rows = []
     for share in SHARES:

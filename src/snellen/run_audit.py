@@ -47,7 +47,7 @@ def examine(cohort: Cohort, splits: Sequence[Split], cache: Path, auc: float | N
     audit = cohort.audit.model_copy(update={"needs": compute_needs(cohort, splits, auc)})
     if cohort.packed is None:
         looks = read_looks(Path(cohort.root), cohort.samples, count_threads(), cache)
-        shortcuts = measure_shortcuts(cohort.samples, looks, cache)
+        shortcuts = measure_shortcuts(cohort, looks, cache)
         issues = [*check_shortcuts(shortcuts), *check_pictures(cohort.samples, looks)]
         audit = audit.model_copy(update={"shortcuts": shortcuts}).with_issues(issues)
     return cohort.model_copy(update={"audit": audit})

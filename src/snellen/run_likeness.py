@@ -119,7 +119,7 @@ def _add(
     by: str,
     probabilities: NDArray[np.float64] | None,
 ) -> Cohort:
-    groups = join_groups(samples)
+    groups = join_groups(cohort)
     data = Labelled(samples, cohort.classes, [groups[sample.name] for sample in samples], cohort.is_ordered)
     space = build_space(features, data.groups)
     issues = [*check_outliers(samples, space), *check_likeness(samples, space)]

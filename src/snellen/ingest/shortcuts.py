@@ -21,7 +21,7 @@ from snellen.ingest.grouped_probe import TREES, Question, ask, estimate_auc, fin
 from snellen.ingest.picture_looks import LOOKS_VERSION, Looks
 from snellen.planning.splits import join_groups
 from snellen.records.audit import Giveaway, Shortcuts
-from snellen.records.cohort import Issue, Sample
+from snellen.records.cohort import Cohort, Issue, Sample
 from snellen.records.evaluation import Estimate
 
 LIMIT = 0.7
@@ -32,9 +32,9 @@ _VERSION = "shortcuts-4"
 _SHOWN_CLASSES = 4
 
 
-def measure_shortcuts(samples: Sequence[Sample], looks: Looks, cache: Path) -> Shortcuts:
+def measure_shortcuts(cohort: Cohort, looks: Looks, cache: Path) -> Shortcuts:
     """The three AUCs with intervals, and each kind of fact by itself; what was measured before comes from `cache`."""
-    groups = join_groups(samples)
+    samples, groups = cohort.samples, join_groups(cohort)
     rows = _choose_rows(samples, groups)
     chosen = [samples[row] for row in rows]
     labels, own = [sample.label for sample in chosen], [groups[sample.name] for sample in chosen]

@@ -57,7 +57,7 @@ def audit(tmp_path: Path, write: Write, n: int = 30) -> tuple[Cohort, Shortcuts,
     request = DataRequest(data=str(tmp_path / "data"), patients="none")
     cohort = read_cohort(request, threads=1, cache=tmp_path / "cache")
     looks = read_looks(Path(cohort.root), cohort.samples, 1, tmp_path / "cache")
-    found = measure_shortcuts(cohort.samples, looks, tmp_path / "cache")
+    found = measure_shortcuts(cohort, looks, tmp_path / "cache")
     return cohort, found, check_shortcuts(found)
 
 
@@ -116,7 +116,7 @@ def test_pictures_of_one_patient_are_never_learned_from_and_judged_at_once(tmp_p
     cohort = read_cohort(DataRequest(data=str(tmp_path / "data")), threads=1, cache=tmp_path / "cache")
     assert cohort.patients.n == 24
     looks = read_looks(Path(cohort.root), cohort.samples, 1, tmp_path / "cache")
-    grouped = measure_shortcuts(cohort.samples, looks, tmp_path / "cache")
+    grouped = measure_shortcuts(cohort, looks, tmp_path / "cache")
     alone = [sample.model_copy(update={"patient": sample.name}) for sample in cohort.samples]
     leaking = measure_shortcuts(alone, looks, tmp_path / "cache")
     assert grouped.made_auc is not None
@@ -130,7 +130,7 @@ def test_shortcuts_are_measured_once(tmp_path: Path) -> None:
     kept = next((tmp_path / "cache" / "shortcuts").glob("*.json"))
     kept.write_text(found.model_copy(update={"n_folds": 99}).to_json(), encoding="utf-8")
     looks = read_looks(Path(cohort.root), cohort.samples, 1, tmp_path / "cache")
-    assert measure_shortcuts(cohort.samples, looks, tmp_path / "cache").n_folds == 99
+    assert measure_shortcuts(cohort, looks, tmp_path / "cache").n_folds == 99
     moved = [
         sample.model_copy(update={"label": "sick" if at % 2 else "healthy"}) for at, sample in enumerate(cohort.samples)
     ]
