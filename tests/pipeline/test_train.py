@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import leak_alarm
@@ -199,10 +200,19 @@ def test_permuted_labels_teach_nothing(tmp_path: Path) -> None:
 
 
 def test_external_data_leaves_out_what_was_trained_on(run: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
-    run_snellen("evaluate", run / "bundle", cohort, "--out", tmp_path / "external", "--cache", cache)
+    run_snellen("evaluate", run / "bundle", cohort, "--out", tmp_path / "external", "--cache", cache, "--by", "eye")
     found = Evaluation.model_validate_json((tmp_path / "external" / "evaluation.json").read_text())
     splits = read_rows(run / "splits.csv")
     assert found.n == sum(row["split"] == "test" for row in splits)
     assert any("left out" in note for note in found.notes)
     assert (tmp_path / "external" / "report.html").exists()
     assert (tmp_path / "external" / "scores.csv").exists()
+    assert [part.value for part in found.subgroups] == ["L", "R"]
+    assert sum(part.n for part in found.subgroups) == found.n
+    assert found.prevalence_shift is not None
+    counts = Counter(row["label"] for row in splits if row["split"] == "test")
+    assert found.prevalence_shift.here == {name: counts[name] / found.n for name in found.classes}
+    # the same pictures scored by the same bundle: nothing differs
+    compared = json.loads(run_snellen("compare", run, tmp_path / "external", "--json").stdout)
+    assert (compared["n"], compared["matched_by"]) == (found.n, "name")
+    assert {each["better"] for each in compared["metrics"].values()} == {"equal"}

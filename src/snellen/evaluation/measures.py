@@ -127,8 +127,7 @@ def measure_subgroups(manifest: Manifest, scored: Scored, question: Question) ->
         rule=manifest.decision,
         threshold=None if manifest.positive is None else default,
     )
-    found = [compute_subgroups(part, name, values, len(columns)) for name, values in columns.items()]
-    return tuple(each for parts in found for each in parts), notes
+    return compute_subgroups(part, columns), notes
 
 
 def compute_shift(

@@ -21,7 +21,7 @@ from snellen.records.evaluation import CalibrationCheck, Estimate, Evaluation, O
 UNKNOWN = "(not known)"
 _CURVE_STEP = 5
 _SHIFTED = ("accuracy", "balanced_accuracy", "brier", "log_loss", "ece")
-_OF_PARTS = ("auc", "balanced_accuracy", "kappa_quadratic", "accuracy", "sensitivity", "specificity")
+_OF_PARTS = ("auc", "balanced_accuracy", "kappa_quadratic", "accuracy", "sensitivity", "specificity", "brier")
 
 
 def build_ratios(evaluation: Evaluation) -> Table:
@@ -137,7 +137,7 @@ def _say_slope(check: CalibrationCheck, level: str) -> str:
         return ""
     shown = f"slope {format_number(slope.value, 2)}, {level} interval {_show_interval(slope)}"
     if slope.low <= 1 <= slope.high:
-        return f"The calibration {shown}, holds 1: the probabilities are neither too bold nor too cautious."
+        return f"The calibration {shown}, holds 1: nothing here says that they are too bold or too cautious."
     how = "too extreme: overconfident" if slope.value < 1 else "not extreme enough: too cautious"
     return f"The calibration {shown}, leaves out 1: the probabilities are {how}."
 

@@ -45,10 +45,10 @@ def find_eye(sample: Sample) -> str | None:
     if sample.laterality in ("L", "R"):
         return sample.laterality
     stem = sample.name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    words = [word for word in re.split(r"[^a-z]+", stem.lower()) if word]
-    found = {_EYES[word] for word in words if word in _EYES}
-    if not found and words and words[-1] in _LAST:
-        found = {_LAST[words[-1]]}
+    found = {_EYES[word] for word in re.split(r"[^a-z]+", stem.lower()) if word in _EYES}
+    last = re.split(r"[^a-z0-9]+", stem.lower())[-1]
+    if not found and last in _LAST:
+        found = {_LAST[last]}
     return found.pop() if len(found) == 1 else None
 
 

@@ -61,12 +61,12 @@ class CalibrationFit:
 def fit_calibration(
     logits: NDArray[np.floating], labels: NDArray[np.integer], patients: Sequence[str]
 ) -> CalibrationFit:
-    """Fit each calibration on `logits` `(N, C)`, `labels` `(N,)` and keep the simplest that no other clearly beats.
+    """Fit each calibration on `logits` `(N, C)`, `labels` `(N,)` and keep the one that helps other patients most.
 
-    Judge is the log loss on patients left out, in 5 folds within what is given: a method is beaten where another's loss
-    is lower by more than the standard error of the difference, over patients. Noise alone then chooses no bias. Nothing
-    is fitted where `fit_temperature` fits nothing. With fewer than 10 patients, or where a fold leaves nothing to fit,
-    nothing can be compared: the temperature is one number and is kept, a bias is not tried.
+    Judge is the log loss on patients left out, in 5 folds within what is given; of equals the simpler stays. A bias
+    must gain more than the standard error of its gain, over patients: noise alone then chooses none. Nothing is fitted
+    where `fit_temperature` fits nothing. With fewer than 10 patients, or where a fold leaves nothing to fit, nothing
+    can be compared: the temperature is one number and is kept, a bias is not tried.
     """
     labels, values = require_labels_and_probabilities(labels, logits)
     if len(patients) != len(labels):
@@ -82,7 +82,11 @@ def fit_calibration(
         return CalibrationFit("temperature", alone, len(labels), reason.rstrip("; "))
     method, best = _choose_method(lost, patients)
     told = ", ".join(f"{_NAMES[name]} {found.mean():.4f}" for name, found in lost.items())
-    how = "the smallest" if method == best else f"{_NAMES[method]} is within a standard error of the smallest"
+    how = (
+        "the smallest"
+        if method == best
+        else f"{_NAMES[method]} is kept, because the bias gains less than a standard error"
+    )
     reason = f"log loss on validation patients left out: {told}; {how}"
     fitted = {
         "none": _identity(n_classes),
@@ -169,13 +173,17 @@ def assign_folds(labels: NDArray[np.integer], patients: Sequence[str]) -> NDArra
 
 
 def _choose_method(lost: dict[Method, Floats], patients: Sequence[str]) -> tuple[Method, Method]:
-    """The simplest method whose loss exceeds that of the best by no more than a standard error, and the best."""
+    """The method to keep, and the one of the smallest loss.
+
+    Left-out patients judge a temperature well, which is one number. A bias is many: it must gain more than the standard
+    error of its gain.
+    """
     best = min(lost, key=lambda name: float(lost[name].mean()))
-    for name, found in lost.items():
-        rise = found - lost[best]
-        if rise.mean() <= compute_clustered_error(rise, patients):
-            return name, best
-    return best, best
+    if best != "bias_and_temperature":
+        return best, best
+    plain: Method = "none" if lost["none"].mean() <= lost["temperature"].mean() else "temperature"
+    gain = lost[plain] - lost[best]
+    return (best if gain.mean() > compute_clustered_error(gain, patients) else plain), best
 
 
 def compute_clustered_error(values: Floats, patients: Sequence[str]) -> float:

@@ -39,7 +39,7 @@ def compute_decision_curve(
     bootstrap = PatientBootstrap(is_sick.astype(np.int64), patients, settings)
     resamples, observed = bootstrap.run(benefit), benefit(np.ones((1, len(is_sick))))
     own = [
-        choose_estimate(float(value), resamples["model"][:, column], settings.level)
+        choose_estimate(float(value), resamples["model"][:, column], settings.level, n_behind=bootstrap.n_behind)
         for column, value in enumerate(observed["model"][0])
     ]
     return DecisionCurve(

@@ -46,8 +46,8 @@ def compute_differences(
 ) -> dict[str, Estimate]:
     """Every score of the second `probabilities` `(N, C)` minus that of the first; arguments as in `compute_estimates`.
 
-    Paired: patients are resampled once, and both models are scored on the same resample (percentile intervals of the
-    differences). Where all resamples agree, as of equal models, there is no interval.
+    Paired: patients are resampled once, and both models are scored on the same resample (corrected percentile
+    intervals of the differences). Where all resamples agree, as of equal models, there is no interval.
     """
     found = pair_scores(
         labels,
@@ -86,13 +86,16 @@ def pair_scores(
         first, second = score(weights)
         return {name: second[name] - first[name] for name in first}
 
-    resamples = PatientBootstrap(truth, patients, settings).run(subtract)
+    bootstrap = PatientBootstrap(truth, patients, settings)
+    resamples = bootstrap.run(subtract)
     first, second = score(None)
     return {
         name: Paired(
             _to_number(first[name][0]),
             _to_number(second[name][0]),
-            choose_estimate(float(second[name][0] - first[name][0]), resamples[name], settings.level),
+            choose_estimate(
+                float(second[name][0] - first[name][0]), resamples[name], settings.level, n_behind=bootstrap.n_behind
+            ),
             _measure_spread(resamples[name]),
         )
         for name in first

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
 from snellen.metrics.decision import decide
+from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.scores import (
     compute_per_class,
     compute_scores,
@@ -25,6 +26,8 @@ from snellen.records.recipe import DecisionRule
 
 Patients = Sequence[str] | NDArray[np.str_]
 Scores = dict[str, NDArray[np.float64]]
+_BIASED = ("ece", "ece_adaptive")
+_MOST_BIAS = 0.4  # of the resamples, from their middle: beyond it a score is biased for another reason
 
 
 def compute_estimates(
@@ -39,11 +42,13 @@ def compute_estimates(
 ) -> dict[str, Estimate]:
     """Every score of `compute_scores` with its interval; arguments as there, and `patients` (N,).
 
-    Percentile intervals of a patient bootstrap (see `PatientBootstrap`). Accuracy, balanced accuracy,
-    recall and precision get Wilson's interval where no resample can differ (a value of 0 or 1): its n is
-    the number of patients behind the score, not of pictures. For macro means it is the effective
-    number C² / Σ 1/n_c of the n_c patients of each class: the n whose proportion has the variance of
-    the mean of C proportions. The same seed gives the same numbers.
+    Corrected percentile intervals of a patient bootstrap (see `PatientBootstrap`, `choose_estimate`). The calibration
+    errors have none: a resampled error is larger than the error itself, so that its percentiles say nothing. The AUC of
+    two classes has that of DeLong or Obuchowski (see `compute_correlated_aucs`) on the scale of log odds.
+    Accuracy, balanced accuracy, recall and precision get Wilson's interval where no resample can differ (a value of 0
+    or 1): its n is the number of patients behind the score, not of pictures. For macro means it is the effective number
+    C² / Σ 1/n_c of the n_c patients of each class: the n whose proportion has the variance of the mean of C
+    proportions. The same seed gives the same numbers.
     """
     labels, probs = require_labels_and_probabilities(labels, probabilities)
     bootstrap = PatientBootstrap(labels, patients, settings)
@@ -53,10 +58,17 @@ def compute_estimates(
 
     resamples = bootstrap.run(score)
     n_units = _count_behind_scores(labels, decide(probs, rule), bootstrap)
-    return {
-        name: choose_estimate(float(value[0]), resamples[name], settings.level, n_units.get(name))
-        for name, value in score(None).items()
+    values = {name: float(value[0]) for name, value in score(None).items()}
+    found = {
+        name: Estimate(value=value, method="none")
+        if name in _BIASED
+        else choose_estimate(value, resamples[name], settings.level, n_units.get(name), bootstrap.n_behind)
+        for name, value in values.items()
     }
+    if probs.shape[1] == 2:
+        column = 1 if positive is None else positive
+        found["auc"] = _estimate_auc(found["auc"], labels == column, probs[:, column], bootstrap, settings.level)
+    return found
 
 
 def compute_per_class_estimates(
@@ -88,12 +100,18 @@ def compute_per_class_estimates(
             "precision": bootstrap.count(predictions == c),
             "npv": bootstrap.count(predictions != c),
         }
+        behind = min(bootstrap.count(labels == c), bootstrap.count(labels != c))
         estimates = {
             score: choose_estimate(
-                float(values[score][0, c]), resamples[score][:, c], settings.level, n_units.get(score)
+                float(values[score][0, c]),
+                resamples[score][:, c],
+                settings.level,
+                n_units.get(score),
+                n_units.get(score, behind),
             )
             for score in values
         }
+        estimates["auc"] = _estimate_auc(estimates["auc"], labels == c, probs[:, c], bootstrap, settings.level)
         result[name] = PerClass(
             n=int((labels == c).sum()), n_patients=bootstrap.count_patients(labels == c), **estimates
         )
@@ -132,7 +150,8 @@ def draw_patient_weights(
 class PatientBootstrap:
     """The resamples of one cohort; `settings.unit` says whether patients or single pictures are drawn.
 
-    `unit_of_sample` (N,) is each sample's unit, `draws` (B, units) how often each unit was drawn.
+    `unit_of_sample` (N,) is each sample's unit, `draws` (B, units) how often each unit was drawn, `n_behind` the number
+    of units that stands behind the scores of all classes.
     """
 
     def __init__(self, labels: NDArray[np.integer], patients: Patients, settings: Intervals) -> None:
@@ -147,6 +166,10 @@ class PatientBootstrap:
         self.unit_of_sample = unit
         strata = _choose_strata(labels, unit, n_units)
         self.draws = _draw_within(strata, settings.n_resamples, settings.seed)
+        sizes = np.bincount(strata)
+        sizes = sizes[sizes > 0]
+        # of two classes the smaller, of several the harmonic mean: one tiny class does not make all numbers uncertain
+        self.n_behind = float(sizes.min() if len(sizes) < 3 else len(sizes) / (1 / sizes).sum())
 
     def run(self, score: Callable[[NDArray[np.float64]], Scores]) -> Scores:
         """`score` of all resamples, name → (B, ...); NaN where every stratum has one unit only.
@@ -171,11 +194,18 @@ class PatientBootstrap:
 
 
 def choose_estimate(
-    value: float, resamples: NDArray[np.float64], level: float, n_units: float | None = None
+    value: float,
+    resamples: NDArray[np.float64],
+    level: float,
+    n_units: float | None = None,
+    n_behind: float | None = None,
 ) -> Estimate:
     """`value` with the percentile interval of `resamples` (B,), or Wilson's where a proportion is 0 or 1.
 
-    `n_units` is the number of patients behind a proportion, None for scores that are no proportion.
+    With `n_behind`, a number of patients, the percentiles are corrected: for bias by the share of resamples below the
+    value (Efron 1981), and for few patients by Student's distribution and the root of n / (n - 1) (Hesterberg 2015,
+    expanded percentiles). `n_units` is the number of patients behind a proportion, None for scores
+    that are no proportion.
     Resamples without a value (NaN) are left out; there is no interval where they are the majority, nor where
     all or nearly all agree.
     An interval that misses the value is extended to it, so that low <= value <= high.
@@ -190,11 +220,60 @@ def choose_estimate(
     if is_sparse or np.ptp(defined) == 0:
         # resamples that all agree do not show certainty, they show that there is nothing to resample
         return Estimate(value=value, method="none")
-    tail = (1 - level) / 2
-    low, high = (float(end) for end in np.quantile(defined, [tail, 1 - tail]))
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    if n_behind is not None:
+        tails = _correct_tails(value, defined, level, n_behind)
+    low, high = (float(end) for end in np.quantile(defined, tails))
     if low == high:
         return Estimate(value=value, method="none")
     return Estimate(value=value, low=min(low, value), high=max(high, value), method="bootstrap")
+
+
+def _estimate_auc(
+    resampled: Estimate,
+    is_positive: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    bootstrap: PatientBootstrap,
+    level: float,
+) -> Estimate:
+    """The same AUC with the interval of a formula; `resampled` where too few patients allow none, or it is 0 or 1."""
+    try:
+        found = compute_correlated_aucs(is_positive, [scores], [str(unit) for unit in bootstrap.unit_of_sample])
+    except DataError:
+        return resampled
+    auc, variance = float(found.aucs[0]), float(found.covariance[0, 0])
+    if not 0 < auc < 1 or variance <= 0:
+        return resampled
+    n = max(3, min(bootstrap.count(is_positive), bootstrap.count(~is_positive)))
+    half = find_t_quantile(0.5 + level / 2, n - 1) * float(np.sqrt(variance)) / (auc * (1 - auc))
+    middle = float(np.log(auc / (1 - auc)))
+    low, high = (float(1 / (1 + np.exp(-end))) for end in (middle - half, middle + half))
+    return Estimate(value=resampled.value, low=min(low, auc), high=max(high, auc), method=found.method)
+
+
+def _correct_tails(value: float, resamples: NDArray[np.float64], level: float, n_behind: float) -> tuple[float, float]:
+    """Which quantiles of `resamples` (B,) bound the interval, see `choose_estimate`."""
+    normal = NormalDist()
+    below = float((resamples < value).mean() + (resamples == value).mean() / 2)
+    bias = normal.inv_cdf(min(max(below, 0.5 - _MOST_BIAS), 0.5 + _MOST_BIAS))
+    n = max(n_behind, 3.0)
+    reach = float(np.sqrt(n / (n - 1))) * find_t_quantile(0.5 + level / 2, n - 1)
+    return normal.cdf(2 * bias - reach), normal.cdf(2 * bias + reach)
+
+
+def find_t_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t distribution by Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5).
+
+    Off by less than 0.5 % for 0.975 from 3 degrees of freedom on.
+    """
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
 
 
 def _choose_strata(labels: NDArray[np.integer], unit: NDArray[np.intp], n_units: int) -> NDArray[np.intp]:

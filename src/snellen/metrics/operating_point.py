@@ -105,7 +105,8 @@ def compute_operating_point(
     estimates: dict[str, Estimate] = {}
     for key, value in observed.items():
         n_units = bootstrap.count(conditions[key][0]) if key in conditions else None
-        estimates[key] = choose_estimate(float(value[0]), resamples[key], settings.level, n_units)
+        behind = bootstrap.n_behind if n_units is None else n_units
+        estimates[key] = choose_estimate(float(value[0]), resamples[key], settings.level, n_units, behind)
     n_positive = int(is_sick.sum())
     return OperatingPoint(
         name=name,

@@ -6,7 +6,7 @@ models, splits or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -42,18 +42,31 @@ class Scored:
     threshold: float | None = None
 
 
-def compute_subgroups(scored: Scored, column: str, values: Sequence[str], n_columns: int = 1) -> tuple[Subgroup, ...]:
-    """Each value of a column `(N,)` with its scores, and these minus those of all other samples.
+def compute_subgroups(scored: Scored, columns: Mapping[str, Sequence[str]]) -> tuple[Subgroup, ...]:
+    """Each value of each column `(N,)` with its scores, and these minus those of all other samples.
 
     The differences are of one resampling of patients. `differs` names those that remain at a level corrected for all
-    comparisons made of `n_columns` such columns (Bonferroni).
+    that are looked at (Bonferroni); of a column with two values both differences are one.
     """
-    names = sorted(set(values), key=lambda name: (name == "", name))
-    found = np.asarray(values)
-    parts = {name: found == name for name in names}
-    n_compared = (1 if len(names) == 2 else len(names)) * len(_list_scores(scored)) * n_columns
     bootstrap = PatientBootstrap(scored.labels, scored.patients, scored.settings)
-    return tuple(_describe(scored, column, name, parts[name], bootstrap, n_compared) for name in names)
+    names = {column: sorted(set(values), key=_rank) for column, values in columns.items()}
+    n_parts = sum(1 if len(own) == 2 else len(own) for own in names.values())
+    n_compared = n_parts * len(_list_scores(scored))
+    return tuple(
+        _describe(scored, column, name, np.asarray(columns[column]) == name, bootstrap, n_compared)
+        for column, own in names.items()
+        for name in own
+    )
+
+
+def _rank(name: str) -> tuple[bool, bool, float, str]:
+    """Numbers and bands of numbers from below, then names, last what is not known."""
+    first = name.removeprefix("below ").partition(" ")[0]
+    try:
+        number = float(first)
+    except ValueError:
+        return name == "", True, 0.0, name
+    return False, False, number - 1e-9 * name.startswith("below "), name
 
 
 def _list_scores(scored: Scored) -> list[str]:
@@ -78,7 +91,9 @@ def _describe(
         resamples = bootstrap.run(lambda weights: _subtract(scored, is_in, weights))
         observed = _subtract(scored, is_in, np.ones((1, len(is_in))))
         for score, value in observed.items():
-            differences[score] = choose_estimate(float(value[0]), resamples[score], scored.settings.level)
+            differences[score] = choose_estimate(
+                float(value[0]), resamples[score], scored.settings.level, n_behind=min(by_class) or None
+            )
             if _is_told(float(value[0]), resamples[score], scored.settings.level, n_compared):
                 differs.append(score)
     return Subgroup(
@@ -123,7 +138,11 @@ def _estimate(scored: Scored, is_in: NDArray[np.bool_]) -> dict[str, Estimate]:
     given = {"sensitivity": labels == scored.positive, "specificity": labels != scored.positive}
     return kept | {
         name: choose_estimate(
-            float(observed[name][0]), resamples[name], scored.settings.level, bootstrap.count(given[name])
+            float(observed[name][0]),
+            resamples[name],
+            scored.settings.level,
+            bootstrap.count(given[name]),
+            bootstrap.count(given[name]),
         )
         for name in given
     }

@@ -117,11 +117,11 @@ def test_metrics_of_the_contract_are_there(evaluated: Evaluation, name: str) -> 
 
 
 def test_every_metric_lies_in_its_interval(evaluated: Evaluation) -> None:
-    # not the calibration error: it is never negative, so that resamples push it up
+    # not the calibration errors: they have no interval, because resamples push them up
     outside = [
         name
         for name, found in evaluated.metrics.items()
-        if name != "ece" and not (found.low or 0) <= (found.value or 0) <= (found.high or 0)
+        if not name.startswith("ece") and not (found.low or 0) <= (found.value or 0) <= (found.high or 0)
     ]
     assert outside == []
 
