@@ -8,7 +8,7 @@ from pathlib import Path
 
 SMALL = [
     "--set", "preprocess.size=96", "--set", "augment.views=1", "--set", "evaluation.resamples=200",
-    "--set", "training.stages.1.unfreeze=none",
+    "--set", "training.stages.1.unfreeze=none", "--set", "data.copies=exact",
 ]  # fmt: skip
 
 

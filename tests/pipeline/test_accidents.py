@@ -166,7 +166,7 @@ def test_moved_data_find_their_cache_and_edited_data_do_not(tiny: Path, undistur
     assert list_files(cache / "pixels").keys() == before.keys()
     one, other = sorted((moved / "normal").iterdir())[:2]
     shutil.copy(other, one)
-    run_snellen("audit", moved, "--out", tmp_path / "audit", "--cache", cache)
+    run_snellen("audit", moved, "--quick", "--copies", "exact", "--out", tmp_path / "audit", "--cache", cache)
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["duplicate_groups"]
 
 
@@ -185,7 +185,7 @@ def test_run_folder_deleted_meanwhile_ends_in_words(tiny: Path, place: Path) -> 
 @pytest.mark.parametrize("out", ["file/run", "/proc/run", "/dev/null/run"])
 def test_out_that_cannot_be_written_is_told(out: str, tiny: Path, undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    words = ["audit", tiny, "--out", tmp_path / out, "--cache", undisturbed / "cache"]
+    words = ["audit", tiny, "--quick", "--copies", "exact", "--out", tmp_path / out, "--cache", undisturbed / "cache"]
     error = run_snellen(*words, expect=2).stderr
     assert "--out" in error
     assert (tmp_path / "file").read_text() == "mine"
@@ -193,7 +193,9 @@ def test_out_that_cannot_be_written_is_told(out: str, tiny: Path, undisturbed: P
 
 def test_data_are_left_as_they_were(tiny: Path, undisturbed: Path, tmp_path: Path) -> None:
     before = list_files(tiny)
-    run_snellen("audit", tiny, "--out", tmp_path / "audit", "--cache", undisturbed / "cache")
+    run_snellen(
+        "audit", tiny, "--quick", "--copies", "exact", "--out", tmp_path / "audit", "--cache", undisturbed / "cache"
+    )
     run_snellen("plan", tiny, "--out", tmp_path / "plan", "--cache", undisturbed / "cache")
     assert list_files(tiny) == before
 
@@ -212,7 +214,7 @@ def test_audit_works_in_a_poor_environment(name: str, tiny: Path, tmp_path: Path
     (data / "normal" / "bad ü.png").write_bytes(b"")
     environment = {**os.environ, **ENVIRONMENTS[name]}
     done = subprocess.run(
-        [sys.executable, "-m", "snellen", "audit", data, "--out", tmp_path / "audit", "--cache", tmp_path / "cache"],
+        [sys.executable, "-m", "snellen", "audit", data, "--quick", "--copies", "exact", "--out", tmp_path / "audit", "--cache", tmp_path / "cache"],
         env={key: value for key, value in environment.items() if value is not None}, capture_output=True, check=False,
         stdin=None,
     )  # fmt: skip
@@ -227,7 +229,7 @@ def test_names_that_the_system_cannot_spell_are_set_aside(tiny: Path, tmp_path: 
     shutil.copytree(tiny, data)
     shutil.copy(next((data / "normal").iterdir()), data / "normal" / "ü.png")
     done = subprocess.run(
-        [sys.executable, "-m", "snellen", "audit", data, "--out", tmp_path / "audit", "--cache", tmp_path / "cache"],
+        [sys.executable, "-m", "snellen", "audit", data, "--quick", "--copies", "exact", "--out", tmp_path / "audit", "--cache", tmp_path / "cache"],
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -259,7 +259,7 @@ def test_weights_that_cannot_be_downloaded_leave_no_run(
 
 
 def test_cache_is_measured_and_cleared(cohort: Path, tmp_path: Path) -> None:
-    run_snellen("audit", cohort, "--cache", tmp_path / "cache")
+    run_snellen("audit", cohort, "--quick", "--copies", "exact", "--cache", tmp_path / "cache")
     (tmp_path / "cache" / "precious.txt").write_text("not ours")
     found = json.loads(run_snellen("cache", "info", "--cache", tmp_path / "cache", "--json").stdout)
     assert found["bytes"]["facts"] > 0

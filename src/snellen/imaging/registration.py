@@ -5,7 +5,7 @@ This room knows two comparable sketches and a first guess. It must not know samp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -59,9 +59,14 @@ def refine(first: Comparable, second: Comparable, guess: Affine, *, is_rough: bo
 
 def measure(first: Comparable, second: Comparable, transform: Affine) -> Registration | None:
     """What both show in the pixels of the coarser one; None where they hardly overlap."""
-    if np.linalg.det(transform[:, :2]) < 1:  # the second is the coarser one
-        other = measure(second, first, np.asarray(cv2.invertAffineTransform(transform), np.float64))
-        return None if other is None else _turn_round(other, transform)
+    if np.linalg.det(transform[:, :2]) >= 1:
+        return _measure_on_first(first, second, transform)
+    # the second is the coarser one; of two of one size the inverse may be below 1 too, by rounding
+    other = _measure_on_first(second, first, np.asarray(cv2.invertAffineTransform(transform), np.float64))
+    return None if other is None else replace(other, transform=transform)
+
+
+def _measure_on_first(first: Comparable, second: Comparable, transform: Affine) -> Registration | None:
     size = (first.grey.shape[1], first.grey.shape[0])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     scale = float(np.sqrt(np.linalg.det(transform[:, :2])))
@@ -77,10 +82,6 @@ def measure(first: Comparable, second: Comparable, transform: Affine) -> Registr
     either = (first.whole | laid_whole) & framed
     correlations = _compare_bands(first.grey, np.asarray(laid, np.float32), both, common)
     return Registration(transform, correlations, float(both.sum() / smaller), float(both.sum() / max(1, either.sum())))
-
-
-def _turn_round(other: Registration, transform: Affine) -> Registration:
-    return Registration(transform, other.correlations, other.overlap, other.agreement)
 
 
 def _compare_bands(

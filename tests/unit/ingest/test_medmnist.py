@@ -95,7 +95,7 @@ def test_fetched_set_is_known_by_its_name(server: FileServer, tmp_path: Path) ->
 
 def test_fetched_set_is_audited_by_its_name(server: FileServer) -> None:
     fetch_set("octmnist", patience=PATIENCE)
-    found = json.loads(run_snellen("audit", "octmnist", "--json").stdout)
+    found = json.loads(run_snellen("audit", "octmnist", "--quick", "--copies", "exact", "--json").stdout)
     assert set(found["classes"]) == set(MEDMNIST_CLASSES["octmnist"])
 
 
