@@ -62,6 +62,9 @@ def _spoil(out: Path, cohort: Path) -> None:
         say(f"    {item.kind}: {', '.join(item.files)}: {item.what}")
 
 
-def train(out: Path, cohort: Path) -> Run:
-    """The run that any user's data would get."""
-    return train_run(cohort, out=out / "run", cache=str(out / "cache"), overwrite=True)
+def train(out: Path, cohort: Path, *, with_defects: bool = False) -> Run:
+    """The run that any user's data would get; but nobody has turned or cropped what was drawn a moment ago, so that
+    transformed copies are looked for among planted defects only.
+    """
+    settings = () if with_defects else ("data.copies=exact",)
+    return train_run(cohort, out=out / "run", cache=str(out / "cache"), overwrite=True, settings=settings)

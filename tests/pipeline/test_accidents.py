@@ -214,7 +214,10 @@ def test_audit_works_in_a_poor_environment(name: str, tiny: Path, tmp_path: Path
     (data / "normal" / "bad ü.png").write_bytes(b"")
     environment = {**os.environ, **ENVIRONMENTS[name]}
     done = subprocess.run(
-        [sys.executable, "-m", "snellen", "audit", data, "--quick", "--copies", "exact", "--out", tmp_path / "audit", "--cache", tmp_path / "cache"],
+        [
+            sys.executable, "-m", "snellen", "audit", data, "--quick", "--copies", "exact", "--out", tmp_path / "audit",
+            "--cache", tmp_path / "cache",
+        ],
         env={key: value for key, value in environment.items() if value is not None}, capture_output=True, check=False,
         stdin=None,
     )  # fmt: skip
@@ -229,7 +232,10 @@ def test_names_that_the_system_cannot_spell_are_set_aside(tiny: Path, tmp_path: 
     shutil.copytree(tiny, data)
     shutil.copy(next((data / "normal").iterdir()), data / "normal" / "ü.png")
     done = subprocess.run(
-        [sys.executable, "-m", "snellen", "audit", data, "--quick", "--copies", "exact", "--out", tmp_path / "audit", "--cache", tmp_path / "cache"],
+        [
+            sys.executable, "-m", "snellen", "audit", data, "--quick", "--copies", "exact", "--out", tmp_path / "audit",
+            "--cache", tmp_path / "cache",
+        ],
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
