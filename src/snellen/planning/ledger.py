@@ -19,7 +19,8 @@ class Ledger:
 
     def settle(self, key: str, wish: T | Literal["auto"], found: tuple[T, How, str]) -> T:
         value, how, reason = found
-        if key in self.asked and wish != "auto":
+        is_asked = key in self.asked or any(asked.startswith(f"{key}.") for asked in self.asked)  # of a table: its keys
+        if is_asked and wish != "auto":
             self.decisions.append(
                 Decision(key=key, value=to_plain(wish), how="asked", reason="set in the recipe or with --set")
             )

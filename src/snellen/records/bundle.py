@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from snellen.records.base import Record
 from snellen.records.plan import PreprocessPlan
@@ -140,6 +140,18 @@ class Manifest(Record):
     plan_sha256: str
     intended_use: str
     files: dict[str, str]
+
+    @model_validator(mode="after")
+    def require_sense(self) -> Manifest:
+        """What is said twice must agree: a letter that changed on the way is noticed before it answers anything."""
+        if self.positive is not None and self.positive not in self.classes:
+            raise ValueError(f"the positive class {self.positive} is none of the classes {', '.join(self.classes)}")
+        if unknown := sorted(set(self.merge) - set(self.classes)):
+            raise ValueError(f"labels are merged into {', '.join(unknown)}, which is none of the classes")
+        shape = (self.input.height_px, self.input.width_px, self.input.channels)
+        if shape != (self.preprocess.size, self.preprocess.size, self.preprocess.channels):
+            raise ValueError(f"the input {shape} is not what preprocessing makes: {self.preprocess.size} px")
+        return self
 
 
 class Parity(Record):

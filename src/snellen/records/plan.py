@@ -84,10 +84,10 @@ class PreprocessPlan(Record):
     `window` maps values of more than 8 bits to 0 … 255; None refuses them. 8-bit pictures are not windowed.
     """
 
-    size: int
+    size: Annotated[int, Field(ge=1, le=4096)]
     fit: Fit
     crop_border: bool
-    clahe: float
+    clahe: Annotated[float, Field(ge=0, le=40)]
     channels: Literal[1, 3]
     normalize: Normalize
     window: tuple[float, float] | None = None

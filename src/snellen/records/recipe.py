@@ -309,7 +309,8 @@ class TuneWish(Record):
 class Recipe(Record):
     """The content of a recipe file."""
 
-    name: str = "auto"
+    # a part of the run folder's name
+    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,99}$")] = "auto"
     description: str = ""
     data: DataWish = DataWish()
     preprocess: PreprocessWish = PreprocessWish()

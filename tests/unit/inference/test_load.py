@@ -292,3 +292,24 @@ print(snellen.load(sys.argv[1]).classes, "torch" in sys.modules, "sklearn" in sy
         [sys.executable, "-c", program, str(delivered.folder)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "('healthy', 'sick') False False"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"positive": "suck"}, "none of the classes"),
+        ({"merge": {"heaxthy": ["a"]}}, "none of the classes"),
+        ({"input": {"height_px": 8, "width_px": 8, "channels": 3}}, "not what preprocessing makes"),
+    ],
+)
+def test_manifest_that_contradicts_itself_is_refused(copy: Path, change: dict[str, object], told: str) -> None:
+    edit_manifest(copy, **change)
+    with pytest.raises(BundleError, match=told):
+        load_bundle(copy)
+
+
+def test_manifest_of_an_impossible_size_is_refused(copy: Path) -> None:
+    preprocess = json.loads((copy / "manifest.json").read_text())["preprocess"]
+    edit_manifest(copy, preprocess={**preprocess, "size": -8})
+    with pytest.raises(BundleError, match="size"):
+        load_bundle(copy)

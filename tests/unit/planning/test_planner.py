@@ -415,3 +415,10 @@ def test_expected_grade_of_what_are_no_grades_is_refused(classes: tuple[str, ...
 def test_unknown_decision_rule_is_refused() -> None:
     with pytest.raises(UsageError, match=r"evaluation\.decision: must be 'most_probable' or 'expected_grade'"):
         plan("evaluation.decision=median", cohort=make_classes(*GRADES))
+
+
+def test_arguments_of_the_network_reach_the_plan_and_are_told_as_asked() -> None:
+    made = plan("model.backbone_args={output_stride=8}")
+    assert made.model.backbone_args == {"output_stride": 8}
+    assert get_decision(made, "model.backbone_args").how == "asked"
+    assert get_decision(plan(), "model.backbone_args").how == "fixed"

@@ -362,3 +362,9 @@ def test_shipped_recipe_loads(name: str) -> None:
 @pytest.mark.parametrize("name", list_recipes())
 def test_shipped_recipe_says_what_it_is_for(name: str) -> None:
     assert len(list_recipes()[name]) > 20
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b", "..", "", "a\\b", "a\nb"])
+def test_name_that_would_leave_its_folder_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        load_recipe("auto", [f"name={name}"])
