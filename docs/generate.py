@@ -540,7 +540,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "warning",
         "`data.copies` (`--copies`) is `off`: not even identical pictures are kept together. With `exact` transformed "
         "copies are not looked for; the severity is info.",
-        "Leave the option out, unless the pictures are known to be all different.",
+        "`snellen audit` looks for all; `--set data.copies=all` keeps what it finds together.",
     ),
     "animated_pictures": (
         "info",

@@ -63,8 +63,6 @@ def _spoil(out: Path, cohort: Path) -> None:
 
 
 def train(out: Path, cohort: Path, *, with_defects: bool = False) -> Run:
-    """The run that any user's data would get; but nobody has turned or cropped what was drawn a moment ago, so that
-    transformed copies are looked for among planted defects only.
-    """
-    settings = () if with_defects else ("data.copies=exact",)
+    """The run that any user's data would get. Among planted defects is a mirrored copy: there all are looked for."""
+    settings = ("data.copies=all",) if with_defects else ()
     return train_run(cohort, out=out / "run", cache=str(out / "cache"), overwrite=True, settings=settings)

@@ -107,8 +107,8 @@ def _tell_search(asked: CopySearchWish | None) -> list[Issue]:
         Issue(
             code="copies_not_searched",
             severity="info" if asked == "exact" else "warning",
-            message=f"{message}, as asked.",
-            advice=f"{effect} Leave out data.copies (--copies) to have all looked for.",
+            message=f"{message}.",
+            advice=f"{effect} `snellen audit` looks for all; --set data.copies=all keeps what it finds together.",
         )
     ]
 

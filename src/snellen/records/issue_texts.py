@@ -136,7 +136,7 @@ ISSUE_TEXTS: dict[str, Texts] = {
     "copies_not_searched": (
         "Copies may lie in training and test at once: numbers may be too good.",
         "Looks for no more than was asked.",
-        "Leave out data.copies, or --copies.",
+        "--set data.copies=all.",
     ),
     "few_patients": (
         "The numbers of the class are uncertain, and so are means over classes.",

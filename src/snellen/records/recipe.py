@@ -81,7 +81,7 @@ class DataWish(Record):
     positive: ClassName | Auto = "auto"
     merge: dict[ClassName, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
-    copies: CopySearchWish = "all"
+    copies: CopySearchWish = "exact"
 
 
 class PreprocessWish(Record):
