@@ -73,6 +73,8 @@ def _locate(location: Sequence[str | int], content: Any) -> str:
 def _say(key: str, items: Sequence[Mapping[str, Any]]) -> str:
     if any(item["type"] == "extra_forbidden" for item in items):
         near = _find_near(key)
+        if near == key:
+            return "this layer has no such key"
         return "unknown key" + (f"; did you mean {near}?" if near else "")
     wanted = [want for item in items if (want := _want(item))]
     said = [f"must be {' or '.join(dict.fromkeys(wanted))}"] if wanted else [_state(item) for item in items]
