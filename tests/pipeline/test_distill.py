@@ -101,7 +101,12 @@ def test_bundle_says_where_it_comes_from(learned: Path) -> None:
     assert (manifest["calibration"]["method"], manifest["calibration"]["temperature"]) == ("none", 1.0)
     assert "none is left" in manifest["calibration"]["reason"]
     origins = {point["name"]: point["chosen_on"] for point in manifest["thresholds"]}
-    assert origins == {"balanced": "ensemble-oof", "screening": "ensemble-oof", "most-likely": "fixed"}
+    assert origins == {
+        "balanced": "ensemble-oof",
+        "screening": "ensemble-oof",
+        "confirming": "ensemble-oof",
+        "most-likely": "fixed",
+    }
 
 
 def test_network_agrees_with_the_ensemble_on_pictures_that_neither_has_seen(learned: Path) -> None:

@@ -35,7 +35,7 @@ FILES = (
 )  # fmt: skip
 METRICS = {
     "accuracy", "balanced_accuracy", "auc", "f1", "precision", "recall", "f1_weighted", "precision_weighted",
-    "recall_weighted", "mcc", "brier", "log_loss", "ece",
+    "recall_weighted", "mcc", "brier", "log_loss", "ece", "ece_adaptive", "average_precision", "brier_skill",
 }  # fmt: skip
 
 

@@ -222,7 +222,10 @@ def hold_lock(path: Path) -> Iterator[None]:
         raise explain_os_error(error, path) from error
 
 
-CACHE_PARTS = ("pixels", "features", "graphs", "facts", "sketches", "copies", "unpacked", "given", "doctor", "locks")
+CACHE_PARTS = (
+    "pixels", "features", "graphs", "facts", "looks", "shortcuts", "sketches", "copies", "unpacked", "given", "doctor",
+    "locks",
+)  # fmt: skip
 
 
 def measure_folder(folder: Path) -> dict[str, int]:

@@ -79,7 +79,10 @@ class Served:
             classes=list(manifest.classes),
             positive=manifest.positive,
             is_ordered=manifest.ordered,
-            operating_points=[OperatingPoint.model_validate(point.model_dump()) for point in manifest.thresholds],
+            operating_points=[
+                OperatingPoint.model_validate(point.model_dump(include=set(OperatingPoint.model_fields)))
+                for point in manifest.thresholds
+            ],
             backbone=manifest.backbone,
             width_px=manifest.input.width_px,
             height_px=manifest.input.height_px,

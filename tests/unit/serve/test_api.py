@@ -243,7 +243,9 @@ def test_history_as_csv_holds_every_row(server: Running) -> None:
 
 
 def test_models_and_card_are_told(server: Running, bundle: Path) -> None:
-    eyes, other = server.client.get("/v1/models").json()["models"]
+    answer = server.client.get("/v1/models")
+    assert answer.status_code == 200, answer.text
+    eyes, other = answer.json()["models"]
     assert (eyes["name"], other["name"], eyes["classes"], eyes["positive"]) == (
         "eyes", "other", ["healthy", "sick"], "sick",
     )  # fmt: skip
