@@ -533,7 +533,8 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Pictures show the same picture again: mirrored, turned, cropped, resized, brightened, noised or compressed. "
         "Within one patient the severity is info. They are [searched for](../explanation/copies.md) by local features "
         "and laid on each other.",
-        "Nothing: copies stay on one side of every split and fold. If they are different photographs, "
+        "Train with `--set data.copies=all`: then copies stay on one side of every split and fold; by rule only "
+        "identical pictures do. If they are different photographs, "
         "`--set data.copies=exact` (`snellen audit --copies exact`) keeps identical pictures together only.",
     ),
     "copies_not_searched": (

@@ -72,7 +72,8 @@ def _check_transformed(samples: Sequence[Sample], groups: Groups, links: Sequenc
             severity="warning" if joins else "info",
             message=f"{_count(n_copies, *_TRANSFORMED)} of others "
             f"({_count(len(several), 'group', 'groups')}){example}.{across}",
-            advice="Nothing to do: copies stay on one side of every split and fold. If they are different photographs, "
+            advice="Train with --set data.copies=all: then they stay on one side of every split and fold; by rule only "
+            "identical pictures do. If they are different photographs, "
             f"{_HOW_TO_OVERRULE}.",
             samples=tuple(name for names in several for name in names),
         )
