@@ -471,6 +471,7 @@ def resample_part(bench: Bench, part: Part) -> tuple[NDArray[np.intp], Rebalance
         behind = len(part.rows) + np.arange(len(found.labels))
         return np.concatenate([part.train[found.picked], behind]), made, found.new
     if imbalance.method in RESAMPLERS:
+        say(f"Imbalance: {imbalance.method} works on features; this stage draws smaller classes more often instead")
         imbalance = imbalance.model_copy(update={"method": "balanced_sampling"})
     nothing = FeatureTable.hold(np.zeros((1, len(labels), 1), np.float32))
     return part.train, rebalance(nothing, labels, n_classes, imbalance, in_batches=True, seed=seed), None

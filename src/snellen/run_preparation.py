@@ -114,6 +114,11 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     cohort = cohort.with_order(plan.data.classes, is_ordered=plan.data.ordered)
     if lacking := foresee_weights(plan.model.backbone, plan.model.weights):
         say(f"Warning: {lacking}")
+    if plan.model.weights == "none" and plan.training.stages[0].unfreeze == "none":
+        say(
+            "Warning: model.weights = none, and the first stage keeps the backbone frozen: the head learns on features "
+            'of a network that has seen nothing. Give weights, or let it learn: training.stages.0.unfreeze = "all"'
+        )
     if plan.training.threads > count_threads():
         say(
             f"Warning: training.threads = {plan.training.threads}, but this process may use {count_threads()}: "

@@ -25,7 +25,15 @@ from snellen.core.storage import (
     require_room,
     write_atomic,
 )
-from snellen.evaluation.evaluate import Question, Scored, choose_thresholds, evaluate, save_scores, score_samples
+from snellen.evaluation.evaluate import (
+    Question,
+    Scored,
+    choose_thresholds,
+    doubt_thresholds,
+    evaluate,
+    save_scores,
+    score_samples,
+)
 from snellen.evaluation.findings import add_drop, add_notices
 from snellen.imaging.cache import PixelCache
 from snellen.inference.load import MODEL_FILE, load_bundle
@@ -301,6 +309,8 @@ def _write_bundle(
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
     probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
     model = replace(model, conformal=fit_sets(learned, probabilities, plan))
+    if doubt := doubt_thresholds(learned.labels, probabilities, plan):
+        say(f"Warning: {doubt}")
     finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
     shutil.rmtree(run.folder / CHECKPOINTS / EMBEDDINGS, ignore_errors=True)
     return load_bundle(run.bundle, threads=plan.training.threads), model

@@ -182,6 +182,22 @@ def choose_thresholds(
     )
 
 
+def doubt_thresholds(labels: NDArray[np.int64], probabilities: NDArray[np.float32], plan: Plan) -> str:
+    """Why chosen thresholds may lie anywhere: validation, given as in `choose_thresholds`, parts both classes wholly.
+    Empty where it does not.
+    """
+    if plan.data.positive is None:
+        return ""
+    at = plan.data.classes.index(plan.data.positive)
+    positive, negative = probabilities[labels == at, at], probabilities[labels != at, at]
+    if not len(positive) or not len(negative) or positive.min() <= negative.max():
+        return ""
+    return (
+        f"validation parts both classes wholly: any threshold from {negative.max():.3f} to {positive.min():.3f} is as "
+        "good there. The lowest score of a positive was taken; expect misses just below it."
+    )
+
+
 def evaluate(
     predictor: Predictor,
     scored: Scored,

@@ -267,7 +267,8 @@ def _notices_of_shortcuts(evaluation: Evaluation, audit: Audit | None) -> Iterat
 
 def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:
     if evaluation.n_patients < FEW_PATIENTS:
-        patients = format_count(evaluation.n_patients, "patient")
+        unit = "picture" if evaluation.intervals.unit == "picture" else "patient"
+        patients = format_count(evaluation.n_patients, unit)
         yield Notice(
             "warning",
             f"Only {patients} in the {name_split(evaluation.split)} set.",
@@ -288,13 +289,15 @@ def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:
 
 def _notices_of_baselines(evaluation: Evaluation) -> Iterator[Notice]:
     for key, estimates in evaluation.baselines.items():
-        metric = "auc" if "auc" in estimates and "majority" not in key else "accuracy"
-        own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
-        if own is not None and other is not None and other > own:
+        better = []
+        for metric in ("accuracy",) if "majority" in key else ("auc", "accuracy"):
+            own, other = _value(evaluation.metrics, metric), _value(estimates, metric)
+            if own is not None and other is not None and other > own:
+                better.append(f"{name_metric(metric)} {format_number(other)} against {format_number(own)}")
+        if better:
             yield Notice(
                 "warning",
-                f"A baseline does better than the model: {name_baseline(key).lower()}, {name_metric(metric)} "
-                f"{format_number(other)} against {format_number(own)}.",
+                f"A baseline does better than the model: {name_baseline(key).lower()}, {', '.join(better)}.",
             )
 
 

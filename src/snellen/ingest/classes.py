@@ -25,16 +25,20 @@ _VAGUE = frozenset(
 )  # fmt: skip
 
 
+def compose_label(label: str) -> str:
+    """A label in Unicode's composed form (NFC) and on one line."""
+    return re.sub(r"[\t\n\v\f\r]+", " ", unicodedata.normalize("NFC", label))
+
+
 def normalise_labels(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
-    """Labels in Unicode's composed form (NFC), and an issue where that changed them."""
-    form = {label: unicodedata.normalize("NFC", label) for label in {sample.label for sample in samples}}
+    """Labels as `compose_label` makes them, and an issue where that changed them."""
+    form = {label: compose_label(label) for label in {sample.label for sample in samples}}
     changed = sorted(label for label, composed in form.items() if label != composed)
     done = [replace(sample, label=form[sample.label]) for sample in samples] if changed else list(samples)
     issues = []
     if changed:
-        message = (
-            f"Class names were brought into one Unicode form (NFC): {show_names([form[name] for name in changed])}."
-        )
+        shown = show_names([form[name] for name in changed])
+        message = f"Class names were brought into one Unicode form (NFC) and on one line: {shown}."
         issues.append(make_issue("class_names_normalised", "info", message, "Nothing to do."))
     return done, issues
 

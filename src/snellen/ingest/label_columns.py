@@ -72,7 +72,12 @@ def find_labels(table: Rows, taken: set[str], asked: str | None) -> LabelColumns
     if not candidates and len(alone) == 1:  # data of one class can be evaluated; to train on them is refused later
         return LabelColumns((alone[0],))
     if not candidates:
-        counted = ", ".join(f"{column} ({len(values[column])} values)" for column in columns) or "no other column"
+        if not columns:
+            raise DataError(
+                f"{table.path} has no column left for the label: {', '.join(table.header)}.",
+                "Add a column with the label of each picture.",
+            )
+        counted = ", ".join(f"{column} ({len(values[column])} values)" for column in columns)
         raise _undecided(table, [f"none among {counted}: a label has at least 2 values, and far fewer than rows"])
     raise _undecided(table, [_show(column, values[column]) for column in candidates], candidates[0])
 
@@ -190,12 +195,19 @@ def require_roles(columns: dict[str, str], roles: Sequence[str]) -> None:
 
 
 def require_columns(table: Rows, columns: dict[str, str], roles: Sequence[str]) -> None:
-    """Raise UsageError for a role or a column that does not exist."""
+    """Raise UsageError for a role or a column that does not exist, and for a label that has another role as well."""
     require_roles(columns, roles)
     wanted = [part for role, name in columns.items() for part in _list_parts(role, name, table.header)]
     missing = [name for name in wanted if name not in table.header]
     if missing:
         raise UsageError(f"{table.path} has no column {missing[0]!r}.", f"Its columns are: {', '.join(table.header)}.")
+    label = _list_parts("label", columns["label"], table.header) if "label" in columns else ()
+    doubled = [role for role, name in columns.items() if role != "label" and name in label]
+    if doubled:
+        raise UsageError(
+            f"{table.path}: the column {columns[doubled[0]]!r} cannot be both label and {doubled[0]}.",
+            f"Name another column for one of them: {', '.join(table.header)}.",
+        )
 
 
 def _list_parts(role: str, name: str, header: Sequence[str]) -> tuple[str, ...]:

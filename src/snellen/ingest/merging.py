@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from snellen.core.errors import UsageError, require_no_problems
 from snellen.core.natural_order import read_numbers, sort_naturally
+from snellen.ingest.classes import compose_label
 from snellen.ingest.patients import RawSample
 
 Merge = Mapping[str, Sequence[str]]
@@ -66,7 +66,7 @@ def map_labels(labels: Sequence[str], merge: Merge) -> dict[str, str]:
 
 def invert(merge: Merge) -> dict[str, str]:
     """Label → class. Raises UsageError where a label is listed twice."""
-    composed = {_compose(name): [_compose(label) for label in labels] for name, labels in merge.items()}
+    composed = {compose_label(name): [compose_label(label) for label in labels] for name, labels in merge.items()}
     counts = Counter(label for labels in composed.values() for label in labels)
     twice = [label for label, count in counts.items() if count > 1]
     if twice:
@@ -75,11 +75,6 @@ def invert(merge: Merge) -> dict[str, str]:
             f"data.merge lists the label {twice[0]!r} more than once ({', '.join(places)}).", "A label has one class."
         )
     return {label: name for name, labels in composed.items() for label in labels}
-
-
-def _compose(text: str) -> str:
-    """In the Unicode form that labels are brought into."""
-    return unicodedata.normalize("NFC", text)
 
 
 def describe_merge(merge: Merge) -> str:

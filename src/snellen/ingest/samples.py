@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from snellen.core.letters import show_name
 from snellen.ingest.patients import RawSample
 from snellen.records.cohort import Cohort, Issue, Severity
 
@@ -92,4 +93,4 @@ def to_text(name: str) -> str:
 def show_names(names: Sequence[str]) -> str:
     """The first names, and how many follow."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return to_text(", ".join(names[:_SHOWN]) + more)
+    return ", ".join(show_name(to_text(name)) for name in names[:_SHOWN]) + more

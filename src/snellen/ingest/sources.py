@@ -12,7 +12,7 @@ from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.arrays import read_npz
 from snellen.ingest.classes import normalise_labels, sort_classes
-from snellen.ingest.dicom_tree import describe_dicom
+from snellen.ingest.dicom_tree import describe_dicom, is_dicom
 from snellen.ingest.folders import check_others, find_split_folders, read_class_folders, read_split_folders
 from snellen.ingest.given import LIST_SUFFIX, read_given
 from snellen.ingest.label_columns import LABEL_NAMES, require_roles
@@ -35,6 +35,8 @@ from snellen.ingest.tree import (
     read_tree,
 )
 from snellen.records.cohort import Issue
+
+_PROBED = 8
 
 __all__ = ["SPLIT_NAMES", "Source", "read_source", "sort_classes"]
 
@@ -245,6 +247,11 @@ def _explain_folder(tree: Tree, classes: list[str], tables: list[str], arrays: l
         hints.append(f"{show_names(sheets)}: open it and export the sheet as CSV.")
     if len(arrays) > 1:
         hints.append(f"Which file? Give one as DATA: {show_names(arrays)}.")
+    if any(is_dicom(tree.root, name) for name in tree.pictures[:_PROBED]):
+        hints.append(
+            "DICOM files carry no label: sort them into class folders, or put a table beside them whose rows name the "
+            "file, its SOPInstanceUID or the PatientID, and the label."
+        )
     if archives := tree.list_files(ARCHIVE_SUFFIXES, deep=True):
         hints.append(f"Unpack it, or give it as DATA: {show_names(archives)}.")
     return DataError(

@@ -52,13 +52,13 @@ def read_backbone_facts(name: str) -> BackboneFacts:
     )
 
 
-def require_backbone(name: str) -> None:
-    """Raise UsageError with near names where timm has no such architecture."""
+def require_backbone(name: str, key: str = "model.backbone") -> None:
+    """Raise UsageError with near names where timm has no such architecture; `key` of the recipe asked for it."""
     architecture = name.split(".", 1)[0]
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "See timm.list_models() for the names."
-        raise UsageError(f'model.backbone = "{name}" is no architecture of timm.', hint)
+        raise UsageError(f'{key}: "{name}" is no architecture of timm.', hint)
 
 
 def build_backbone(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:

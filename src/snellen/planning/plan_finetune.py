@@ -71,7 +71,10 @@ class _Size:
 def plan_finetune(
     wish: FinetuneWish, place: str, fingerprint: Fingerprint, ledger: Ledger, means: Means, begin: Begin = _FOLLOWS
 ) -> FinetunePlan | None:
-    """The stage at `place`, or None where it would not pay. A first stage is never left out."""
+    """The stage at `place`, or None where it would not pay. A first stage is never left out.
+
+    Raises UsageError where two wishes contradict each other.
+    """
     size, device = _choose_size(fingerprint, means), means.device
     reason = size.reason
     if not begin.is_first and (wish.unfreeze == "none" or (wish.unfreeze == "auto" and not size.epochs)):
@@ -92,6 +95,11 @@ def plan_finetune(
         (size.share, size.epochs, size.views) if size.epochs else (_SHARES[0], _EPOCHS[0], _EPOCHS[-1])
     )
     whole = unfreeze == "all"
+    if whole and wish.share not in ("auto", 1):
+        raise UsageError(
+            f'{place}.share = {wish.share:g}, but {place}.unfreeze = "all" lets the whole network learn.',
+            f'Leave share out, or say {place}.unfreeze = "top".',
+        )
     share = ledger.settle(
         f"{place}.share",
         1.0 if whole and wish.share == "auto" else wish.share,

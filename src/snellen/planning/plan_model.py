@@ -92,7 +92,12 @@ def _settle_layers(wish: ModelWish, name: str, ledger: Ledger) -> tuple[Backbone
     nothing: tuple[BackboneLayer, ...] = ()
     if name == LISTED:
         return ledger.settle("model.layers", wish.layers, (wish.layers, "rule", "the blocks of the network"))
-    reason = f"not used: the backbone is {name}" if wish.layers else "only the backbone layers has blocks of its own"
+    if wish.layers:
+        raise UsageError(
+            f'model.layers lists the blocks of a network, but model.backbone is "{name}", which has its own.',
+            'Leave one of them out: --set model.backbone=layers, or --set "model.layers=[]"',
+        )
+    reason = "only the backbone layers has blocks of its own"
     return ledger.settle("model.layers", "auto", (nothing, "rule", reason))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snellen.core.errors import UsageError
-from snellen.modeling.architectures import read_backbone_facts
+from snellen.modeling.architectures import LISTED, read_backbone_facts, require_backbone
 from snellen.modeling.cut import count_multiplications
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_data import plan_data
@@ -55,6 +55,9 @@ def choose_plan(loaded: LoadedRecipe, cohort: Cohort, fingerprint: Fingerprint, 
     wish, has_offline = loaded.recipe.model, machine.has_offline_weights
     backbone = choose_backbone(wish, ledger, has_offline_weights=has_offline)
     facts = read_backbone_facts(backbone)
+    for name in loaded.recipe.preprocess.sizes:
+        if name != LISTED:
+            require_backbone(name, "preprocess.sizes")
     preprocess = plan_pixels(loaded, cohort, fingerprint, ledger)
     built = (backbone, facts)
     model = plan_model(wish, ledger, built, preprocess, len(data.classes), has_offline_weights=has_offline)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from snellen.records.layers import LAYER_KEYS
 from snellen.records.recipe import Recipe
 
 _SHOWN = 60
@@ -72,15 +73,22 @@ def _locate(location: Sequence[str | int], content: Any) -> str:
 
 def _say(key: str, items: Sequence[Mapping[str, Any]]) -> str:
     if any(item["type"] == "extra_forbidden" for item in items):
-        near = _find_near(key)
+        near, known = _find_near(key), _list_layer_keys(items)
         if near == key:
-            return "this layer has no such key"
-        return "unknown key" + (f"; did you mean {near}?" if near else "")
+            return f"this layer has no such key{known}"
+        return "unknown key" + (f"; did you mean {near}?" if near else "") + known
     wanted = [want for item in items if (want := _want(item))]
     said = [f"must be {' or '.join(dict.fromkeys(wanted))}"] if wanted else [_state(item) for item in items]
     # where a value is missing, pydantic shows the table or list that lacks it
     given = items[0]["input"]
     return f"{' or '.join(dict.fromkeys(said))} (given: {_shorten(given)}){_advise(key, given, wanted)}"
+
+
+def _list_layer_keys(items: Sequence[Mapping[str, Any]]) -> str:
+    """The keys of the layer whose type pydantic names before the key."""
+    kind = next((item["loc"][-2] for item in items if len(item["loc"]) > 1), "")
+    keys = LAYER_KEYS.get(str(kind))
+    return "" if keys is None else f"; {kind} has {', '.join(keys) or 'none'}"
 
 
 def _want(item: Mapping[str, Any]) -> str:

@@ -124,6 +124,9 @@ def check_lacking(cohort: Cohort, splits: Sequence[Split]) -> list[Issue]:
 
 def _find_way_out(cohort: Cohort) -> str:
     own = {sample.split for sample in cohort.samples if sample.split}
+    if len(cohort.classes) < 2:
+        merged = "data.merge puts all labels into one class; leave some out of it. " if cohort.labels else ""
+        return f"{merged}A classifier needs pictures of at least two classes."
     if not own:
         return _WAY_OUT
     parts = ", ".join(part for part in SPLITS if part in own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -100,6 +100,12 @@ HeadLayer = Annotated[
     Field(discriminator="type"),
 ]
 BackboneLayer = Annotated[Conv | BatchNorm | Relu | Prelu | MaxPool | Dropout | Attention, Field(discriminator="type")]
+
+# the type of a layer → its keys
+LAYER_KEYS: dict[str, list[str]] = {
+    kind.model_fields["type"].default: [key for key in kind.model_fields if key != "type"]
+    for kind in get_args(get_args(HeadLayer)[0])
+}
 
 
 def takes_map(head: Sequence[HeadLayer]) -> bool:

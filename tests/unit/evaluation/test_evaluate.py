@@ -20,6 +20,7 @@ from snellen.evaluation.evaluate import (
     Question,
     Scored,
     choose_thresholds,
+    doubt_thresholds,
     evaluate,
     format_scores,
     save_scores,
@@ -514,3 +515,12 @@ def test_majority_class_of_grades_stays_the_most_frequent(graded: Predictor) -> 
 def test_screen_says_how_grades_are_decided(graded: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
     show_evaluation(evaluate(graded, make_scored(), ask()))
     assert "columns: the grade nearest to the expected grade" in capsys.readouterr().out
+
+
+def test_thresholds_are_doubted_only_where_validation_parts_both_classes_wholly() -> None:
+    plan = make_plan(("ill", "well"), positive="ill")
+    ill = np.array([0.9, 0.6, 0.3, 0.2], np.float32)
+    apart, mixed = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    assert "from 0.300 to 0.600" in doubt_thresholds(apart, np.column_stack([ill, 1 - ill]), plan)
+    assert doubt_thresholds(mixed, np.column_stack([ill, 1 - ill]), plan) == ""
+    assert doubt_thresholds(apart, np.column_stack([ill, 1 - ill]), make_plan(CLASSES)) == ""

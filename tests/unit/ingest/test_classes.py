@@ -23,6 +23,12 @@ def test_two_unicode_forms_of_a_name_are_one_class() -> None:
     assert [issue.code for issue in issues] == ["class_names_normalised"]
 
 
+def test_name_over_two_lines_is_brought_on_one() -> None:
+    samples, issues = normalise_labels(make("macular\r\nhole", "normal"))
+    assert [sample.label for sample in samples] == ["macular hole", "normal"]
+    assert [issue.code for issue in issues] == ["class_names_normalised"]
+
+
 @pytest.mark.parametrize("other", ["Normal", "NORMAL", " normal", "normal ", "nor mal "])
 def test_names_that_differ_in_case_or_blanks_are_told_and_not_merged(other: str) -> None:
     samples, _ = normalise_labels(make("normal", "normal", other, "amd"))

@@ -283,3 +283,9 @@ def test_names_most_pictures_asks_for_more_than_half(tmp_path: Path, n_pictures:
 
 def test_names_most_pictures_takes_another_table_for_none(tmp_path: Path) -> None:
     assert names_most_pictures(write_table(tmp_path, "site,n\nBerlin,3\nPune,4\n"), 4) is False
+
+
+@pytest.mark.parametrize("role", ["patient", "split"])
+def test_label_cannot_have_another_role_as_well(tmp_path: Path, role: str) -> None:
+    with pytest.raises(UsageError, match=f"cannot be both label and {role}"):
+        read(tmp_path, ROWS, {"label": "label", role: "label"})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from snellen.core.errors import UsageError
 from snellen.planning.ledger import Ledger
 from snellen.planning.plan_finetune import MIN_PATIENTS, MIN_PICTURES, Means, plan_finetune
 from snellen.records.plan import FinetunePlan, Fingerprint
@@ -54,6 +55,14 @@ def test_just_enough_pictures_and_patients_are_fine_tuned() -> None:
     assert made is not None
     assert (made.unfreeze, made.cache) == ("top", True)
     assert 0 < made.share < 1
+
+
+def test_whole_network_and_a_share_of_it_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match=r"stages.1.share = 0.5, but .*unfreeze"):
+        choose(unfreeze="all", share=0.5)
+    made, _ = choose(unfreeze="all", share=1)
+    assert made is not None
+    assert made.share == 1
 
 
 def test_none_leaves_the_stage_out_as_asked() -> None:

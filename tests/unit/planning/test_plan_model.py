@@ -149,10 +149,15 @@ def test_grey_imagenet_normalisation_is_the_mean_of_the_colours() -> None:
     assert made.model.mean == pytest.approx((0.449,), abs=1e-3)
 
 
-def test_layers_of_another_backbone_are_not_used_and_said_so() -> None:
-    made = plan(*SMALL, LAYERS)
-    assert made.model.layers == ()
-    assert get_reason(made, "model.layers") == "not used: the backbone is test_resnet"
+def test_layers_beside_another_backbone_are_refused() -> None:
+    with pytest.raises(UsageError, match=r'model.layers lists .* model.backbone is "test_resnet"'):
+        plan(*SMALL, LAYERS)
+
+
+def test_size_of_a_backbone_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match=r'preprocess.sizes: "test_resnat" is no architecture') as caught:
+        plan("preprocess.sizes={test_resnat=96}", *SMALL)
+    assert "test_resnet" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(("backbone", "size"), [("efficientnet_b0", 256), ("efficientnet_b3", 300)])

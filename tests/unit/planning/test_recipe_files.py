@@ -222,6 +222,12 @@ def test_mistake_in_a_layer_is_named_by_its_place(tmp_path: Path) -> None:
     assert "model.head.1.p" in get_mistakes(tmp_path, '[model]\nhead = [{type="relu"}, {type="dropout", p=3}]\n')
 
 
+def test_unknown_key_of_a_layer_is_told_with_the_keys_that_it_has(tmp_path: Path) -> None:
+    told = get_mistakes(tmp_path, '[model]\nhead = [{type="dropout", pp=0.3}, {type="conv", channels=3, chanels=4}]\n')
+    assert "model.head.0.pp: unknown key; did you mean model.head.0.p?; dropout has p" in told
+    assert "conv has channels, kernel" in told
+
+
 def test_mistake_in_a_stage_is_told_only_there(tmp_path: Path) -> None:
     message = get_mistakes(tmp_path, "[[training.stages]]\nepochs = 0\n")
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  • training.stages.0.epochs"]
