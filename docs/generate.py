@@ -533,14 +533,13 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Pictures show the same picture again: mirrored, turned, cropped, resized, brightened, noised or compressed. "
         "Within one patient the severity is info. They are [searched for](../explanation/copies.md) by local features "
         "and laid on each other.",
-        "Train with `--set data.copies=all`: then copies stay on one side of every split and fold; by rule only "
-        "identical pictures do. If they are different photographs, "
+        "Nothing to do: they stay on one side of every split and fold. If they are different photographs, "
         "`--set data.copies=exact` (`snellen audit --copies exact`) keeps identical pictures together only.",
     ),
     "copies_not_searched": (
         "warning",
-        "`data.copies` (`--copies`) is `off`: not even identical pictures are kept together. With `exact` transformed "
-        "copies are not looked for; the severity is info.",
+        "`data.copies` (`--copies`) is `off`: not even identical pictures are kept together. With `exact`, and by rule "
+        "in training on more than 4,000 pictures, transformed copies are not looked for; the severity is info.",
         "`snellen audit` looks for all; `--set data.copies=all` keeps what it finds together.",
     ),
     "animated_pictures": (

@@ -100,7 +100,7 @@ def demo(
         from snellen import demo as steps
 
         cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
-        run = steps.train(out, cohort, with_defects=defects)
+        run = steps.train(out, cohort)
         _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
 
 

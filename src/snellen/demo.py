@@ -62,7 +62,6 @@ def _spoil(out: Path, cohort: Path) -> None:
         say(f"    {item.kind}: {', '.join(item.files)}: {item.what}")
 
 
-def train(out: Path, cohort: Path, *, with_defects: bool = False) -> Run:
-    """The run that any user's data would get. Among planted defects is a mirrored copy: there all are looked for."""
-    settings = ("data.copies=all",) if with_defects else ()
-    return train_run(cohort, out=out / "run", cache=str(out / "cache"), overwrite=True, settings=settings)
+def train(out: Path, cohort: Path) -> Run:
+    """The run that any user's data would get."""
+    return train_run(cohort, out=out / "run", cache=str(out / "cache"), overwrite=True)

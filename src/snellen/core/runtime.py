@@ -33,13 +33,13 @@ def read_platform() -> str:
 
 
 def read_peak_memory_mb() -> float | None:
-    """The largest resident memory of this process so far, where the system tells."""
+    """The largest resident memory of this process so far, in units of 10^6 bytes, where the system tells."""
     if sys.platform == "win32":
         return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # Linux counts in KiB
 
 
 def read_free_memory_bytes() -> int:

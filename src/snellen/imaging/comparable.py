@@ -6,6 +6,7 @@ This room knows one sketch at a time. It must not know other pictures, samples o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -20,6 +21,18 @@ _FLAT_LEVELS = 1.5  # below this contrast there is nothing but noise and the blo
 
 
 @dataclass(frozen=True)
+class Coarse:
+    """The details of a comparable sketch, smaller: `detail` and `inside` `(h, w)`.
+
+    `scale` `(3, 3)` takes points of the sketch to points here.
+    """
+
+    detail: Shades
+    inside: NDArray[np.uint8]
+    scale: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Comparable:
     """`grey` `(h, w)` as it is; `detail` has mean 0 and a spread of about 1 in the field of view, and is 0 elsewhere.
 
@@ -30,6 +43,21 @@ class Comparable:
     detail: Shades
     whole: Inside
     inside: Inside
+
+    @property
+    def same(self) -> Coarse:
+        """At its own resolution."""
+        return Coarse(self.detail, self.inside.astype(np.uint8), np.eye(3))
+
+    @cached_property
+    def half(self) -> Coarse:
+        """At half the resolution."""
+        return _shrink(self, 2)
+
+    @cached_property
+    def quarter(self) -> Coarse:
+        """At a quarter of the resolution."""
+        return _shrink(self, 4)
 
     def mirror(self) -> Comparable:
         """The same of the picture mirrored left to right."""
@@ -105,3 +133,14 @@ def erode(inside: Inside, by_px: int) -> Inside:
     """Also at the frame: what lies at an edge was cut differently in a copy."""
     padded = cv2.copyMakeBorder(inside.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     return np.asarray(cv2.erode(padded, np.ones((2 * by_px + 1,) * 2, np.uint8))[1:-1, 1:-1] > 0)
+
+
+def _shrink(picture: Comparable, by: int) -> Coarse:
+    height, width = picture.detail.shape
+    size = (max(8, round(width / by)), max(8, round(height / by)))
+    detail = np.asarray(cv2.resize(picture.detail, size, interpolation=cv2.INTER_AREA), np.float32)
+    inside = cv2.resize(picture.inside.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
+    across, down = size[0] / width, size[1] / height
+    # the middle of a pixel is half a pixel from its edge
+    scale = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]])
+    return Coarse(detail, inside.astype(np.uint8), scale)

@@ -19,16 +19,18 @@ from snellen.core.progress import follow
 from snellen.imaging.comparable import Comparable, make_comparable
 from snellen.imaging.keypoints import Affine, Features, find_features, fit_features
 from snellen.imaging.polar import Spectra, TurnIndex, compute_spectrum, guess_transform
-from snellen.imaging.registration import Registration, measure, refine
+from snellen.imaging.registration import Registration, glance, measure, refine, settle
 from snellen.imaging.visual_words import WordIndex, learn_vocabulary
 
-SEARCH_VERSION = "copies-2"
+SEARCH_VERSION = "copies-3"
 COMPARED_PX = 256
 N_FEATURES = 120
 N_PROPOSED = 4
 FEWEST_INLIERS = 5
 LEAST_TURN = 0.35
 CONVINCING = 0.9
+# chosen by measurement: docs/explanation/copies.md
+LEAST_GLANCE, LEAST_ROUGH_GLANCE, LEAST_EXACT_GLANCE = 0.5, 0.4, 0.7
 _HELD = 512
 _PIECE = 4096
 Load = Callable[[int], NDArray[np.uint8]]
@@ -128,6 +130,11 @@ class CopySearch:
 
 
 def register(one: Comparable, two: Comparable, guess: Affine, *, is_rough: bool = False) -> Registration | None:
-    """The guess made exact where that succeeds, and what it shows."""
+    """The guess made exact where that succeeds, and what it shows. None where a glance tells two pictures apart."""
+    if glance(one, two, guess) < (LEAST_ROUGH_GLANCE if is_rough else LEAST_GLANCE):
+        return None
     exact = refine(one, two, guess, is_rough=is_rough)
-    return measure(one, two, guess if exact is None else exact)
+    transform = guess if exact is None else exact
+    if glance(one, two, transform) < LEAST_EXACT_GLANCE:
+        return None
+    return measure(one, two, settle(one, two, transform))

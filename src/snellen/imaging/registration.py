@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.imaging.comparable import Comparable, Shades, blur, erode
+from snellen.imaging.comparable import Coarse, Comparable, Shades, blur, erode
 from snellen.imaging.keypoints import Affine, is_plausible
 
 BANDS_PX = ((1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0))
@@ -19,7 +19,9 @@ _STEPS = 30
 _CLOSE_ENOUGH = 1e-3
 _LEAST_OVERLAP_PX = 400
 _RIM_PX = 2
-_ROUGH_PX, _FINE_PX = 25, 3
+_ROUGH_PX, _FINE_PX = 7, 3
+_LEAST_GLANCE_PX = 25
+_LAST_ROW = np.array([[0.0, 0.0, 1.0]])
 _FLAT_LEVELS = 0.5
 
 
@@ -38,23 +40,57 @@ class Registration:
 
 
 def refine(first: Comparable, second: Comparable, guess: Affine, *, is_rough: bool = False) -> Affine | None:
-    """The guess improved on the details (ECC, Evangelidis and Psarakis 2008); None where that leads nowhere.
-
-    A rough guess is improved on blurred details first.
+    """The guess improved on the details at half the resolution (ECC, Evangelidis and Psarakis 2008); None where that
+    leads nowhere. A rough guess is improved on blurred details at a quarter first.
     """
-    found = np.ascontiguousarray(guess, np.float32)
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, _CLOSE_ENOUGH)
-    mask = second.inside.astype(np.uint8)
+    found = guess
     try:
-        for blurred_px in (_ROUGH_PX, _FINE_PX) if is_rough else (_FINE_PX,):
-            _, better = cv2.findTransformECC(
-                first.detail, second.detail, found, cv2.MOTION_AFFINE, criteria, mask, blurred_px
-            )
-            found = np.ascontiguousarray(better, np.float32)
+        if is_rough:
+            found = _climb(first.quarter, second.quarter, found, _ROUGH_PX)
+        found = _climb(first.half, second.half, found, _FINE_PX)
     except cv2.error:  # it does not converge
         return None
-    exact = np.asarray(found, np.float64)
-    return exact if is_plausible(exact) else None
+    return found if is_plausible(found) else None
+
+
+def settle(first: Comparable, second: Comparable, refined: Affine) -> Affine:
+    """The same at the whole resolution, which takes ten times as long; as it was where that leads nowhere."""
+    try:
+        found = _climb(first.same, second.same, refined, _FINE_PX)
+    except cv2.error:
+        return refined
+    return found if is_plausible(found) else refined
+
+
+def _climb(first: Coarse, second: Coarse, guess: Affine, blurred_px: int) -> Affine:
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, _CLOSE_ENOUGH)
+    begin = np.ascontiguousarray(_to_coarse(first, second, guess), np.float32)
+    _, better = cv2.findTransformECC(
+        first.detail, second.detail, begin, cv2.MOTION_AFFINE, criteria, second.inside, blurred_px
+    )
+    whole = np.vstack([np.asarray(better, np.float64), _LAST_ROW])
+    return np.asarray((np.linalg.inv(second.scale) @ whole @ first.scale)[:2], np.float64)
+
+
+def _to_coarse(first: Coarse, second: Coarse, transform: Affine) -> Affine:
+    return np.asarray((second.scale @ np.vstack([transform, _LAST_ROW]) @ np.linalg.inv(first.scale))[:2], np.float64)
+
+
+def glance(first: Comparable, second: Comparable, transform: Affine) -> float:
+    """The correlation of the coarse details where both have some, at a quarter of the resolution; -1 where none is."""
+    one, two = first.quarter, second.quarter
+    laid_on = _to_coarse(one, two, transform)
+    size = (one.detail.shape[1], one.detail.shape[0])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(two.detail, laid_on, size, flags=how)
+    common = (cv2.warpAffine(two.inside, laid_on, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP) > 0) & (
+        one.inside > 0
+    )
+    if common.sum() < _LEAST_GLANCE_PX:
+        return -1.0
+    a, b = one.detail[common], laid[common]
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).mean() / max(float(np.sqrt((a * a).mean() * (b * b).mean())), 1e-9))
 
 
 def measure(first: Comparable, second: Comparable, transform: Affine) -> Registration | None:

@@ -10,7 +10,7 @@ from snellen.ingest.copies import group_copies
 from snellen.ingest.copy_issues import check_copies, check_copies_in_splits
 from snellen.ingest.patients import HOW_TO_TELL
 from snellen.records.cohort import SPLITS, Audit, CopyLink, Issue, PatientRule, Sample, SetAside
-from snellen.records.recipe import CopySearchWish
+from snellen.records.recipe import CopyScope
 
 _SMALL_CLASS = 30
 _FEW_PATIENTS = 5
@@ -24,7 +24,7 @@ def build_audit(
     set_aside: Sequence[SetAside] = (),
     *,
     links: Sequence[CopyLink] = (),
-    copies: CopySearchWish | None = None,
+    copies: CopyScope | None = None,
 ) -> Audit:
     """The audit of all readable samples and of what was set aside: together all that the source named.
 

@@ -11,7 +11,7 @@ from snellen.core.errors import DataError, UsageError
 from snellen.imaging.sketch import SketchStore
 from snellen.ingest.audit import build_audit
 from snellen.ingest.classes import check_alike, check_vague, sort_classes
-from snellen.ingest.copies import find_copies
+from snellen.ingest.copies import choose_search, find_copies
 from snellen.ingest.dicom_tree import PATIENT_TITLE
 from snellen.ingest.facts import Facts, read_facts
 from snellen.ingest.merging import Merge, describe_merge, find_joined, map_labels, merge_labels, order_classes
@@ -42,8 +42,8 @@ def read_cohort(
     Bad pictures are set aside as issues; raises DataError where nothing can be learned from it.
 
     `merge` maps class names to the labels they take; only the data that are trained on must have all of them.
-    `copies` says which are looked for: `all`, transformed ones too, `exact`, or `off`. Where nobody said it, those of
-    identical pixels.
+    `copies` says which are looked for: `all`, transformed ones too, `exact`, `off`, or what suits their number
+    (`auto`). Where nobody said it, those of identical pixels.
     """
     source, wish = _read_source(request, cache, min_classes=2 if is_training else 1)
     if source.cohort is not None:
@@ -69,7 +69,8 @@ def read_cohort(
     patient_issues = _name_candidates(patient_issues, rule, source.patient_candidates)
     if pick is not None:
         grouped = pick(source.root, grouped)
-    sketches = SketchStore(cache) if copies == "all" else None
+    search = choose_search(copies, len(grouped))
+    sketches = SketchStore(cache) if search == "all" else None
     facts = read_facts(source.root, grouped, threads, cache, sketches)
     samples, unreadable = _join(grouped, facts, _require_columns(source, by))
     if not samples:
@@ -92,7 +93,7 @@ def read_cohort(
     issues += [*_tell_lost_classes({raw.label for raw in grouped} - present), *check_kinds(samples, notes)]
     links = () if sketches is None else find_copies(samples, sketches, cache, threads)
     aside = [*_list_dropped(source), *unreadable]
-    audit = build_audit(samples, classes, rule, issues, aside, links=links, copies=copies)
+    audit = build_audit(samples, classes, rule, issues, aside, links=links, copies=search)
     audit = audit.model_copy(update={"issues": tuple(_fit_advice(issue, source, request) for issue in audit.issues)})
     return Cohort(
         root=str(source.root),

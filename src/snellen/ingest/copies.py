@@ -20,12 +20,21 @@ from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.copy_search import SEARCH_VERSION, CopySearch, Match
 from snellen.imaging.sketch import SKETCH_VERSION, SketchStore
 from snellen.records.cohort import CopyLink, Sample
+from snellen.records.recipe import CopyScope, CopySearchWish
 
 # chosen by measurement: docs/explanation/copies.md
 LEAST_ALIKE, LEAST_ALIKE_COARSE = 0.90, 0.87
 LEAST_SPOILT, LEAST_SPOILT_COARSE = 0.78, 0.975
 SURE_CORRELATION = 0.95
+MOST_SEARCHED = 4000
 _KEPT_CORRELATION = 0.5
+
+
+def choose_search(wish: CopySearchWish | None, n: int) -> CopyScope | None:
+    """What `auto` means for `n` pictures: all copies are looked for where that takes minutes."""
+    if wish != "auto":
+        return wish
+    return "all" if n <= MOST_SEARCHED else "exact"
 
 
 def find_copies(samples: Sequence[Sample], sketches: SketchStore, cache: Path, threads: int) -> tuple[CopyLink, ...]:

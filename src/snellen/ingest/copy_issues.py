@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from snellen.records.cohort import SPLITS, CopyLink, Issue, Sample
-from snellen.records.recipe import CopySearchWish
+from snellen.records.recipe import CopyScope
 
 Groups = Sequence[Sequence[str]]
 _HOW_TO_OVERRULE = "--set data.copies=exact (in audit: --copies exact) keeps identical pictures together only"
@@ -17,7 +17,7 @@ _NOT_SEARCHED = {
 
 
 def check_copies(
-    samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink], asked: CopySearchWish | None
+    samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink], asked: CopyScope | None
 ) -> list[Issue]:
     """Exact and transformed copies, and those among them whose labels contradict each other."""
     pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
@@ -72,8 +72,7 @@ def _check_transformed(samples: Sequence[Sample], groups: Groups, links: Sequenc
             severity="warning" if joins else "info",
             message=f"{_count(n_copies, *_TRANSFORMED)} of others "
             f"({_count(len(several), 'group', 'groups')}){example}.{across}",
-            advice="Train with --set data.copies=all: then they stay on one side of every split and fold; by rule only "
-            "identical pictures do. If they are different photographs, "
+            advice="Nothing to do: they stay on one side of every split and fold. If they are different photographs, "
             f"{_HOW_TO_OVERRULE}.",
             samples=tuple(name for names in several for name in names),
         )
@@ -100,7 +99,7 @@ def _check_labels(samples: Sequence[Sample], groups: Groups) -> list[Issue]:
     ]
 
 
-def _tell_search(asked: CopySearchWish | None) -> list[Issue]:
+def _tell_search(asked: CopyScope | None) -> list[Issue]:
     if asked is None or asked == "all":
         return []
     message, effect = _NOT_SEARCHED[asked]

@@ -11,7 +11,7 @@ from snellen.records.audit import LabelCheck, Needs, Shortcuts
 from snellen.records.base import Record
 from snellen.records.issue_texts import explain_code, rank_code
 from snellen.records.plan import Fingerprint, PreprocessPlan
-from snellen.records.recipe import CopySearchWish
+from snellen.records.recipe import CopyScope
 
 Severity = Literal["info", "warning", "severe"]
 SPLITS = ("train", "val", "test")
@@ -123,7 +123,7 @@ class Audit(Record):
     patients: PatientRule
     duplicate_groups: tuple[tuple[str, ...], ...] = ()
     copies: tuple[CopyLink, ...] = ()
-    copy_search: CopySearchWish = "exact"
+    copy_search: CopyScope = "exact"
     shortcuts: Shortcuts | None = None
     labels: LabelCheck | None = None
     needs: Needs | None = None

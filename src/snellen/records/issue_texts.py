@@ -128,9 +128,9 @@ ISSUE_TEXTS: dict[str, Texts] = {
         "Take the copies out.",
     ),
     "transformed_copies": (
-        "Of patients who are told as different, a copy may be learned from in one part and tested in another: every "
-        "number is too good, and intervals are too narrow. Not with data.copies=all, which keeps them together.",
-        "With data.copies=all keeps the copies of a picture in one part and one fold; by rule identical pictures only.",
+        "None where they are kept together. Else a copy may be learned from in one part and tested in another: every "
+        "number is too good. Copies count several times, which makes intervals too narrow.",
+        "Keeps the copies of a picture in one part and one fold; above 4,000 pictures only with data.copies=all.",
         "--set data.copies=exact (audit: --copies exact) keeps identical pictures together only.",
     ),
     "copies_not_searched": (

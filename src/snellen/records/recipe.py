@@ -11,7 +11,8 @@ from snellen.records.base import Record
 from snellen.records.layers import BackboneLayer, HeadLayer
 
 Auto = Literal["auto"]
-CopySearchWish = Literal["all", "exact", "off"]
+CopyScope = Literal["all", "exact", "off"]
+CopySearchWish = CopyScope | Auto
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Task = Literal["binary", "multiclass", "ordinal"]
@@ -72,7 +73,8 @@ class DataWish(Record):
 
     `order` names every class once, from lowest to highest. `merge` maps a class to the labels of the data that mean it;
     labels that it does not list stay classes. `copies` are kept together in every split and fold: `all` that show one
-    picture, turned, cropped or compressed ones too; `exact`, those of identical pixels; or none (`off`).
+    picture, turned, cropped or compressed ones too; `exact`, those of identical pixels; none (`off`); or what suits
+    their number (`auto`).
     """
 
     task: Task | Auto = "auto"
@@ -81,7 +83,7 @@ class DataWish(Record):
     positive: ClassName | Auto = "auto"
     merge: dict[ClassName, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
-    copies: CopySearchWish = "exact"
+    copies: CopySearchWish = "auto"
 
 
 class PreprocessWish(Record):

@@ -16,11 +16,12 @@ from snellen.core.storage import clear_cache, open_cache
 from snellen.imaging.sketch import SketchStore, encode_sketch, make_sketch
 from snellen.ingest.audit import build_audit
 from snellen.ingest.cohort import read_cohort
-from snellen.ingest.copies import find_copies, group_copies
+from snellen.ingest.copies import choose_search, find_copies, group_copies
 from snellen.ingest.copy_issues import check_copies
 from snellen.ingest.phantom import draw_picture
 from snellen.planning.splits import choose_splits, join_groups
 from snellen.records.cohort import CopyLink, Issue, PatientRule, Sample
+from snellen.records.recipe import CopySearchWish
 from snellen.records.run import DataRequest
 
 Pixels = NDArray[np.uint8]
@@ -172,6 +173,16 @@ def test_splits_and_folds_keep_transformed_copies_together(n_folds: int) -> None
     apart = choose_splits(cohort, (0.6, 0.2, 0.2), 0, n_folds=n_folds)
     place = {row.sample: (row.split, row.fold) for row in apart}
     assert any(place[one] != place[other] for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    ("wish", "n", "found"),
+    [("auto", 4000, "all"), ("auto", 4001, "exact"), ("all", 10**6, "all"), ("off", 1, "off"), (None, 1, None)],
+)
+def test_all_copies_are_looked_for_by_rule_where_that_takes_minutes(
+    wish: CopySearchWish | None, n: int, found: str | None
+) -> None:
+    assert choose_search(wish, n) == found
 
 
 def test_copies_switched_off_are_not_joined() -> None:
