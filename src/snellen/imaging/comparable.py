@@ -17,6 +17,7 @@ Inside = NDArray[np.bool_]
 _DARK = 12
 _BRIGHT = 243
 _MIN_SURROUND = 0.01
+_FINE_ENOUGH_PX = 3  # a Gaussian of so many pixels hardly sees them
 _FLAT_LEVELS = 1.5  # below this contrast there is nothing but noise and the blocks of JPEG
 
 
@@ -118,8 +119,15 @@ def even_out(grey: Shades, inside: Inside, fine: float, coarse: float) -> Shades
 
 
 def blur(values: Shades, sigma: float, under: Shades | None = None) -> Shades:
-    """Gaussian, over the blurred weights `under` if they are given."""
-    smooth = np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
+    """Gaussian, over the blurred weights `under` if they are given; a wide one is computed on fewer pixels."""
+    by = int(sigma // _FINE_ENOUGH_PX)
+    if by > 1:
+        height, width = values.shape
+        size = (max(1, round(width / by)), max(1, round(height / by)))
+        few = cv2.GaussianBlur(cv2.resize(values, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / by)
+        smooth = np.asarray(cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    else:
+        smooth = np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
     return smooth if under is None else np.asarray(smooth / np.maximum(under, 1e-3), np.float32)
 
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from snellen.core.progress import follow
 from snellen.imaging.comparable import Comparable, make_comparable
-from snellen.imaging.keypoints import Affine, Features, find_features, fit_features
+from snellen.imaging.keypoints import Affine, Features, find_features, fit_features, mirror_codes
 from snellen.imaging.polar import Spectra, TurnIndex, compute_spectrum, guess_transform
 from snellen.imaging.registration import Registration, glance, measure, refine, settle
 from snellen.imaging.visual_words import WordIndex, learn_vocabulary
 
-SEARCH_VERSION = "copies-3"
+SEARCH_VERSION = "copies-4"
 COMPARED_PX = 256
 N_FEATURES = 120
 N_PROPOSED = 4
@@ -89,13 +89,15 @@ class CopySearch:
 
     def _propose(self, pool: ThreadPoolExecutor, features: Sequence[Features], turns: TurnIndex) -> set[Pair]:
         codes = [each.codes for each in features]
-        index = WordIndex(learn_vocabulary(codes), codes)
+        vocabulary = learn_vocabulary(codes)
+        plain = vocabulary.list_words(codes)
+        mirrored = vocabulary.list_words([mirror_codes(part) for part in codes])
+        index = WordIndex(vocabulary.n_words, plain)
 
         def ask(number: int) -> list[Pair]:
             found = list(turns.find_alike(number, N_PROPOSED, LEAST_TURN))
-            for is_mirrored in (False, True):
-                own = features[number].mirror() if is_mirrored else features[number]
-                found += [(other, is_mirrored) for other in index.find_alike(own.codes, N_PROPOSED + 1).tolist()]
+            for is_mirrored, words in ((False, plain[number]), (True, mirrored[number])):
+                found += [(other, is_mirrored) for other in index.find_alike(words, N_PROPOSED + 1).tolist()]
             return [(min(number, other), max(number, other), flipped) for other, flipped in found if other != number]
 
         work = pool.map(ask, range(self._n))

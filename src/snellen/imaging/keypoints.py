@@ -15,6 +15,7 @@ from snellen.imaging.comparable import Comparable
 
 Affine = NDArray[np.float64]
 _SHADE = 35.0
+_SEARCHED_PX = 160
 _LEAST_ALIKE = 0.8
 _NEAR_PX = 9.0
 _CLOSE_PX = 4.0
@@ -53,21 +54,28 @@ def mirror_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def find_features(picture: Comparable, most: int) -> Features:
-    """The strongest `most` features inside the field of view, the strongest first."""
+    """The strongest `most` features inside the field of view, the strongest first.
+
+    They are looked for at `_SEARCHED_PX` on the longer side: SIFT doubles what it is given.
+    """
     shades = np.clip(128 + _SHADE * picture.detail, 0, 255).astype(np.uint8)
+    height, width = shades.shape
+    scale = min(1.0, _SEARCHED_PX / max(height, width))
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    inside = cv2.resize(picture.inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     search = cv2.SIFT.create(nfeatures=most, contrastThreshold=0.02, edgeThreshold=12)
-    found, descriptors = search.detectAndCompute(shades, picture.inside.astype(np.uint8))
+    found, descriptors = search.detectAndCompute(cv2.resize(shades, size, interpolation=cv2.INTER_AREA), inside)
     if not found:
         empty = np.zeros((0, 2), np.float32)
-        return Features(empty, empty, np.zeros((0, 128), np.uint8), shades.shape[1])
+        return Features(empty, empty, np.zeros((0, 128), np.uint8), width)
     order = sorted(range(len(found)), key=lambda at: (-found[at].response, found[at].pt, found[at].angle))[:most]
-    points = np.asarray([found[at].pt for at in order], np.float32)
+    points = (np.asarray([found[at].pt for at in order], np.float32) + 0.5) / np.float32(scale) - 0.5
     angles = np.deg2rad([found[at].angle for at in order])
-    arms = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray([[found[at].size] for at in order])
+    arms = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray([[found[at].size / scale] for at in order])
     chosen = descriptors[order]
     roots = np.sqrt(chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-6))
     codes = np.clip(np.rint(255 * roots), 0, 255).astype(np.uint8)
-    return Features(points, np.asarray(arms, np.float32), codes, shades.shape[1])
+    return Features(points, np.asarray(arms, np.float32), codes, width)
 
 
 @dataclass(frozen=True)

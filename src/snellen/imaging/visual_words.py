@@ -42,13 +42,22 @@ class Vocabulary:
         k = self.words.shape[1]
         for start in range(0, len(codes), _PIECE):
             part = to_descriptors(codes[start : start + _PIECE])
-            nearest = np.argsort(-(part @ self.branches.T), axis=1, kind="stable")[:, :n_each]
+            alike = part @ self.branches.T
             for column in range(n_each):
-                for branch in np.unique(nearest[:, column]):
-                    rows = np.flatnonzero(nearest[:, column] == branch)
-                    inner = (part[rows] @ self.words[branch].T).argmax(axis=1)
-                    found[start + rows, column] = branch * k + inner
+                nearest = alike.argmax(axis=1)
+                alike[np.arange(len(part)), nearest] = -np.inf
+                order = np.argsort(nearest, kind="stable")
+                ends = np.cumsum(np.bincount(nearest, minlength=k))
+                for branch, rows in enumerate(np.split(order, ends[:-1])):
+                    if len(rows):
+                        inner = (part[rows] @ self.words[branch].T).argmax(axis=1)
+                        found[start + rows, column] = branch * k + inner
         return found
+
+    def list_words(self, codes: Sequence[Codes]) -> list[NDArray[np.intp]]:
+        """Of each picture `(n, 2)`: the two nearest words of each feature, all pictures at once."""
+        ends = np.cumsum([len(part) for part in codes])
+        return np.split(self.name_words(np.concatenate(list(codes)), 2), ends[:-1])
 
 
 def to_descriptors(codes: Codes) -> Descriptors:
@@ -89,15 +98,16 @@ def _cluster(points: Descriptors, k: int) -> Descriptors:
 
 
 class WordIndex:
-    """Pictures by their words. Words that very many pictures show tell nothing and are passed over."""
+    """Pictures by the nearest words of their features, each `(n, 2)`. Words that very many pictures show tell nothing
+    and are passed over.
+    """
 
-    def __init__(self, vocabulary: Vocabulary, codes: Sequence[Codes]) -> None:
-        self._vocabulary = vocabulary
-        self._n = len(codes)
-        counts = np.array([len(part) for part in codes])
-        words = vocabulary.name_words(np.concatenate(list(codes)))[:, 0]
-        pairs = np.unique(np.stack([words, np.repeat(np.arange(self._n), counts)], axis=1), axis=0)
-        n_with = np.bincount(pairs[:, 0], minlength=vocabulary.n_words)
+    def __init__(self, n_words: int, words: Sequence[NDArray[np.intp]]) -> None:
+        self._n = len(words)
+        counts = np.array([len(part) for part in words])
+        nearest = np.concatenate(list(words))[:, 0]
+        pairs = np.unique(np.stack([nearest, np.repeat(np.arange(self._n), counts)], axis=1), axis=0)
+        n_with = np.bincount(pairs[:, 0], minlength=n_words)
         self._pictures = pairs[:, 1]
         self._starts = np.concatenate([[0], np.cumsum(n_with)])
         weight = np.log(max(2, self._n) / np.maximum(1, n_with)) ** 2
@@ -105,11 +115,9 @@ class WordIndex:
         total = np.bincount(self._pictures, weights=self._weights[pairs[:, 0]], minlength=self._n)
         self._norms = np.sqrt(np.maximum(total, 1e-9))
 
-    def find_alike(self, codes: Codes, most: int) -> NDArray[np.intp]:
-        """The numbers of up to `most` pictures with most in common, the best first."""
-        if not len(codes):
-            return np.zeros(0, np.intp)
-        words = np.unique(self._vocabulary.name_words(codes, 2))
+    def find_alike(self, named: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+        """The numbers of up to `most` pictures that have most in common with one of these words, the best first."""
+        words = np.unique(named)
         words = words[self._weights[words] > 0]
         lists = [self._pictures[self._starts[word] : self._starts[word + 1]] for word in words]
         if not lists:
