@@ -17,7 +17,7 @@ from snellen.bundle.gate import measure_seen
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.errors import UsageError
 from snellen.core.progress import say, timed
-from snellen.core.runtime import count_threads, read_peak_memory_mb, read_platform, read_versions
+from snellen.core.runtime import count_threads, read_peak_memory_mb, read_platform, read_versions, release_memory
 from snellen.core.storage import (
     compute_digest,
     compute_sha256,
@@ -117,6 +117,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         with watch_run(run, request.track, prepared.plan, split_sha256) as watch:
             predictor, bench, distilled = _train_bundle(run, prepared, progress, watch)
             pixels = bench.pixels
+            release_memory()
             with timed(progress.durations_s, "evaluate"):
                 tools = (predictor, pixels, progress.baselines)
                 opened, scored = _evaluate_splits(run, prepared, tools, record)
@@ -195,6 +196,7 @@ def _train_bundle(
         say(learned.summary)
     with timed(progress.durations_s, "audit"):
         progress.audited = complete_audit(prepared, learned, (pixels, store))
+    release_memory()
     bench = Bench(prepared, pixels, frozen, run.folder, choose_device())
     tuned = Tuned((), learned.logits, ())
     if plan.training.finetune_stages:
@@ -204,6 +206,7 @@ def _train_bundle(
             progress.resampled = learned.resampled or tuned.resampled
             if tuned.changes_backbone:
                 progress.baselines |= _score_frozen_baselines(prepared, store, learned)
+    release_memory()
     with timed(progress.durations_s, "write bundle"):
         predictor, model = _write_bundle(run, progress, learned, (bench, tuned))
     if not plan.evaluation.distill:
