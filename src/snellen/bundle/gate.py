@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -11,6 +12,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.array_store import release_pages
+from snellen.core.runtime import count_threads
 from snellen.imaging.cache import PixelCache
 from snellen.imaging.quality import FACTS, compute_facts, compute_look
 from snellen.inference.gate import GATE_FILE, Cloud, Gate, Look, Reference, pack_gate
@@ -27,6 +30,7 @@ _FEWEST_FOR_TOLERANCE = 5
 _CONFIDENCE = 0.9
 _FACT_TAIL = 0.005
 _FACT_MARGIN = 0.5
+_READ_AT_ONCE = 256
 _QUANTILES = np.linspace(0, 1, 201)
 Floats = NDArray[np.float64]
 
@@ -44,8 +48,17 @@ def measure_seen(pixels: PixelCache, samples: Sequence[Sample], seed: int) -> Se
     """Looks and facts of up to 2000 of the samples, drawn under `seed`."""
     n = min(len(samples), MOST_LOOKED_AT)
     chosen = [samples[at] for at in np.sort(np.random.default_rng(seed).choice(len(samples), n, replace=False))]
-    pictures = (np.asarray(pixels.pixels[row]) for row in pixels.select(chosen))
-    measured = [(compute_look(picture), compute_facts(picture)) for picture in pictures]
+    rows = pixels.select(chosen)
+
+    def measure(row: int) -> tuple[NDArray[np.float32], Floats]:
+        picture = np.asarray(pixels.pixels[row])
+        return compute_look(picture), compute_facts(picture)
+
+    measured: list[tuple[NDArray[np.float32], Floats]] = []
+    with ThreadPoolExecutor(count_threads()) as pool:
+        for start in range(0, n, _READ_AT_ONCE):
+            measured += pool.map(measure, rows[start : start + _READ_AT_ONCE].tolist())
+            release_pages(pixels.pixels)
     looks, facts = (np.array(each) for each in zip(*measured, strict=True))
     return Seen(looks, facts, tuple(sample.patient for sample in chosen))
 
