@@ -22,7 +22,7 @@ from snellen.imaging.polar import Spectra, TurnIndex, compute_spectrum, guess_tr
 from snellen.imaging.registration import Registration, glance, measure, refine, settle
 from snellen.imaging.visual_words import WordIndex, learn_vocabulary
 
-SEARCH_VERSION = "copies-4"
+SEARCH_VERSION = "copies-5"
 COMPARED_PX = 256
 N_FEATURES = 120
 N_PROPOSED = 4
@@ -30,7 +30,7 @@ FEWEST_INLIERS = 5
 LEAST_TURN = 0.35
 CONVINCING = 0.9
 # chosen by measurement: docs/explanation/copies.md
-LEAST_GLANCE, LEAST_ROUGH_GLANCE, LEAST_EXACT_GLANCE = 0.5, 0.4, 0.7
+LEAST_GLANCE, LEAST_ROUGH_GLANCE, LEAST_EXACT_GLANCE = 0.6, 0.4, 0.74
 _HELD = 512
 _PIECE = 4096
 Load = Callable[[int], NDArray[np.uint8]]
