@@ -90,16 +90,27 @@ def demo(
     defects: Annotated[
         bool, typer.Option("--defects", help="Plant one defect of each kind, to see what the audit finds.")
     ] = False,
+    patients: Annotated[
+        int | None, typer.Option(min=6, max=100_000, help="So many patients; 160 or 200 by rule.")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train on it, or draw it only.")] = True,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a synthetic cohort, train on it, write the report and the bundle: a few minutes on two cores.
 
     Example: snellen demo --out try
+
+    Example: snellen demo --no-train --kind fundus --patients 40
     """
     with told():
         from snellen import demo as steps
 
-        cohort = steps.draw(out, kind, overwrite=overwrite, with_defects=defects)
+        cohort = steps.draw(
+            out, kind, overwrite=overwrite, with_defects=defects, n_patients=patients, needs_training=train
+        )
+        if not train:
+            typer.echo(f"{cohort}\n  snellen audit {cohort}\n  snellen train {cohort}")
+            return
         run = steps.train(out, cohort)
         _say_next(run, example=next(path for path in sorted(cohort.rglob("*")) if path.is_file()))
 

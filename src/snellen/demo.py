@@ -19,14 +19,24 @@ _MARK = "SYNTHETIC.txt"
 _DEFECTS = "DEFECTS.json"
 
 
-def draw(out: Path, kind: str, *, overwrite: bool, with_defects: bool = False) -> Path:
+def draw(
+    out: Path,
+    kind: str,
+    *,
+    overwrite: bool,
+    with_defects: bool = False,
+    n_patients: int | None = None,
+    needs_training: bool = True,
+) -> Path:
     """Draw the cohort below `out`; it says of itself that it is synthetic.
 
     `with_defects` plants one of each kind, listed in DEFECTS.json, so that one sees what the audit makes of them.
+    Raises UsageError for an unknown kind and, where the cohort `needs_training`, if a library for that is missing.
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: there is no such phantom.", f"Kinds are {', '.join(KINDS)}.")
-    _require_training()
+    if needs_training:
+        _require_training()
     output = Output(_MARK, (_MARK, _DEFECTS, *(f"synthetic-{name}" for name in KINDS)))
     require_output(out, output, overwrite=overwrite)
     require_output(out / "run", RUN, overwrite=overwrite)
@@ -35,7 +45,7 @@ def draw(out: Path, kind: str, *, overwrite: bool, with_defects: bool = False) -
     say(f"Drawing a synthetic cohort ({kind}) into {out}")
     cohort = out / f"synthetic-{kind}"
     with show_bar("Drawing", "patients") as advance:
-        write_cohort(PhantomSpec(kind=kind, n_patients=_PATIENTS.get(kind, 120)), cohort, progress=advance)
+        write_cohort(PhantomSpec(kind=kind, n_patients=n_patients or _PATIENTS[kind]), cohort, progress=advance)
     if with_defects:
         _spoil(out, cohort)
     return cohort

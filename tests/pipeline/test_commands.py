@@ -299,3 +299,11 @@ def test_a_test_split_that_was_exchanged_is_not_believed(run: Path, tmp_path: Pa
     before = (copy / "run.json").read_bytes()
     assert "splits.csv was changed" in run_snellen("evaluate", copy, "--cache", cache, expect=2).stderr
     assert (copy / "run.json").read_bytes() == before  # no opening was counted
+
+
+def test_demo_draws_a_small_cohort_without_training(tmp_path: Path) -> None:
+    done = run_snellen("demo", "--no-train", "--kind", "fundus", "--patients", "10", "--out", tmp_path / "try")
+    cohort = tmp_path / "try" / "synthetic-fundus"
+    assert f"snellen train {cohort}" in done.stdout
+    assert len({path.name.split("_")[2] for path in cohort.rglob("*.*")}) == 10
+    assert not (tmp_path / "try" / "run").exists()
