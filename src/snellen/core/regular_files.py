@@ -20,6 +20,14 @@ class NotRegularError(OSError):
     """The path leads to a device, a pipe, a socket or a folder; `strerror` says to what."""
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; what can be no file's name, such as one too long, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def open_regular(path: Path) -> BinaryIO:
     """The bytes of an ordinary file, or of the one that a link leads to. Raises NotRegularError, OSError.
 

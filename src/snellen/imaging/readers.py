@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from snellen.core.errors import PictureError
-from snellen.core.regular_files import NotRegularError, open_regular, read_small
+from snellen.core.regular_files import NotRegularError, is_file, open_regular, read_small
 from snellen.imaging.arrays import ARRAY_SUFFIXES, open_array, read_array_picture
 from snellen.imaging.encoded import decode_picture
 from snellen.imaging.kinds import DICOM_SUFFIXES, PICTURE_SUFFIXES, find_kind, looks_like_picture
@@ -61,7 +61,7 @@ def read_location(
     """The picture of a sample: a file below `root`, `file.npz::name[index]`, `file.h5::group/name[index]` or
     `file.dcm::frame[index]`.
     """
-    if "::" not in location or (root / location).is_file():
+    if "::" not in location or is_file(root / location):
         return read_picture(root / location, min_side_px=min_side_px, background=background)
     file, _, entry = location.rpartition("::")
     if (frame := _FRAME.fullmatch(entry)) and not file.lower().endswith(ARRAY_SUFFIXES):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
 from snellen.core.progress import follow
+from snellen.core.regular_files import is_file
 from snellen.core.storage import compute_digest, write_atomic
 from snellen.imaging.headers import Header, read_header
 from snellen.imaging.looks import LOOKS, measure_looks
@@ -75,7 +76,7 @@ def _read_in_pieces(
 
 def _read_one(root: Path, sample: Sample) -> NDArray[np.float32]:
     path = root / sample.location
-    header = read_header(path) if "::" not in sample.location or path.is_file() else Header()
+    header = read_header(path) if "::" not in sample.location or is_file(path) else Header()
     try:
         looks = measure_looks(read_location(root, sample.location, min_side_px=_SIDE_PX).pixels)
     except PictureError:  # it vanished since it was read for its facts

@@ -377,7 +377,9 @@ def test_read_location_sees_a_file_that_was_written_anew(tmp_path: Path) -> None
         assert read_location(tmp_path, "toy.npz::val_images[0]").pixels[0, 0] == level
 
 
-@pytest.mark.parametrize("location", ["gone.npz::val_images[0]", "toy.npz::no_such[0]", "toy.npz::val_images[99]"])
+@pytest.mark.parametrize(
+    "location", ["gone.npz::val_images[0]", "toy.npz::no_such[0]", "toy.npz::val_images[99]", f"toy.npz::{300 * 'a'}"]
+)
 def test_read_location_of_absent_array_raises_picture_error(tmp_path: Path, location: str) -> None:
     write_npz(tmp_path / "toy.npz")
     with pytest.raises(PictureError):
