@@ -154,7 +154,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def _train(self, data: GivenData, folder: Path) -> Run:
         share = require_fraction(self.validation_fraction)
-        settings = [f"data.fractions={[1 - share, share, 0.0]}", *read_settings(self.settings)]
+        # who belongs together is what `groups` say; identical pictures do in any case
+        settings = [
+            f"data.fractions={[1 - share, share, 0.0]}", "data.copies=exact", *read_settings(self.settings),
+        ]  # fmt: skip
         cache = None if self.cache is None else str(self.cache)
         try:
             request = build_train_request(

@@ -21,7 +21,10 @@ import pytest
 from pipeline_tools import run_snellen
 from snellen.ingest.phantom import PhantomSpec, write_cohort
 
-TINY = ["--set", "preprocess.size=48", "--set", "augment.views=1", "--set", "evaluation.resamples=100"]
+TINY = [
+    "--set", "preprocess.size=48", "--set", "augment.views=1", "--set", "evaluation.resamples=100",
+    "--set", "data.copies=exact",
+]  # fmt: skip
 # step → what tells that it has begun, below the folder that holds `cache` and `run`
 BEGUN = {
     "reading": "cache/CACHEDIR.TAG",

@@ -26,7 +26,7 @@ STAGE_SETTINGS = (
     "views=1",
 )  # fmt: skip
 SETTINGS = (
-    "preprocess.size=64", "augment.views=1", "evaluation.resamples=100", "training.threads=1",
+    "preprocess.size=64", "augment.views=1", "evaluation.resamples=100", "training.threads=1", "data.copies=exact",
     "model.backbone=test_resnet", "model.weights=none", *(f"{STAGE}.{setting}" for setting in STAGE_SETTINGS),
 )  # fmt: skip
 TUNED = [word for setting in SETTINGS for word in ("--set", setting)]

@@ -29,7 +29,10 @@ METHODS = [
     "none", "class_weights", "balanced_sampling", "focal", "logit_adjustment", "smote", "smote_tomek", "random_over",
     "random_under",
 ]  # fmt: skip
-SETTINGS = ("preprocess.size=64", "augment.views=0", "evaluation.resamples=100", "data.fractions=[0.55,0.35,0.1]")
+SETTINGS = (
+    "preprocess.size=64", "augment.views=0", "evaluation.resamples=100", "data.fractions=[0.55,0.35,0.1]",
+    "data.copies=exact",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from typing import Any
 from snellen.runs import open_run
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "own-folder.ipynb"
-QUICK = ["preprocess.size=96", "augment.views=1", "evaluation.resamples=200", "training.stages.1.unfreeze=none"]
+QUICK = ["preprocess.size=96", "augment.views=1", "evaluation.resamples=200", "training.stages.1.unfreeze=none",
+         "data.copies=exact"]  # fmt: skip
 
 
 def execute(folder: Path, **parameters: Any) -> dict[str, Any]:

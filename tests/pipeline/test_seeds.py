@@ -17,7 +17,7 @@ from pipeline_tools import run_snellen
 from snellen.ingest.phantom import PhantomSpec, write_cohort
 from snellen.runs import open_run
 
-SETTINGS = ["preprocess.size=48", "augment.views=0", "evaluation.resamples=100"]
+SETTINGS = ["preprocess.size=48", "augment.views=0", "evaluation.resamples=100", "data.copies=exact"]
 TINY = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
