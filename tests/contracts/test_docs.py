@@ -127,7 +127,8 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def list_options(command: Any) -> set[str]:
-    return {"--help", "-h"}.union(*(param.opts for param in command.params if param.param_type_name == "option"))
+    options = [param for param in command.params if param.param_type_name == "option"]
+    return {"--help", "-h"}.union(*([*param.opts, *param.secondary_opts] for param in options))
 
 
 @pytest.mark.parametrize("page", ["cli.md", "recipe.md", "errors.md", "issues.md", "api.md"])
