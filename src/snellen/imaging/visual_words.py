@@ -36,7 +36,7 @@ class Vocabulary:
     def n_words(self) -> int:
         return int(self.words.shape[0]) * int(self.words.shape[1])
 
-    def name_words(self, codes: Codes, n_each: int = 1) -> NDArray[np.intp]:
+    def name_words(self, codes: Codes, n_each: int) -> NDArray[np.intp]:
         """`(n, n_each)`: the nearest word in each of the `n_each` nearest branches."""
         found = np.empty((len(codes), n_each), np.intp)
         k = self.words.shape[1]
