@@ -121,9 +121,9 @@ class Part:
     """One training: positions of `rows` (of the pixel cache) to learn from and to judge on, and the head to begin with.
 
     `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
-    learned from the judging pictures too. `guess` are logits `(M, C)` of the judging pictures by the prior alone, where
-    nothing was learned before. A `teacher` is learned from instead of
-    labels; then nothing judges.
+    learned from the judging pictures too. `begin` are logits `(M, C)` of the judging pictures before the first stage: by
+    `head` on the frozen network, or, where nothing `has_learned`, by the prior alone. A `teacher` is learned from
+    instead of labels; then nothing judges.
     """
 
     fold: int | None
@@ -134,7 +134,8 @@ class Part:
     head: nn.Sequential
     fallback: nn.Sequential
     patients: tuple[str, ...]
-    guess: NDArray[np.float64] | None = None
+    begin: NDArray[np.float64] | None = None
+    has_learned: bool = True
     teacher: Teacher | None = None
 
     @property
@@ -152,14 +153,17 @@ def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, foll
     logits = learned.logits.copy()
     networks, outcomes, resampled = [], list[StageOutcome](), list[Resampling]()
     for part in parts:
-        network, told, counts = _tune_part(bench, part, follow)
+        model, told, counts = _tune_part(bench, part, follow)
         outcomes += told
         resampled += record_resampling(counts, bench.plan, part.fold)
-        networks.append(network)
-        if any(outcome.kept for outcome in told):
-            held = part.val if part.fold is None else np.flatnonzero(_folds_of(data) == part.fold)
-            at = slice(None) if part.fold is None else held
-            logits[at] = compute_network_logits(bench, network, part.rows[held])
+        networks.append(model.network)
+        if not any(outcome.kept for outcome in told):
+            continue
+        if part.fold is None:
+            logits[:] = model.logits  # what judged is what was held out
+        else:
+            held = np.flatnonzero(_folds_of(data) == part.fold)
+            logits[held] = compute_network_logits(bench, model.network, part.rows[held])
     kept = tuple(networks) if any(outcome.kept for outcome in outcomes) else ()
     return Tuned(kept, logits, tuple(outcomes), tuple(resampled))
 
@@ -257,7 +261,8 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
         head=learned.head,
         fallback=learned.head,
         patients=tuple(sample.patient for sample in (*train, *val)),
-        guess=learned.logits if learned.chosen is None else None,
+        begin=learned.logits,
+        has_learned=learned.chosen is not None,
     )
 
 
@@ -275,13 +280,16 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
         val = np.flatnonzero(data.folds == judge)
         train = np.flatnonzero(~np.isin(data.folds, (fold, judge)))
         head: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        guess = None
         if learned.members:
             head = _fit_without(data, bench.plan, (fold, judge), learned.members[fold])
+            with torch.no_grad():
+                begin = head(torch.from_numpy(data.table.take(0, val))).double().numpy()
         else:
-            guess = guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
+            begin = guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
         fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        parts.append(Part(fold, rows, data.labels, train, val, head, fallback, patients, guess))
+        parts.append(
+            Part(fold, rows, data.labels, train, val, head, fallback, patients, begin, bool(learned.members))
+        )
     return parts
 
 
@@ -308,11 +316,12 @@ class _Judged:
 
 def _tune_part(
     bench: Bench, part: Part, follow: Follow
-) -> tuple[Network, list[StageOutcome], NDArray[np.int64] | None]:
+) -> tuple[_Judged, list[StageOutcome], NDArray[np.int64] | None]:
     """The model that all stages leave, what each gave, and the counts `(2, C)` before and after resampling."""
+    if part.begin is None:
+        raise TypeError("a part that is judged knows how well it begins")
     first = Branch(_copy(bench.frozen.backbone.state_dict()), part.head, is_frozen=True)
-    logits = _compute_branch_logits(bench, first, part.rows[part.val]) if part.guess is None else part.guess
-    model, outcomes = _Judged(Network((first,)), logits, logits), list[StageOutcome]()
+    model, outcomes = _Judged(Network((first,)), part.begin, part.begin), list[StageOutcome]()
     counts = None
     stages = bench.plan.training.finetune_stages
     for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
@@ -328,7 +337,7 @@ def _tune_part(
         _divide(replace(each, head=part.fallback), each.temperature) if each.is_frozen else each
         for each in model.network.branches
     )
-    return Network(tuple(branches)), outcomes, counts
+    return replace(model, network=Network(tuple(branches))), outcomes, counts
 
 
 def _judge_stage(
@@ -338,7 +347,7 @@ def _judge_stage(
     number, stage = which
     labels, patients = part.labels[part.val], [part.patients[at] for at in part.val]
     options = {"before": before, "after": after}
-    if part.guess is None or not before.network.branches[0].is_frozen:
+    if part.has_learned or not before.network.branches[0].is_frozen:
         options["mean"] = _average(before, after, labels)
     logits = {name: each.logits for name, each in options.items()}
     taken = "after" if stage.keep == "always" else choose_model(logits, "mean", labels, patients)

@@ -141,7 +141,7 @@ def test_fine_tuning_learns_from_new_pictures_without_the_marker(tmp_path: Path,
     n_train, head = len(prepared.members("train")), torch.nn.Sequential()
     part = Part(
         None, store.pixels.select(samples), encode_labels(samples, prepared.plan), np.arange(n_train),
-        np.arange(n_train, len(samples)), head, (0.0, None), head, tuple(sample.patient for sample in samples),
+        np.arange(n_train, len(samples)), head, head, tuple(sample.patient for sample in samples),
     )  # fmt: skip
     bench = Bench(prepared, store.pixels, build_frozen(prepared.plan), tmp_path, torch.device("cpu"))
     train, made, new = resample_part(bench, part)

@@ -48,11 +48,12 @@ class Asked:
     caller: Caller
 
 
-async def answer_request(service: Service, request: Request, served: Served, caller: Caller) -> PredictAnswer:
+async def answer_request(service: Service, request: Request, model: str, caller: Caller) -> PredictAnswer:
     """Raises RefusedError, also where no picture of the request can be read (422)."""
-    asked = Asked(read_request_id(request), served, caller)
-    async with receive_pictures(service, request) as pictures:
-        answers = await answer_pictures(service, asked, pictures)
+    with service.models.hold(model) as served:
+        asked = Asked(read_request_id(request), served, caller)
+        async with receive_pictures(service, request) as pictures:
+            answers = await answer_pictures(service, asked, pictures)
     if all(answer.problem is not None for answer in answers):
         raise _refuse_all(answers)
     return PredictAnswer(
@@ -92,14 +93,15 @@ async def receive_pictures(service: Service, request: Request) -> AsyncIterator[
 
 
 async def answer_pictures(service: Service, asked: Asked, pictures: Sequence[Picture]) -> list[Answer]:
-    """An answer each, in order, recorded. Raises RefusedError where that took too long, StoreUnavailableError."""
+    """An answer each, in order, recorded, by a model that is held. Raises RefusedError where that took too long,
+    StoreUnavailableError.
+    """
     received = datetime.now(UTC)
     scorer = asked.served.scorer
     try:
         async with asyncio.timeout(service.limits.answer_s):
-            with asked.served.hold():
-                waiting = [scorer.submit(picture.content, picture.frame) for picture in pictures]
-                found = await asyncio.gather(*(asyncio.wrap_future(answer) for answer in waiting))
+            waiting = [scorer.submit(picture.content, picture.frame) for picture in pictures]
+            found = await asyncio.gather(*(asyncio.wrap_future(answer) for answer in waiting))
             answers = [rename(answer, picture.filename) for answer, picture in zip(found, pictures, strict=True)]
             if service.keeps_images:
                 await run_in_threadpool(_keep, service, pictures)

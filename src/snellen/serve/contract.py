@@ -17,7 +17,7 @@ _TOLD = {
     415: "The body is no multipart/form-data.",
     422: "A parameter does not fit, or no picture can be read.",
     429: "The server is busy: come again after `Retry-After` seconds.",
-    503: "The audit database cannot record just now, or the answer took too long.",
+    503: "The audit database cannot record just now, or the answer took too long, or the server ends.",
 }
 READING = (401, 403, 422, 503)
 SENDING = (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)

@@ -121,11 +121,10 @@ class JobRunner:
 
     def _answer(self, job: Job, wanted: JobList, files: JobFiles, group: Sequence[JobPicture]) -> list[Answer]:
         """Answers to a group, recorded."""
-        served = self._models.find(job.model)
-        if served.predictor.classes != wanted.classes:
-            raise RefusedError(409, "model_changed", "The model now has other classes than when the job began.")
         begin = datetime.now(UTC)
-        with served.hold():
+        with self._models.hold(job.model) as served:
+            if served.predictor.classes != wanted.classes:
+                raise RefusedError(409, "model_changed", "The model now has other classes than when the job began.")
             waiting = [self._submit(served, files, picture) for picture in group]
             answers = [rename(found.result(), picture.name) for found, picture in zip(waiting, group, strict=True)]
         asked = Asked(job.job_id, served, _stand_for(job))

@@ -19,7 +19,6 @@ from snellen.core.errors import PictureError, UsageError
 from snellen.inference.evidence_picture import colour_map, to_rgb
 from snellen.inference.predictor import Predictor
 from snellen.serve.answering import Picture, receive_pictures
-from snellen.serve.models import Served
 from snellen.serve.refusals import RefusedError
 from snellen.serve.service import Service
 
@@ -27,16 +26,16 @@ View = Literal["map", "picture"]
 
 
 async def explain_request(
-    service: Service, request: Request, served: Served, view: View, class_name: str | None, frame: int | None
+    service: Service, request: Request, model: str, view: View, class_name: str | None, frame: int | None
 ) -> Response:
     """The PNG that was asked for. Raises RefusedError, also for another number of pictures than one."""
+    predictor = service.models.find(model).predictor
     async with receive_pictures(service, request) as pictures:
         picture = _choose(pictures, frame)
         try:
             async with asyncio.timeout(service.limits.answer_s):
-                with served.hold():
-                    work = service.explaining.submit(_draw, served.predictor, picture, view, class_name)
-                    drawn, headers = await asyncio.wrap_future(work)
+                work = service.explaining.submit(_draw, predictor, picture, view, class_name)
+                drawn, headers = await asyncio.wrap_future(work)
         except TimeoutError:
             raise RefusedError(503, "too_slow", "The map took too long.", "Try again when less is to do.", 10) from None
         except PictureError as error:

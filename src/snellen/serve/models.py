@@ -44,19 +44,26 @@ class Served:
         self._holders = 0
         self._is_retired = False
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Within, this version goes on answering, also when a newer one has come."""
+    @property
+    def is_held(self) -> bool:
+        """Whether a request is being answered."""
+        return self._holders > 0
+
+    def take(self) -> bool:
+        """Whether this version answers until it is given back; one that is retired does not."""
         with self._lock:
+            if self._is_retired:
+                return False
             self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-                is_over = self._is_retired and self._holders == 0
-            if is_over:
-                self.scorer.close()
+            return True
+
+    def give_back(self) -> None:
+        """As often as it was taken."""
+        with self._lock:
+            self._holders -= 1
+            is_over = self._is_retired and self._holders == 0
+        if is_over:
+            self.scorer.close()
 
     def retire(self) -> None:
         """End as soon as nobody holds it."""
@@ -118,6 +125,22 @@ class Models:
                 404, "unknown_model", "There is no model of that name.", f"Served: {', '.join(self.names)}."
             )
         return served
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[Served]:
+        """The newest version, which goes on answering within, also when a newer one has come. Raises RefusedError: 404,
+        and 503 where the server ends.
+        """
+        served = self.find(name)
+        while not served.take():  # retired since it was found: its successor was in place before that
+            successor = self.find(name)
+            if successor is served:
+                raise RefusedError(503, "stopping", "The server ends.", "Ask again when it is back.", 10)
+            served = successor
+        try:
+            yield served
+        finally:
+            served.give_back()
 
     def reload(self, name: str) -> Served:
         """Open the bundle anew; the old one goes on until its requests are answered. Raises BundleError, and then

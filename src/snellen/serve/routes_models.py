@@ -57,7 +57,7 @@ async def predict(name: str, request: Request, caller: Predicting) -> Response:
     A picture that cannot be read has its `error`, and the rest is answered. Where none can be read the status is 422.
     """
     service = get_service(request)
-    answer = await answer_request(service, request, service.models.find(name), caller)
+    answer = await answer_request(service, request, name, caller)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
@@ -81,7 +81,7 @@ async def explain(
 ) -> Response:
     """Where in one picture the evidence for a class lies. The map has the size of what the model sees."""
     service = get_service(request)
-    return await explain_request(service, request, service.models.find(name), view, class_name, frame)
+    return await explain_request(service, request, name, view, class_name, frame)
 
 
 @router.post("/{name}/reload", response_model=ModelAnswer, responses=tell_errors(404, 409, *READING))

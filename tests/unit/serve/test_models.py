@@ -12,7 +12,7 @@ import pytest
 
 from models import deliver_plain_bundle
 from pictures import draw_smooth, encode
-from servers import Running, run_server
+from servers import Running, run_server, wait_until
 from snellen.core.errors import BundleError, UsageError
 from snellen.serve.limits import LIMITS
 from snellen.serve.models import read_source, to_name
@@ -69,6 +69,43 @@ def test_new_version_drops_no_request(server: Running, tmp_path: Path) -> None:
     assert before not in metrics
 
 
+def test_request_that_arrives_during_a_reload_is_answered_by_the_version_it_met(
+    server: Running, tmp_path: Path
+) -> None:
+    whole = server.client.build_request("POST", "/v1/models/eyes/predict", files={"images": ("a.png", PNG)})
+    body = whole.read()
+    before = server.client.get("/v1/models/eyes").json()["sha256"]
+
+    def send_around_a_reload() -> Iterator[bytes]:
+        yield body[:100]
+        wait_until(lambda: next(iter(server.service.models)).is_held)
+        deliver(tmp_path / "bundle", 2.0)
+        server.service.models.reload("eyes")
+        yield body[100:]
+
+    headers = {"Content-Type": whole.headers["Content-Type"], "Content-Length": str(len(body))}
+    answer = server.client.post("/v1/models/eyes/predict", content=send_around_a_reload(), headers=headers)
+    assert (answer.status_code, answer.json().get("model_sha256")) == (200, before)
+    assert server.predict("eyes", {"a.png": PNG}).json()["model_sha256"] != before
+
+
+def test_retired_version_is_never_handed_out(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = server.service.models
+    old = models.find("eyes")
+    new = models.reload("eyes")
+    found = iter([old])  # who looked just before the reload
+    monkeypatch.setattr(models, "find", lambda name: next(found, new))
+    with models.hold("eyes") as held:
+        assert held is new
+    assert not new.is_held
+
+
+def test_nobody_waits_for_a_server_that_ends(server: Running) -> None:
+    server.service.models.close()
+    answer = server.predict("eyes", {"a.png": PNG})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+
+
 def test_old_versions_leave_no_thread(server: Running, tmp_path: Path) -> None:
     def count() -> int:
         return sum(thread.name == "scoring" for thread in threading.enumerate())
@@ -76,8 +113,6 @@ def test_old_versions_leave_no_thread(server: Running, tmp_path: Path) -> None:
     before = count()
     for _ in range(3):
         assert server.client.post("/v1/models/eyes/reload").status_code == 200
-    from servers import wait_until
-
     wait_until(lambda: count() == before)
 
 
