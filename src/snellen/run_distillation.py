@@ -23,6 +23,7 @@ from snellen.bundle.write import TrainedModel, finish_bundle, write_graph
 from snellen.core.progress import say
 from snellen.evaluation.evaluate import Question, Scored, evaluate, save_scores, score_samples
 from snellen.evaluation.findings import add_notices
+from snellen.evaluation.units import join_patients
 from snellen.inference.load import MODEL_FILE, load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
@@ -274,7 +275,7 @@ def measure_distilled(
             "differences": compute_differences(
                 scored.labels,
                 (ensemble.probabilities, scored.probabilities),
-                scored.patients,
+                [sample.patient for sample in join_patients(scored.samples, question.groups)],
                 settings=question.intervals,
                 is_ordered=manifest.ordered,
                 positive=None if manifest.positive is None else manifest.classes.index(manifest.positive),

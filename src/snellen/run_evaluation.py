@@ -27,6 +27,7 @@ from snellen.evaluation.findings import add_drop, add_notices
 from snellen.evaluation.measures import compute_shift
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.subgroups import read_column
+from snellen.evaluation.units import join_patients
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
@@ -35,6 +36,7 @@ from snellen.ingest.cohort import read_cohort
 from snellen.ingest.patients import get_own_patient
 from snellen.metrics.decision import CALLED
 from snellen.outputs import EVALUATION, hold_output, make_output
+from snellen.planning.splits import join_groups, list_joined
 from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals, Score
@@ -99,6 +101,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
         unit=plan.evaluation.unit,
         subgroups=by,
         prevalence=plan.evaluation.prevalence,
+        groups=list_joined((row.patient, row.group) for row in run.splits),
     )
     folds = np.array([wanted[sample.name] for sample in members], np.intp) if split == "oof" else None
     scored = score_samples(predictor, members, pixels, folds)
@@ -178,7 +181,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
     pixels = pixels_of(predictor, members)  # before the opening is counted: it may say that the data do not fit
     if out is not None:
         make_output(out, EVALUATION)
-    n_own_test = len(find_own_test(predictor.manifest, members))
+    n_own_test, groups = len(find_own_test(predictor.manifest, members)), join_groups(cohort)
     opened = count_opening(predictor.folder.parent) if n_own_test else 0
     notes = _note_overlap(len(known), n_own_test, opened)
     question = Question(
@@ -192,10 +195,12 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
         snellen_version=__version__,
         notes=notes,
         subgroups=by,
+        groups=list_joined((sample.patient, groups[sample.name]) for sample in members),
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
-    shift = compute_shift(predictor.manifest, scored.labels, scored.probabilities, question.intervals, scored.patients)
+    patients = [sample.patient for sample in join_patients(scored.samples, question.groups)]
+    shift = compute_shift(predictor.manifest, scored.labels, scored.probabilities, question.intervals, patients)
     evaluation = evaluation.model_copy(update={"prevalence_shift": shift})
     evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:

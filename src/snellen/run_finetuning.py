@@ -121,8 +121,8 @@ class Part:
     """One training: positions of `rows` (of the pixel cache) to learn from and to judge on, and the head to begin with.
 
     `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
-    learned from the judging pictures too. `begin` are logits `(M, C)` of the judging pictures before the first stage: by
-    `head` on the frozen network, or, where nothing `has_learned`, by the prior alone. A `teacher` is learned from
+    learned from the judging pictures too. `begin` are logits `(M, C)` of the judging pictures before the first stage,
+    by `head` on the frozen network or, where nothing `has_learned`, by the prior alone. A `teacher` is learned from
     instead of labels; then nothing judges.
     """
 
@@ -287,9 +287,7 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
         else:
             begin = guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
         fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        parts.append(
-            Part(fold, rows, data.labels, train, val, head, fallback, patients, begin, bool(learned.members))
-        )
+        parts.append(Part(fold, rows, data.labels, train, val, head, fallback, patients, begin, bool(learned.members)))
     return parts
 
 

@@ -45,7 +45,7 @@ from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
-from snellen.planning.splits import compute_split_sha256
+from snellen.planning.splits import compute_split_sha256, list_joined
 from snellen.records.bundle import Calibration
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.plan import Plan
@@ -423,6 +423,7 @@ def _build_question(
         unit=prepared.plan.evaluation.unit,
         subgroups=prepared.plan.evaluation.subgroups,
         prevalence=prepared.plan.evaluation.prevalence,
+        groups=list_joined((row.patient, row.group) for row in prepared.splits),
     )
 
 

@@ -20,7 +20,7 @@ from snellen.evaluation.measures import (
     measure_subgroups,
     summarise_calibration,
 )
-from snellen.evaluation.units import describe_units, group_units
+from snellen.evaluation.units import describe_units, group_units, join_patients
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
 from snellen.inference.shift import Tally
@@ -84,6 +84,7 @@ class Question:
 
     `workspace` is how often the test split was opened by all runs that lie together, and by how many.
     `subgroups` are columns to make parts by, `prevalence` a share of the positive class that the user named (0: none).
+    `groups` has the group of each patient who shares a picture with others: they count as one in every interval.
     """
 
     split: str
@@ -98,6 +99,7 @@ class Question:
     unit: EvaluationUnit = "picture"
     subgroups: tuple[str, ...] = ()
     prevalence: float = 0.0
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_samples(
@@ -215,7 +217,11 @@ def evaluate(
     pictures = scored
     if question.unit != "picture":
         scored, found_baselines = _join_units(manifest, scored, found_baselines, question.unit)
+    n_patients, told = len(set(scored.patients)), question.intervals
+    scored = replace(scored, samples=join_patients(scored.samples, question.groups))
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
+    if len(set(patients)) < n_patients:  # also where pictures are drawn: those that are copies are drawn together
+        question = replace(question, intervals=told.model_copy(update={"unit": "patient"}))
     groups, notes_of_groups = measure_subgroups(manifest, scored, question)
     is_whole = len(np.unique(labels)) == len(manifest.classes)
 
@@ -244,7 +250,7 @@ def evaluate(
         split=question.split,
         data=question.data,
         n=len(labels),
-        n_patients=len(set(patients)),
+        n_patients=n_patients,
         n_failed=question.n_failed,
         unit=question.unit,
         n_pictures=None if question.unit == "picture" else len(pictures.labels),
@@ -267,7 +273,7 @@ def evaluate(
         decision_curve=draw_decision_curve(manifest, scored, question),
         calibration=summarise_calibration(manifest, scored, question.intervals),
         subgroups=groups,
-        intervals=question.intervals,
+        intervals=told,
         conformal=summarise_conformal(manifest, labels, probabilities, patients, question.intervals),
         selective=summarise_selective(labels, called, probabilities, patients, question.intervals),
         abstentions=_summarise_refused(manifest, pictures),
@@ -281,6 +287,7 @@ def evaluate(
             *question.notes,
             *notes_of_groups,
             *_notes(pictures, question, manifest),
+            *_note_groups(n_patients, len(set(patients)), told),
             *([shift.message] if shift and shift.message else []),
         ),
     )
@@ -362,6 +369,16 @@ def _notes(scored: Scored, question: Question, manifest: Manifest) -> list[str]:
             "trained on or not fit to be judged; the numbers here count them all the same."
         )
     return notes
+
+
+def _note_groups(n_patients: int, n_groups: int, intervals: Intervals) -> list[str]:
+    if n_groups == n_patients:
+        return []
+    who = "patients" if intervals.unit == "patient" else "pictures"
+    return [
+        f"Intervals count {n_groups} groups, not {n_patients} {who}: {who} that share a picture, or copies of one, are "
+        "drawn together."
+    ]
 
 
 def format_scores(scores: Sequence[Score], classes: Sequence[str]) -> str:

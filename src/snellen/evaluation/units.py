@@ -7,7 +7,7 @@ of grades the highest, of two classes the positive one if any picture has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,14 @@ def group_units(
                 "Use evaluation.unit = eye if sides are known, or picture.",
             )
     return Units(names, index, joined)
+
+
+def join_patients(samples: Sequence[Sample], groups: Mapping[str, str]) -> tuple[Sample, ...]:
+    """Samples whose patient is called by its group, where `groups` names one: patients that share a picture."""
+    return tuple(
+        sample.model_copy(update={"patient": groups[sample.patient]}) if sample.patient in groups else sample
+        for sample in samples
+    )
 
 
 def _name_unit(sample: Sample, unit: EvaluationUnit) -> str:

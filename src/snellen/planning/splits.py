@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -162,6 +162,11 @@ def join_groups(cohort: Cohort) -> dict[str, str]:
             if a != b:
                 parent[max(a, b)] = min(a, b)
     return {name: find(patient) for name, patient in patient_of.items()}
+
+
+def list_joined(groups: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Patient → group for those whose group goes by another patient's name, of pairs of patient and group."""
+    return {patient: group for patient, group in groups if patient != group}
 
 
 def compute_split_sha256(splits: Sequence[Split], part: str) -> str:

@@ -191,6 +191,23 @@ def test_linear_probe_is_scored_on_the_embedding(three: Predictor) -> None:
     assert found["accuracy"].value == pytest.approx((called == scored.labels).mean(), rel=1e-9)
 
 
+@pytest.mark.parametrize("unit", ["patient", "picture"])
+def test_patients_that_share_a_picture_are_drawn_together(three: Predictor, unit: str) -> None:
+    scored = make_scored()
+    groups = {f"P{number}": f"P{number - number % 3}" for number in range(30) if number % 3}
+    named = [groups.get(sample.patient, sample.patient) for sample in scored.samples]
+    renamed = [sample.model_copy(update={"patient": name}) for sample, name in zip(scored.samples, named, strict=True)]
+    told = Intervals(n_resamples=100, unit=unit, seed=0)
+    found = evaluate(three, scored, ask(groups=groups, intervals=told))
+    expected = evaluate(three, replace(scored, samples=tuple(renamed)), ask())
+    alone = evaluate(three, scored, ask(intervals=told))
+    assert found.metrics == expected.metrics != alone.metrics
+    assert found.per_class == expected.per_class
+    assert found.calibration == expected.calibration
+    assert (found.n_patients, found.intervals) == (30, told)
+    assert [note for note in found.notes if "10 groups" in note and f"30 {unit}s" in note]
+
+
 def test_absent_class_is_noted(three: Predictor) -> None:
     scored = keep(make_scored(), np.flatnonzero(make_scored().labels != 1))
     (note,) = [note for note in evaluate(three, scored, ask()).notes if note.startswith("No picture of class normal: ")]

@@ -94,7 +94,7 @@ def test_retired_version_is_never_handed_out(server: Running, monkeypatch: pytes
     old = models.find("eyes")
     new = models.reload("eyes")
     found = iter([old])  # who looked just before the reload
-    monkeypatch.setattr(models, "find", lambda name: next(found, new))
+    monkeypatch.setattr(models, "find", lambda _: next(found, new))
     with models.hold("eyes") as held:
         assert held is new
     assert not new.is_held
