@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,10 @@ from snellen.core.errors import DataError, UsageError
 from snellen.core.storage import compute_sha256, write_atomic
 from snellen.evaluation.compare_words import describe_verdict, list_notes
 from snellen.evaluation.score_files import read_scores
+from snellen.evaluation.units import note_groups
 from snellen.metrics.differences import Paired, count_patients_needed, find_detectable, pair_models
 from snellen.outputs import COMPARISON, make_output
+from snellen.planning.splits import list_joined
 from snellen.records.comparison import Agreement, ComparedModel, Comparison, MetricDifference
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.runs import Run, load_record, open_run
@@ -27,12 +29,15 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Side:
-    """One model with its test scores. `pixels` maps samples to hashes; a folder of `evaluate --out` has none."""
+    """One model with its test scores. `pixels` maps samples to hashes; a folder of `evaluate --out` has none. `groups`
+    has the group of each patient who shares a picture with others, where a run knows it.
+    """
 
     folder: Path
     evaluation: Evaluation
     scores: list[Score]
     pixels: dict[str, str]
+    groups: dict[str, str] = field(default_factory=dict)
 
 
 def compare_runs(first: Path, second: Path, out: Path | None, *, is_common: bool = False) -> Comparison:
@@ -69,12 +74,15 @@ def _open_side(folder: Path) -> Side:
         )
     _require_unchanged(run)
     evaluation = run.evaluation
-    return Side(folder, evaluation, read_scores(run.folder / "scores-test.csv", evaluation.classes), run.pixel_hashes)
+    scores = read_scores(run.folder / "scores-test.csv", evaluation.classes)
+    return Side(
+        folder, evaluation, scores, run.pixel_hashes, list_joined((row.patient, row.group) for row in run.splits)
+    )
 
 
 def _require_unchanged(run: Run) -> None:
     known = run.record.sha256
-    for name in ("scores-test.csv", "evaluation.json", "cohort.csv"):
+    for name in ("scores-test.csv", "evaluation.json", "cohort.csv", "splits.csv"):
         if name in known and compute_sha256(run.folder / name) != known[name]:
             raise DataError(
                 f"{run.folder / name} was changed since the run wrote it.",
@@ -152,22 +160,28 @@ def _compare(
     matched_by: Literal["pixels", "name"],
 ) -> Comparison:
     evaluation = sides[0].evaluation
-    classes, patients = evaluation.classes, [a.patient for a, _ in rows]
-    settings = _choose_intervals(sides)
+    classes, settings = evaluation.classes, _choose_intervals(sides)
+    n_patients = len({a.patient for a, _ in rows})
+    is_patient_same = all(a.patient == b.patient for a, b in rows)
+    # one of the two may have looked for identical pictures only
+    groups = max((side.groups for side in sides), key=len) if is_patient_same else sides[0].groups
+    patients = [groups.get(a.patient, a.patient) for a, _ in rows]
+    n_groups = len(set(patients))
+    # also where pictures are drawn, those that are copies are drawn together
+    drawn = settings.model_copy(update={"unit": "patient"}) if n_groups < n_patients else settings
     labels = np.array([classes.index(a.label) for a, _ in rows], np.int64)
     probabilities = [np.array([row[side].probabilities for row in rows], np.float64) for side in (0, 1)]
     paired = pair_models(
         labels,
         (probabilities[0], probabilities[1]),
         patients,
-        settings=settings,
+        settings=drawn,
         is_ordered=evaluation.is_ordered,
         positive=None if evaluation.positive is None else classes.index(evaluation.positive),
         rules=(evaluation.decision, sides[1].evaluation.decision),
     )
-    n_units = len(set(patients)) if settings.unit == "patient" else len(rows)
+    n_units = n_groups if drawn.unit == "patient" else len(rows)
     metrics = {name: _to_record(name, each, n_units, settings.level) for name, each in paired.items()}
-    is_patient_same = all(a.patient == b.patient for a, b in rows)
     found = Comparison(
         a=_describe_side(sides[0]),
         b=_describe_side(sides[1]),
@@ -175,7 +189,7 @@ def _compare(
         classes=classes,
         positive=evaluation.positive,
         n=len(rows),
-        n_patients=len(set(patients)),
+        n_patients=n_patients,
         n_only_a=n_only[0],
         n_only_b=n_only[1],
         n_by_class={name: int((labels == index).sum()) for index, name in enumerate(classes)},
@@ -187,7 +201,7 @@ def _compare(
         verdict="",
         snellen_version=__version__,
     )
-    notes = list_notes(found, has_same_patients=is_patient_same)
+    notes = (*list_notes(found, has_same_patients=is_patient_same), *note_groups(n_patients, n_groups, settings))
     return found.model_copy(update={"verdict": describe_verdict(found), "notes": notes})
 
 

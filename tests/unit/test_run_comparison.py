@@ -55,14 +55,23 @@ def write_evaluated(folder: Path, inputs: ReportInputs, scores: list[Score]) -> 
     return folder
 
 
-def write_run(folder: Path, inputs: ReportInputs, scores: list[Score], *, rename: str = "") -> Path:
-    """What `train` leaves, as far as `compare` reads it; `rename` goes before every name, as if data had moved."""
+def write_run(
+    folder: Path, inputs: ReportInputs, scores: list[Score], *, rename: str = "", groups: dict[str, str] | None = None
+) -> Path:
+    """What `train` leaves, as far as `compare` reads it; `rename` goes before every name, as if data had moved.
+    `groups` names the group of patients who share a picture.
+    """
     assert inputs.run is not None
     renamed = [score.model_copy(update={"sample": rename + score.sample}) for score in scores]
     write_evaluated(folder, inputs, renamed)
     (folder / "scores.csv").rename(folder / "scores-test.csv")
     rows = [[rename + score.sample, f"hash-{score.sample}"] for score in scores]
     (folder / "cohort.csv").write_text(format_csv([HASHES.split(","), *rows]))
+    splits = [
+        [rename + score.sample, score.patient, (groups or {}).get(score.patient, score.patient), score.label, "test"]
+        for score in scores
+    ]
+    (folder / "splits.csv").write_text(format_csv([["sample", "patient", "group", "label", "split"], *splits]))
     hashes = {name: compute_sha256(folder / name) for name in ("scores-test.csv", "evaluation.json", "cohort.csv")}
     (folder / "run.json").write_text(inputs.run.model_copy(update={"sha256": hashes}).to_json())
     return folder
@@ -99,6 +108,22 @@ def test_interval_of_the_auc_is_by_the_number_of_pictures(
     assert auc.difference.method == method
     assert auc.better == "a"
     assert compare_runs(b, a, None).metrics["auc"].better == "b"
+
+
+def test_patients_that_share_a_picture_are_drawn_together(tmp_path: Path, binary: ReportInputs) -> None:
+    sides = [spread(binary, noise, per_patient=1) for noise in (0.3, 1.0)]
+    pairs = {score.patient: f"P{int(score.patient[1:]) // 2}" for score in sides[0]}
+    a, b = (
+        write_run(tmp_path / name, binary, scores, groups=pairs if name == "b" else None)
+        for name, scores in zip("ab", sides, strict=True)
+    )
+    named = [[score.model_copy(update={"patient": pairs[score.patient]}) for score in scores] for scores in sides]
+    c, d = (write_run(tmp_path / name, binary, scores) for name, scores in zip("cd", named, strict=True))
+    found, expected = compare_runs(a, b, None), compare_runs(c, d, None)
+    assert found.metrics == expected.metrics
+    assert found.metrics["auc"].difference.method == "obuchowski"
+    assert found.n_patients == 2 * expected.n_patients
+    assert [note for note in found.notes if f"{expected.n_patients} groups" in note]
 
 
 def test_lower_loss_is_better(tmp_path: Path, binary: ReportInputs) -> None:

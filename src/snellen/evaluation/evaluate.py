@@ -20,7 +20,7 @@ from snellen.evaluation.measures import (
     measure_subgroups,
     summarise_calibration,
 )
-from snellen.evaluation.units import describe_units, group_units, join_patients
+from snellen.evaluation.units import describe_units, group_units, join_patients, note_groups
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
 from snellen.inference.shift import Tally
@@ -287,7 +287,7 @@ def evaluate(
             *question.notes,
             *notes_of_groups,
             *_notes(pictures, question, manifest),
-            *_note_groups(n_patients, len(set(patients)), told),
+            *note_groups(n_patients, len(set(patients)), told),
             *([shift.message] if shift and shift.message else []),
         ),
     )
@@ -369,16 +369,6 @@ def _notes(scored: Scored, question: Question, manifest: Manifest) -> list[str]:
             "trained on or not fit to be judged; the numbers here count them all the same."
         )
     return notes
-
-
-def _note_groups(n_patients: int, n_groups: int, intervals: Intervals) -> list[str]:
-    if n_groups == n_patients:
-        return []
-    who = "patients" if intervals.unit == "patient" else "pictures"
-    return [
-        f"Intervals count {n_groups} groups, not {n_patients} {who}: {who} that share a picture, or copies of one, are "
-        "drawn together."
-    ]
 
 
 def format_scores(scores: Sequence[Score], classes: Sequence[str]) -> str:

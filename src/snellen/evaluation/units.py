@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
 from snellen.records.cohort import Sample
+from snellen.records.evaluation import Intervals
 from snellen.records.recipe import EvaluationUnit
 
 _EYES = {"left": "L", "os": "L", "right": "R", "od": "R"}
@@ -89,6 +90,17 @@ def join_patients(samples: Sequence[Sample], groups: Mapping[str, str]) -> tuple
     return tuple(
         sample.model_copy(update={"patient": groups[sample.patient]}) if sample.patient in groups else sample
         for sample in samples
+    )
+
+
+def note_groups(n_patients: int, n_groups: int, intervals: Intervals) -> tuple[str, ...]:
+    """What `join_patients` did to intervals, where it did anything."""
+    if n_groups == n_patients:
+        return ()
+    who = "patients" if intervals.unit == "patient" else "pictures"
+    return (
+        f"Intervals count {n_groups} groups, not {n_patients} {who}: {who} that share a picture, or copies of one, are "
+        "drawn together.",
     )
 
 
