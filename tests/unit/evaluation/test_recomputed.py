@@ -7,11 +7,13 @@ import io
 import re
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
 
 from models import CALIBRATED, deliver_plain_bundle, edit_manifest
 from pictures import make_sample
@@ -104,6 +106,68 @@ def make_scored(classes: tuple[str, ...], rule: DecisionRule, temperature: float
 CLOSE: dict[str, Any] = {"rel": 2e-5, "abs": 2e-6}
 
 
+def compute_error(labels: np.ndarray, probabilities: np.ndarray, edges: np.ndarray) -> float:
+    """Σ |hits - confidence| over bins of confidence, closed above, by a loop."""
+    confidence, hits = probabilities.max(1), probabilities.argmax(1) == labels
+    found = 0.0
+    for low, high in pairwise(edges):
+        inside = (confidence > low) & (confidence <= high)
+        found += abs(hits[inside].sum() - confidence[inside].sum())
+    return found / len(labels)
+
+
+def compute_even_error(labels: np.ndarray, probabilities: np.ndarray, n_bins: int = 15) -> float:
+    confidence, hits = probabilities.max(1), probabilities.argmax(1) == labels
+    order = np.argsort(confidence, kind="stable")
+    bins = np.arange(len(labels)) * n_bins // len(labels)
+    return sum(abs(hits[order][bins == b].sum() - confidence[order][bins == b].sum()) for b in range(n_bins)) / len(
+        labels
+    )
+
+
+def rank_classes(case: Case, score: Any) -> float:
+    y, p = case.labels, case.probabilities
+    if case.evaluation.positive:
+        return float(score(y == case.positive, p[:, case.positive]))
+    return float(np.mean([score(y == c, p[:, c]) for c in range(p.shape[1])]))
+
+
+def test_metrics(case: Case) -> None:
+    y, p, called = case.labels, case.probabilities, case.called
+    macro, weighted = ({"average": how, "zero_division": 0} for how in ("macro", "weighted"))
+    brier = ((p - np.eye(p.shape[1])[y]) ** 2).sum(1).mean() / (2 if p.shape[1] == 2 else 1)
+    shares = np.bincount(y) / len(y)
+    prior = (shares * (1 - shares)).sum() / (2 if p.shape[1] == 2 else 1)
+    expected = {
+        "accuracy": metrics.accuracy_score(y, called),
+        "balanced_accuracy": metrics.balanced_accuracy_score(y, called),
+        "f1": metrics.f1_score(y, called, **macro),
+        "precision": metrics.precision_score(y, called, **macro),
+        "recall": metrics.recall_score(y, called, **macro),
+        "f1_weighted": metrics.f1_score(y, called, **weighted),
+        "precision_weighted": metrics.precision_score(y, called, **weighted),
+        "recall_weighted": metrics.recall_score(y, called, **weighted),
+        "mcc": metrics.matthews_corrcoef(y, called),
+        "auc": rank_classes(case, metrics.roc_auc_score),
+        "average_precision": rank_classes(case, metrics.average_precision_score),
+        "log_loss": metrics.log_loss(y, p),
+        "brier": brier,
+        "brier_skill": 1 - brier / prior,
+        "ece": compute_error(y, p, np.linspace(0, 1, 16)),
+        "ece_adaptive": compute_even_error(y, p),
+    }
+    if case.evaluation.task == "ordinal":
+        expected |= {
+            "kappa_quadratic": metrics.cohen_kappa_score(y, called, weights="quadratic"),
+            "kappa_linear": metrics.cohen_kappa_score(y, called, weights="linear"),
+            "off_by_two": (np.abs(y - called) >= 2).mean(),
+        }
+    found = case.evaluation.metrics
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, **CLOSE), name
+
+
 def test_counts_and_confusion(case: Case) -> None:
     evaluation = case.evaluation
     assert (evaluation.n, evaluation.n_patients) == (140, 70)
@@ -153,6 +217,35 @@ def test_operating_points_and_decision_curve(case: Case) -> None:
         called = risk >= at
         assert model == pytest.approx(((called & sick).sum() - (called & ~sick).sum() * at / (1 - at)) / 140)
         assert everyone == pytest.approx(sick.mean() - (1 - sick.mean()) * at / (1 - at))
+
+
+def test_calibration(case: Case) -> None:
+    own, y = case.evaluation.calibration, case.labels
+    edges = np.linspace(0, 1, 16)
+    assert own.ece_before == pytest.approx(compute_error(y, case.before, edges), **CLOSE)
+    assert own.ece_after == pytest.approx(compute_error(y, case.probabilities, edges), **CLOSE)
+    assert own.log_loss_before == pytest.approx(metrics.log_loss(y, case.before), **CLOSE)
+    assert own.log_loss_after == pytest.approx(metrics.log_loss(y, case.probabilities), **CLOSE)
+    parts = [(own.bins, own.check, case.probabilities), (own.bins_before, own.check_before, case.before)]
+    assert (own.check_before is None) == (own.method == "none")
+    for bins, check, p in [part for part in parts if part[1] is not None]:
+        confidence, hits = p.max(1), p.argmax(1) == y
+        for each in bins:
+            inside = (confidence > each.low) & (confidence <= each.high)
+            assert each.n == inside.sum()
+            assert each.accuracy == pytest.approx(hits[inside].mean())
+            assert each.confidence == pytest.approx(confidence[inside].mean(), **CLOSE)
+        assert sum(each.n for each in bins) == 140
+        assert check is not None
+        assert check.ece_adaptive == pytest.approx(compute_even_error(y, p), **CLOSE)
+        for c, line in enumerate(check.lines.values()):
+            logit = np.log(p[:, c] / (1 - p[:, c]))[:, None]
+            slope = LogisticRegression(C=np.inf, tol=1e-10, max_iter=2000).fit(logit, y == c).coef_[0, 0]
+            assert line.slope.value == pytest.approx(slope, rel=2e-3)
+            # at the intercept with slope 1 the mean probability is the share
+            moved = 1 / (1 + np.exp(-(logit[:, 0] + (line.intercept.value or 0))))
+            assert moved.mean() == pytest.approx((y == c).mean(), abs=1e-5)
+            assert line.mean_probability == pytest.approx(p[:, c].mean(), **CLOSE)
 
 
 def test_parts(case: Case) -> None:
