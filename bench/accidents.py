@@ -170,7 +170,11 @@ def _choose_message(case: Case, output: str, audit: dict) -> str:
     issues = audit.get("issues", ())
     if case.issue:
         return next((_flat(f"{i['severity']}: {i['message']}") for i in issues if i["code"] == case.issue), "")
-    quiet = {"few_patients", "patients_unknown", "patients_inferred", "splits_cannot_be_filled"}
+    # said of every small cohort
+    quiet = {
+        "few_patients", "patients_unknown", "patients_inferred", "splits_cannot_be_filled", "labels_left_out",
+        "shortcuts_left_out",
+    }  # fmt: skip
     told = [f"{i['severity']}: {i['message']}" for i in issues if i["code"] not in quiet]
     return _flat(" ".join(told)) or "none: it is read"
 
