@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_DICOM_BYTES = 1 << 30
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _TAGS = (
     "PatientID", "ImageLaterality", "Laterality", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID",
     "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation",
@@ -128,8 +129,7 @@ def count_claimed_frames(found: FileDataset, n_bytes: int) -> int:
 
 def _count_frame_bytes(found: FileDataset) -> int:
     """Bytes of a frame in an uncompressed file, at least; 0 where it is compressed or that is not told."""
-    syntax = getattr(found, "file_meta", None) and found.file_meta.get("TransferSyntaxUID")
-    if not syntax or syntax.is_compressed:
+    if _text(getattr(found, "file_meta", found), "TransferSyntaxUID") not in _PLAIN:
         return 0
     samples, allocated = read_number(found, "SamplesPerPixel", 1), read_number(found, "BitsAllocated", 8)
     if "422" in _text(found, "PhotometricInterpretation"):  # two pixels share their colours

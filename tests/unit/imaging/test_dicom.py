@@ -87,6 +87,24 @@ def test_read_tags_of_absent_file_says_so(tmp_path: Path) -> None:
         read_tags(tmp_path / "gone.dcm")
 
 
+@pytest.mark.parametrize("syntax", [b"1.2.840.10008.1.9.9", b"1.2.840.10008.9.9\\1", b"1.2.3.4.5.6.7.8.9.1"])
+def test_read_tags_of_an_unknown_transfer_syntax_counts_as_the_header_says(tmp_path: Path, syntax: bytes) -> None:
+    path = write_dicom(tmp_path / "x.dcm", NumberOfFrames="7")
+    content = path.read_bytes()
+    told = b"1.2.840.10008.1.2.1\0"
+    assert content.count(told) == 1
+    assert read_tags(content.replace(told, syntax.ljust(len(told), b"\0"))).n_frames == 7
+
+
+def test_read_tags_counts_frames_of_a_deflated_file(tmp_path: Path) -> None:
+    tags = {"Rows": 64, "Columns": 64, "SamplesPerPixel": 1, "BitsAllocated": 8, "PixelData": bytes(64 * 64 * 9)}
+    data = pydicom.dcmread(write_dicom(tmp_path / "x.dcm", NumberOfFrames="9", **tags))
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(tmp_path / "y.dcm", enforce_file_format=True)
+    assert (tmp_path / "y.dcm").stat().st_size < 64 * 64
+    assert read_tags(tmp_path / "y.dcm").n_frames == 9
+
+
 def test_read_tags_refuses_a_deflated_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snellen.imaging.dicom.MAX_DICOM_BYTES", 3 << 20)  # a gigabyte would take seconds
     path = write_dicom(tmp_path / "x.dcm")
