@@ -5,6 +5,7 @@ One thread works. What it did is on the disk after every group: a server that en
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -43,6 +44,7 @@ class JobRunner:
         self._is_stopped = threading.Event()
         self._began = datetime.now(UTC)
         self._at_hand: str | None = None
+        self.creating = asyncio.Lock()  # of the event loop: counting the unfinished ones, and adding to them
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:

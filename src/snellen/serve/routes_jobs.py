@@ -38,9 +38,12 @@ async def create_job(
     """Send pictures, or zip archives of pictures, in the field `images`; ask for the job's state until it is done."""
     service = get_service(request)
     served = _choose_model(service, model)
-    if len(await run_in_threadpool(service.store.unfinished_jobs)) >= service.limits.jobs:
-        raise RefusedError(429, "busy", "There are as many unfinished jobs as the server takes.", "Wait for them.", 60)
-    job = await run_in_threadpool(lambda: service.store.create_job(served.name, key_id=caller.key_id, n_total=0))
+    async with service.jobs.creating:  # else many that come at once all find room
+        if len(await run_in_threadpool(service.store.unfinished_jobs)) >= service.limits.jobs:
+            raise RefusedError(
+                429, "busy", "There are as many unfinished jobs as the server takes.", "Wait for them.", 60
+            )
+        job = await run_in_threadpool(lambda: service.store.create_job(served.name, key_id=caller.key_id, n_total=0))
     try:
         return _describe(await _receive(service, request, job, served))
     except BaseException as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import io
 import socket
 import struct
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +24,7 @@ from snellen.inference.load import load_bundle
 from snellen.prediction import to_csv
 from snellen.serve import job_files, jobs
 from snellen.serve.job_files import JobFiles
+from snellen.serve.limits import LIMITS
 
 PICTURES = {f"visit-{seed}/eye.png": encode(draw_smooth(seed, 30, 30)) for seed in range(20)}
 
@@ -244,6 +248,25 @@ def test_archive_is_opened_once_for_all_its_pictures(server: Running, monkeypatc
     assert finish(server, send(server, {"all.zip": pack(PICTURES)})["job_id"])["n_failed"] == 0
     assert len(opened) == 2  # to list them, and to read them
     wait_until(lambda: all(stream.closed for stream in opened))
+
+
+def test_jobs_that_come_at_once_are_no_more_than_the_limit(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_server(tmp_path, [f"eyes={bundle}"], limits=dataclasses.replace(LIMITS, jobs=1)) as server:
+        go_on = hold_scoring(server, monkeypatch, after=0)
+        plain, together = server.service.store.create_job, threading.Barrier(2)
+
+        def create(*arguments: Any, **named: Any) -> Any:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(1)  # both have counted, if they can
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(server.service.store, "create_job", create)
+        with ThreadPoolExecutor(2) as pool:
+            found = [pool.submit(server.post, "/v1/jobs", {"a.png": PICTURES["visit-0/eye.png"]}) for _ in range(2)]
+        go_on.set()
+        assert sorted(answer.result().status_code for answer in found) == [202, 429]
 
 
 def test_job_that_is_done_before_its_number_was_told_has_it(server: Running) -> None:
