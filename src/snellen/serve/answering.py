@@ -6,6 +6,7 @@ No answer leaves before its row is on the database's disk.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -80,12 +81,13 @@ async def receive_pictures(service: Service, request: Request) -> AsyncIterator[
                 422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.jpg"
             )
         has_dicom = any(find_kind(bytes(sent.sink[:_KIND_BYTES])) == "DICOM" for sent in form.files)
-        pictures = await run_in_threadpool(_list_pictures, form) if has_dicom else _list_pictures(form)
-        if len(pictures) > limits.pictures:
+        most = limits.pictures
+        pictures = await run_in_threadpool(_list_pictures, form, most) if has_dicom else _list_pictures(form, most)
+        if len(pictures) > most:
             raise RefusedError(
                 413,
                 "too_many_pictures",
-                f"The request holds {len(pictures)} pictures with all frames, more than {limits.pictures}.",
+                f"The request holds more than {most} pictures, all frames counted.",
                 "Send fewer at once, or a job: POST /v1/jobs.",
             )
         with service.pictures.share(len(pictures)):
@@ -169,10 +171,12 @@ def list_frames(filename: str, content: bytes) -> Iterator[Picture]:
         yield from (Picture(f"{filename}::frame[{index}]", content, index) for index in range(n_frames))
 
 
-def _list_pictures(form: Form) -> list[Picture]:
+def _list_pictures(form: Form, most: int) -> list[Picture]:
+    """Not much more than `most`: a header may claim millions of frames."""
     found: list[Picture] = []
     for name, sent in zip(iterate_names(form), form.files, strict=True):
-        found.extend(list_frames(name, bytes(sent.sink)))
+        if len(found) <= most:
+            found.extend(itertools.islice(list_frames(name, bytes(sent.sink)), most + 1))
         sent.sink.clear()  # held twice otherwise
     return found
 

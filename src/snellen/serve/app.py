@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 
 from snellen import __version__
@@ -92,7 +94,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def tell_status(request: Request, error: HTTPException) -> Response:
         request.scope["state"]["error_code"] = str(error.status_code)
-        return build_plain_refusal(error.status_code, read_request_id(request), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_list_methods(request))
+        return build_plain_refusal(error.status_code, read_request_id(request), headers)
 
     @app.exception_handler(RequestValidationError)
     async def tell_parameters(request: Request, error: RequestValidationError) -> Response:
@@ -112,6 +117,17 @@ def _add_errors(app: FastAPI) -> None:
             return _answer(request, RefusedError(503, error.code, error.message, error.hint, 5))
         log_event("failed", error=error, request_id=read_request_id(request))
         return build_plain_refusal(500, read_request_id(request))
+
+
+def _list_methods(request: Request) -> list[str]:
+    """What may be asked of this path: all of its routes together, where the framework names those of one."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    found = [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return found or ["GET", "HEAD"]  # the files of the page
 
 
 def _answer(request: Request, refusal: RefusedError) -> Response:

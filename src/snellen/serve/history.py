@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from snellen.core.errors import UsageError
 from snellen.serve.audit_rows import Page, PageRequest, PredictionFilter, RecordedPrediction
 from snellen.serve.database import Database
-from snellen.serve.row_values import PREDICTION, count_microseconds, decode_prediction
+from snellen.serve.row_values import PREDICTION, clean, count_microseconds, decode_prediction
 from snellen.serve.schema import audit_log
 
 LONGEST_PAGE = 1000
@@ -55,7 +55,11 @@ def _select(wanted: PredictionFilter) -> sa.Select[tuple[object, ...]]:
 def _list_conditions(wanted: PredictionFilter) -> list[sa.ColumnElement[bool]]:
     columns = audit_log.c
     conditions = [columns.kind == PREDICTION]
-    conditions += [columns[name] == getattr(wanted, name) for name in _EQUAL if getattr(wanted, name) is not None]
+    asked = {name: value for name in _EQUAL if (value := getattr(wanted, name)) is not None}
+    # cleaned as it was when it was recorded: PostgreSQL takes no zero byte in a question either
+    conditions += [
+        columns[name] == (clean(value) if isinstance(value, str) else value) for name, value in asked.items()
+    ]
     if wanted.has_error is not None:
         conditions.append(columns.error.is_not(None) if wanted.has_error else columns.error.is_(None))
     if wanted.since is not None:

@@ -34,7 +34,8 @@ _KIND_BYTES = 132
 _LIST = "pictures.json"
 _RESULTS = "results.jsonl"
 _ARCHIVE = Path("the archive")  # in messages: where it lies is nobody's business
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+# OSError: an entry that is said to begin before the file does
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class JobFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._n_sent = 0
+        self._opened: tuple[int, BinaryIO, zipfile.ZipFile] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -99,15 +101,32 @@ class JobFiles:
             raise StorageError(f"{self.folder / _LIST} is damaged.", "Send the job again.") from error
 
     def read_picture(self, picture: JobPicture, limits: Limits) -> bytes:
-        """The bytes of one picture. Raises PictureError where they cannot be read."""
-        path = self._get_path(picture.sent)
+        """The bytes of one picture. Raises PictureError where they cannot be read. An archive stays open: `close`."""
         try:
             if picture.entry is None:
-                return path.read_bytes()
-            with path.open("rb") as stream, open_zip(_ARCHIVE, stream) as archive:
-                return _read_entry(archive, picture.entry, limits.picture_bytes)
+                return self._get_path(picture.sent).read_bytes()
+            return _read_entry(self._open_archive(picture.sent), picture.entry, limits.picture_bytes)
         except OSError as error:
             raise PictureError(f"the file sent cannot be read: {error.strerror}", "Send the job again.") from error
+
+    def close(self) -> None:
+        """Close the archive that was read last."""
+        if self._opened is not None:
+            self._opened[2].close()
+            self._opened[1].close()
+            self._opened = None
+
+    def _open_archive(self, number: int) -> zipfile.ZipFile:
+        """The archive, opened once for all its pictures: the directory of 20,000 entries takes 0.1 s to read."""
+        if self._opened is None or self._opened[0] != number:
+            self.close()
+            stream = self._get_path(number).open("rb")
+            try:
+                self._opened = number, stream, open_zip(_ARCHIVE, stream)
+            except BaseException:
+                stream.close()
+                raise
+        return self._opened[2]
 
     def append_results(self, answers: Sequence[Prediction]) -> None:
         """Add answers, on the disk before it returns."""

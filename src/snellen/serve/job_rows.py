@@ -64,6 +64,9 @@ class JobBook:
         return self._read(row)
 
     def find(self, job_id: str) -> Job | None:
+        """One job, or None, also for what is no id: PostgreSQL takes no zero byte in a question."""
+        if not _ID.fullmatch(job_id):
+            return None
         with self._database.reading() as connection:
             row = connection.execute(_ALL.where(jobs.c.job_id == job_id)).mappings().one_or_none()
         return None if row is None else self._read(row)

@@ -5,13 +5,15 @@ One thread works. What it did is on the disk after every group: a server that en
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime, timedelta
 
-from snellen.core.errors import PictureError, SnellenError, StoreUnavailableError
+from snellen.core.errors import DataError, PictureError, SnellenError, StoreUnavailableError
 from snellen.inference.predictor import describe_unreadable
 from snellen.serve.access import Caller
 from snellen.serve.answering import Asked, to_row
@@ -26,6 +28,7 @@ from snellen.serve.scoring import Answer, rename
 from snellen.serve.store import Store
 
 _GROUP = 8
+_GROUP_BYTES = 50_000_000  # of files that are read and not decoded yet
 _LONGEST_PAUSE_S = 30.0
 _LOOK_S = 600.0
 _KEPT_DAYS = 7
@@ -40,6 +43,8 @@ class JobRunner:
         self._wake = threading.Event()
         self._is_stopped = threading.Event()
         self._began = datetime.now(UTC)
+        self._at_hand: str | None = None
+        self.creating = asyncio.Lock()  # of the event loop: counting the unfinished ones, and adding to them
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -57,6 +62,11 @@ class JobRunner:
         """There is something new to do."""
         self._wake.set()
 
+    def delete_pictures(self, job: Job) -> None:
+        """Delete what was sent of a job that was cancelled; where it is at hand, that is done as soon as it is not."""
+        if self._at_hand != job.job_id:
+            JobFiles(job.folder).delete_pictures()
+
     def _work(self) -> None:
         pause_s, swept = 1.0, float("-inf")
         while not self._is_stopped.is_set():
@@ -71,7 +81,9 @@ class JobRunner:
                     continue
                 self._run(found[0])
                 pause_s = 1.0
-            except StoreUnavailableError:  # it comes back, and the job goes on
+            except Exception as error:  # the database comes back, and the job goes on; a defect must not end the thread
+                if not isinstance(error, StoreUnavailableError):
+                    log_event("jobs_failed", error=error)
                 self._is_stopped.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -85,29 +97,47 @@ class JobRunner:
         for job in self._store.list_jobs(limit=1000):
             if not job.is_open and job.updated < oldest:
                 self._store.remove_job(job.job_id)
+            elif not job.is_open and not self._keeps_images:  # a server that was killed has left some
+                JobFiles(job.folder).delete_pictures()
 
     def _run(self, job: Job) -> None:
+        self._at_hand = job.job_id
+        files = JobFiles(job.folder)
         try:
-            state = self._go_on(job)
+            with contextlib.closing(files):
+                state = self._go_on(job, files)
         except StoreUnavailableError:
             raise
-        except SnellenError as error:
-            self._store.update_job(job.job_id, state="failed", message=error.message)
-            state = "failed"
-        except Exception as error:  # a defect of ours: this job fails, the next goes on
-            log_event("job_failed", error=error, job_id=job.job_id)
-            self._store.update_job(job.job_id, state="failed", message="The server failed: see its log.")
-            state = "failed"
-        if state != "stopped" and not self._keeps_images:
-            JobFiles(job.folder).delete_pictures()
+        except Exception as error:
+            state = self._fail(job, error)
+        finally:
+            self._at_hand = None
+        if state == "removed":
+            self._store.remove_job(job.job_id)  # what was written into its folder meanwhile
+        elif state != "stopped" and not self._keeps_images:
+            files.delete_pictures()
         log_event("job_ended", job_id=job.job_id, state=state)
 
-    def _go_on(self, job: Job) -> str:
-        files = JobFiles(job.folder)
+    def _fail(self, job: Job, error: Exception) -> str:
+        """This job fails, the next goes on; `removed` where it failed because it was deleted meanwhile."""
+        if self._store.find_job(job.job_id) is None:
+            return "removed"
+        message = error.message if isinstance(error, SnellenError) else "The server failed: see its log."
+        if not isinstance(error, SnellenError):
+            log_event("job_failed", error=error, job_id=job.job_id)
+        try:
+            return self._store.update_job(job.job_id, state="failed", message=message).state
+        except DataError:
+            return "removed"
+
+    def _go_on(self, job: Job, files: JobFiles) -> str:
         wanted, done = files.read_list(), files.mend_results()
         n_failed = sum(bool(answer.error) for answer in done)
         n_done = len(done)
-        job = self._store.update_job(job.job_id, state="running", n_done=n_done, n_failed=n_failed)
+        # n_total too: the request that sent the job may not have come to tell it
+        job = self._store.update_job(
+            job.job_id, state="running", n_total=len(wanted.pictures), n_done=n_done, n_failed=n_failed
+        )
         while job.is_open and n_done < len(wanted.pictures):
             if self._is_stopped.is_set():
                 return "stopped"
@@ -125,7 +155,7 @@ class JobRunner:
         with self._models.hold(job.model) as served:
             if served.predictor.classes != wanted.classes:
                 raise RefusedError(409, "model_changed", "The model now has other classes than when the job began.")
-            waiting = [self._submit(served, files, picture) for picture in group]
+            waiting = self._submit_all(served, files, group)
             answers = [rename(found.result(), picture.name) for found, picture in zip(waiting, group, strict=True)]
         asked = Asked(job.job_id, served, _stand_for(job))
         self._store.record([to_row(asked, answer, begin, names=self._keeps_images) for answer in answers])
@@ -134,16 +164,24 @@ class JobRunner:
             self._measures.note_pictures(served.name, outcome)
         return answers
 
-    def _submit(self, served: Served, files: JobFiles, picture: JobPicture) -> Future[Answer]:
-        try:
-            content = files.read_picture(picture, self._limits)
-        except PictureError as problem:
-            unread: Future[Answer] = Future()
-            unread.set_result(Answer(describe_unreadable("", problem.message), problem, ""))
-            return unread
-        if self._keeps_images:
-            self._store.keep_image(content)
-        return served.scorer.submit(content, picture.frame)
+    def _submit_all(self, served: Served, files: JobFiles, group: Sequence[JobPicture]) -> list[Future[Answer]]:
+        waiting: list[Future[Answer]] = []
+        n_bytes = 0
+        for picture in group:
+            try:
+                content = files.read_picture(picture, self._limits)
+            except PictureError as problem:
+                waiting.append(Future())
+                waiting[-1].set_result(Answer(describe_unreadable("", problem.message), problem, ""))
+                continue
+            if self._keeps_images:
+                self._store.keep_image(content)
+            n_bytes += len(content)
+            waiting.append(served.scorer.submit(content, picture.frame))
+            if n_bytes > _GROUP_BYTES:  # eight files of the largest size would take 400 MB
+                wait(waiting)
+                n_bytes = 0
+        return waiting
 
 
 def _stand_for(job: Job) -> Caller:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
@@ -27,6 +27,16 @@ Reading = Annotated[Caller, Depends(needs("read"))]
 Text = Annotated[str | None, Field(max_length=200)]
 
 
+def _require_date(value: object) -> object:
+    """A bare number is a time to pydantic, and no date-time as the document has it."""
+    if isinstance(value, str) and "-" not in value[1:]:
+        raise ValueError("write it like 2026-01-31T12:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime | None, BeforeValidator(_require_date)]
+
+
 class HistoryQuery(BaseModel):
     """Which predictions, and in which form. Times carry their zone."""
 
@@ -41,8 +51,8 @@ class HistoryQuery(BaseModel):
     decision: Text = None
     abstain: bool | None = None
     has_error: bool | None = None
-    since: AwareDatetime | None = Field(None, description="From then on.")
-    until: AwareDatetime | None = Field(None, description="Before then.")
+    since: Time = Field(None, description="From then on.")
+    until: Time = Field(None, description="Before then.")
     limit: int = Field(50, ge=1, le=1000)
     before: int | None = Field(None, ge=1, le=2**63 - 1, description="Rows older than this one: `next_before`.")
     format: Literal["json", "csv"] = Field("json", description="csv: all rows that fit, not only a page.")

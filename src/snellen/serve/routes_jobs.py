@@ -27,7 +27,9 @@ Predicting = Annotated[Caller, Depends(needs("predict"))]
 _FREE_BYTES = 500_000_000  # for the audit database, which must go on
 
 
-@router.post("", status_code=202, response_model=JobAnswer, responses=tell_errors(*SENDING), openapi_extra=tell_form())
+@router.post(
+    "", status_code=202, response_model=JobAnswer, responses=tell_errors(409, *SENDING), openapi_extra=tell_form()
+)
 async def create_job(
     request: Request,
     caller: Predicting,
@@ -36,13 +38,19 @@ async def create_job(
     """Send pictures, or zip archives of pictures, in the field `images`; ask for the job's state until it is done."""
     service = get_service(request)
     served = _choose_model(service, model)
-    if len(await run_in_threadpool(service.store.unfinished_jobs)) >= service.limits.jobs:
-        raise RefusedError(429, "busy", "There are as many unfinished jobs as the server takes.", "Wait for them.", 60)
-    job = await run_in_threadpool(lambda: service.store.create_job(served.name, key_id=caller.key_id, n_total=0))
+    async with service.jobs.creating:  # else many that come at once all find room
+        if len(await run_in_threadpool(service.store.unfinished_jobs)) >= service.limits.jobs:
+            raise RefusedError(
+                429, "busy", "There are as many unfinished jobs as the server takes.", "Wait for them.", 60
+            )
+        job = await run_in_threadpool(lambda: service.store.create_job(served.name, key_id=caller.key_id, n_total=0))
     try:
         return _describe(await _receive(service, request, job, served))
     except BaseException as error:
+        is_ended = isinstance(error, DataError | OSError) and not await _is_open(service, job)
         await run_in_threadpool(service.store.remove_job, job.job_id)
+        if is_ended:
+            raise _tell_ended() from error
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise _tell_full_disk() from error
         raise
@@ -70,8 +78,8 @@ async def cancel_job(job_id: str, request: Request, caller: Predicting) -> JobAn
     service = get_service(request)
     before = await _find(service, job_id, caller)
     job = await run_in_threadpool(lambda: service.store.update_job(job_id, state="cancelled"))
-    if before.state == "queued":  # else its pictures are deleted by the thread that reads them
-        await run_in_threadpool(JobFiles(job.folder).delete_pictures)
+    if before.is_open:
+        await run_in_threadpool(service.jobs.delete_pictures, job)
     return _describe(job)
 
 
@@ -134,6 +142,8 @@ async def _receive(service: Service, request: Request, job: Job, served: Served)
         raise RefusedError(
             422, "no_pictures", "The form holds no picture.", "Name the field `images`: -F images=@x.zip"
         )
+    if not await _is_open(service, job):
+        raise _tell_ended()
     try:
         names = list(iterate_names(form))
         found = await run_in_threadpool(files.write_list, names, served.predictor.classes, limits)
@@ -152,6 +162,17 @@ def _choose_model(service: Service, name: str | None) -> Served:
 def _require_space(job: Job, n_bytes: int) -> None:
     if measure_free_space(job.folder) < n_bytes + _FREE_BYTES:
         raise _tell_full_disk()
+
+
+async def _is_open(service: Service, job: Job) -> bool:
+    found = await run_in_threadpool(service.store.find_job, job.job_id)
+    return found is not None and found.is_open
+
+
+def _tell_ended() -> RefusedError:
+    return RefusedError(
+        409, "job_ended", "The job was cancelled or deleted while its pictures arrived.", "Send it again."
+    )
 
 
 def _tell_full_disk() -> RefusedError:

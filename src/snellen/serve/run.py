@@ -6,6 +6,7 @@ import contextlib
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,7 @@ def _run(options: ServeOptions, bound: socket.socket) -> None:
     from snellen.serve.setup import open_service, say_start
 
     service = open_service(options, LIMITS)
+    is_told_to_end = threading.Event()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -110,9 +112,13 @@ def _run(options: ServeOptions, bound: socket.socket) -> None:
             if self.started:
                 say_start(options, service, bound.getsockname())
 
-    # uvicorn ends by itself and then raises the signal again: for us that is no failure
+        async def main_loop(self) -> None:
+            self.should_exit = self.should_exit or is_told_to_end.is_set()
+            await super().main_loop()
+
+    # uvicorn listens to them later, and raises them again when it has ended: for us that is no failure
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: is_told_to_end.set())
     server = Server(build_config(service))
     if hasattr(signal, "SIGHUP"):
         from snellen.serve.setup import reload_all

@@ -100,6 +100,8 @@ def test_request_without_any_readable_picture_is_422(server: Running, files: dic
         ("GET", "/v1/predictions?before=x", 422, "invalid_request"),
         ("GET", "/v1/predictions?colour=red", 422, "invalid_request"),
         ("GET", "/v1/predictions?since=2026-01-01T00:00:00", 422, "invalid_request"),
+        ("GET", "/v1/predictions?since=1700000000", 422, "invalid_request"),
+        ("GET", "/v1/predictions?until=-1.5", 422, "invalid_request"),
         ("GET", "/v1/jobs/none", 404, "unknown_job"),
         ("POST", "/v1/jobs", 422, "model_missing"),
         ("PUT", "/", 405, "method_not_allowed"),

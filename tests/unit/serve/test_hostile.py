@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import socket
-import struct
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hostile_pictures import (
+    HOSTILE_NAMES,
+    UNREADABLE,
+    draw_animation,
+    draw_deep,
+    flip,
+    make_dicom,
+    make_png_header,
+    make_zip,
+)
 
 from models import deliver_plain_bundle
 from pictures import draw_noise, draw_smooth, encode
 from servers import Running, run_server, wait_until
+from snellen.serve import answering
 from snellen.serve.limits import LIMITS
 
 SMALL = dataclasses.replace(
@@ -50,43 +56,12 @@ def _lives_on(server: Running) -> Iterator[None]:
     assert server.list_events("failed") == []
 
 
-def make_png_header(width: int, height: int) -> bytes:
-    """A picture of a few bytes that says to be of this size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" * 100_000, 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+TOO_LARGE = {"more-pixels-than-the-limit.png": make_png_header(1001, 1000)}
 
 
-def make_zip() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", PNG)
-    return stream.getvalue()
-
-
-UNREADABLE = {
-    "header-bomb.png": make_png_header(50_000, 50_000),
-    "more-pixels-than-the-limit.png": make_png_header(1001, 1000),
-    "truncated.jpg": JPEG[: len(JPEG) // 2],
-    "truncated.png": PNG[: len(PNG) // 2],
-    "svg.svg": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
-    "svg.png": b"<svg onload='alert(1)' xmlns='http://www.w3.org/2000/svg'/>" + b" " * 200,
-    "page.html": b"<!doctype html><script>alert(1)</script>" + b" " * 200,
-    "zip.png": make_zip(),
-    "postscript.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n" + b"showpage\n" * 50,
-    "empty.png": b"",
-    "one-byte.png": b"\x89",
-    "dicom.dcm": b"\0" * 128 + b"DICM" + b"\0" * 400,
-}
-
-
-@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize("name", [*UNREADABLE, *TOO_LARGE])
 def test_what_cannot_be_read_is_refused_in_the_one_shape(server: Running, name: str) -> None:
-    answer = server.predict("eyes", {name: UNREADABLE[name]})
+    answer = server.predict("eyes", {name: (UNREADABLE | TOO_LARGE)[name]})
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "unreadable_picture"
 
@@ -97,25 +72,12 @@ def test_pixels_are_counted_before_anything_is_decoded(server: Running, width: i
     assert f"{width}×{height} pixels are more than the limit of 1,000,000" in told
 
 
-def draw_deep() -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.linspace(0, 65535, 60 * 60, dtype=np.uint16).reshape(60, 60)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def draw_animation() -> bytes:
-    stream = io.BytesIO()
-    frames = [Image.fromarray(draw_noise(seed, 20, 20)) for seed in range(3)]
-    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize(
     ("name", "content", "statuses"),
     [
         ("cmyk.jpg", encode(draw_smooth(3, 40, 40), "JPEG", mode="CMYK"), (200,)),
         ("animated.gif", draw_animation(), (200,)),
-        ("polyglot.jpg", JPEG + make_zip(), (200,)),
+        ("polyglot.jpg", JPEG + make_zip({"a.png": PNG}), (200,)),
         ("sixteen.png", draw_deep(), (200, 422)),  # the model has no window
         ("palette.png", encode(draw_smooth(3, 40, 40), "PNG", mode="P"), (200,)),
         ("one-pixel.png", encode(draw_noise(0, 1, 1)), (200,)),
@@ -130,18 +92,13 @@ def test_odd_pictures_are_answered_or_refused(
 
 @pytest.mark.parametrize("seed", range(30))
 def test_flipped_bits_are_answered_or_refused(server: Running, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    content = bytearray(JPEG if seed % 2 else PNG)
-    for place in random.integers(0, len(content), 1 + seed % 5):
-        content[place] ^= 1 << int(random.integers(8))
-    answer = server.predict("eyes", {"flipped": bytes(content)})
+    content = flip(JPEG if seed % 2 else PNG, np.random.default_rng(seed))
+    answer = server.predict("eyes", {"flipped": content})
     assert answer.status_code in (200, 422)
     assert "error" in answer.json() or answer.json()["predictions"]
 
 
-@pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "C:\\windows\\x.png", "/etc/passwd", "a\u202egnp.exe", "x" * 3000, "<script>.png", ""]
-)
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_names_open_no_file_and_come_back_as_text(server: Running, name: str) -> None:
     row = server.predict("eyes", {name: PNG}).json()["predictions"][0]
     assert row["error"] is None
@@ -152,6 +109,20 @@ def test_names_open_no_file_and_come_back_as_text(server: Running, name: str) ->
 def test_too_many_pictures_are_413(server: Running) -> None:
     answer = server.predict("eyes", [(f"{number}.png", PNG) for number in range(5)])
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_pictures")
+
+
+def test_frames_that_a_header_claims_are_not_listed(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, listed = answering.list_frames, []
+
+    def count(filename: str, content: bytes) -> Iterator[answering.Picture]:
+        for picture in plain(filename, content):
+            listed.append(picture)
+            yield picture
+
+    monkeypatch.setattr(answering, "list_frames", count)
+    answer = server.predict("eyes", {"claims.dcm": make_dicom(20_000, 190_000), "b.dcm": make_dicom(20_000, 190_000)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_pictures")
+    assert len(listed) == SMALL.pictures + 1
 
 
 def test_a_picture_beyond_the_limit_is_413(server: Running) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import io
+import socket
+import struct
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -17,7 +22,9 @@ from pictures import draw_smooth, encode
 from servers import Running, run_server, wait_until
 from snellen.inference.load import load_bundle
 from snellen.prediction import to_csv
+from snellen.serve import job_files, jobs
 from snellen.serve.job_files import JobFiles
+from snellen.serve.limits import LIMITS
 
 PICTURES = {f"visit-{seed}/eye.png": encode(draw_smooth(seed, 30, 30)) for seed in range(20)}
 
@@ -117,6 +124,15 @@ def test_unsafe_archives_are_refused_and_leave_nothing(server: Running, files: d
     assert server.client.get("/v1/jobs").json() == before
 
 
+def test_entries_that_begin_before_the_archive_are_unreadable_one_by_one(server: Running) -> None:
+    """Found by bench/serving_hostile.py: it was answered with 500."""
+    archive = bytearray(pack({"a.png": PICTURES["visit-0/eye.png"], "b.dcm": b"\0" * 128 + b"DICM"}))
+    (offset,) = struct.unpack_from("<I", archive, len(archive) - 6)
+    struct.pack_into("<I", archive, len(archive) - 6, offset + 10_000)
+    done = finish(server, send(server, {"x.zip": bytes(archive)})["job_id"])
+    assert (done["state"], done["n_done"], done["n_failed"]) == ("done", 2, 2)
+
+
 def test_job_without_files_is_refused(server: Running) -> None:
     answer = server.client.post("/v1/jobs", files={"other": ("a.png", b"x")})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unknown_field")
@@ -151,6 +167,142 @@ def test_job_can_be_cancelled_and_then_deleted(server: Running, monkeypatch: pyt
     assert server.client.delete(f"/v1/jobs/{job}").status_code == 204
     assert server.client.get(f"/v1/jobs/{job}").status_code == 404
     assert not folder.exists()
+
+
+def test_job_deleted_while_it_is_at_hand_hinders_no_other(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = hold_scoring(server, monkeypatch, after=8)
+    job = send(server, {"all.zip": pack(PICTURES)})["job_id"]
+    wait_until(lambda: server.client.get(f"/v1/jobs/{job}").json()["n_done"] == 8)
+    folder = server.service.store.find_job(job).folder  # type: ignore[union-attr]
+    server.client.post(f"/v1/jobs/{job}/cancel")
+    assert server.client.delete(f"/v1/jobs/{job}").status_code == 204
+    go_on.set()
+    assert finish(server, send(server, {"a.png": PICTURES["visit-0/eye.png"]})["job_id"])["state"] == "done"
+    assert server.client.get(f"/v1/jobs/{job}").status_code == 404
+    assert not folder.exists()
+    assert server.list_events("job_failed") == []
+
+
+def test_defect_beside_the_jobs_does_not_end_them(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = server.service.store
+    plain, failed = store.unfinished_jobs, []
+
+    def fail_once() -> Any:
+        if threading.current_thread().name == "jobs" and not failed:
+            failed.append(1)
+            raise RuntimeError("a defect")
+        return plain()
+
+    monkeypatch.setattr(store, "unfinished_jobs", fail_once)
+    assert finish(server, send(server, {"a.png": PICTURES["visit-0/eye.png"]})["job_id"])["state"] == "done"
+    assert failed
+    assert [event["error"] for event in server.list_events("jobs_failed")] == ["RuntimeError"]
+
+
+def test_cancelling_deletes_no_picture_that_is_being_read(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, begun, go_on = JobFiles.read_list, threading.Event(), threading.Event()
+
+    def read_slowly(files: JobFiles) -> Any:
+        found = plain(files)
+        begun.set()
+        assert go_on.wait(20)
+        return found
+
+    monkeypatch.setattr(JobFiles, "read_list", read_slowly)
+    job = send(server, {"a.png": PICTURES["visit-0/eye.png"]})["job_id"]
+    assert begun.wait(20)
+    folder = server.service.store.find_job(job).folder  # type: ignore[union-attr]
+    assert server.client.post(f"/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
+    assert (folder / "sent").exists()
+    go_on.set()
+    wait_until(lambda: not (folder / "sent").exists())
+
+
+def test_large_files_of_a_job_are_not_held_all_at_once(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = server.service.models.find("eyes").scorer
+    plain, held = scorer.submit, []
+
+    def submit(content: bytes, frame: int | None = None) -> Any:
+        answer = plain(content, frame)
+        held.append((answer, len(content)))
+        sums.append(sum(size for found, size in held if not found.done()))
+        return answer
+
+    sums: list[int] = []
+    size = max(map(len, PICTURES.values()))
+    monkeypatch.setattr(scorer, "submit", submit)
+    monkeypatch.setattr(jobs, "_GROUP_BYTES", 2 * size)
+    assert finish(server, send(server, {"all.zip": pack(PICTURES)})["job_id"])["n_done"] == len(PICTURES)
+    assert len(sums) == len(PICTURES)
+    assert max(sums) <= 3 * size
+
+
+def test_archive_is_opened_once_for_all_its_pictures(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, plain = [], job_files.open_zip
+
+    def count(path: Path, stream: IO[bytes]) -> zipfile.ZipFile:
+        opened.append(stream)
+        return plain(path, stream)
+
+    monkeypatch.setattr(job_files, "open_zip", count)
+    assert finish(server, send(server, {"all.zip": pack(PICTURES)})["job_id"])["n_failed"] == 0
+    assert len(opened) == 2  # to list them, and to read them
+    wait_until(lambda: all(stream.closed for stream in opened))
+
+
+def test_jobs_that_come_at_once_are_no_more_than_the_limit(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run_server(tmp_path, [f"eyes={bundle}"], limits=dataclasses.replace(LIMITS, jobs=1)) as server:
+        go_on = hold_scoring(server, monkeypatch, after=0)
+        plain, together = server.service.store.create_job, threading.Barrier(2)
+
+        def create(*arguments: Any, **named: Any) -> Any:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(1)  # both have counted, if they can
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(server.service.store, "create_job", create)
+        with ThreadPoolExecutor(2) as pool:
+            found = [pool.submit(server.post, "/v1/jobs", {"a.png": PICTURES["visit-0/eye.png"]}) for _ in range(2)]
+        go_on.set()
+        assert sorted(answer.result().status_code for answer in found) == [202, 429]
+
+
+def test_job_that_is_done_before_its_number_was_told_has_it(server: Running) -> None:
+    job = server.service.store.create_job("eyes", key_id=None, n_total=0)
+    files = JobFiles(job.folder)
+    with files.open_sink() as sink:
+        sink.write(PICTURES["visit-0/eye.png"])
+    files.write_list(["a.png"], server.service.models.find("eyes").predictor.classes, server.service.limits)
+    server.service.jobs.wake()
+    assert finish(server, job.job_id)["n_total"] == 1
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_job_cancelled_while_it_arrives_is_told_to_who_sends_it(server: Running, is_deleted: bool) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
+    body = head + PICTURES["visit-0/eye.png"] + b"\r\n" + head + PICTURES["visit-1/eye.png"] + b"\r\n--x--\r\n"
+    known = {job["job_id"] for job in server.client.get("/v1/jobs").json()["jobs"]}
+
+    def find_new() -> str | None:
+        return next((job.job_id for job in server.service.store.list_jobs() if job.job_id not in known), None)
+
+    with socket.create_connection(("127.0.0.1", int(server.base.rpartition(":")[2])), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:200]
+        )
+        wait_until(find_new)
+        job = find_new()
+        assert server.client.post(f"/v1/jobs/{job}/cancel").status_code == 200
+        if is_deleted:
+            assert server.client.delete(f"/v1/jobs/{job}").status_code == 204
+        connection.sendall(body[200:])
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 409")
+    assert b'"code":"job_ended"' in answer
+    assert server.list_events("failed") == []
 
 
 def test_job_goes_on_after_a_restart(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,17 @@ def test_sigterm_lets_what_is_under_way_be_answered(command: Command) -> None:
     assert command.process.wait(30) == 0
 
 
+def test_sigterm_before_the_server_listens_ends_it(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal\nfrom snellen.serve import run\nplain = run.build_config\n"
+        "def build(service):\n    os.kill(os.getpid(), signal.SIGTERM)\n    return plain(service)\n"
+        "run.build_config = build\n"
+        f"run.serve(run.ServeOptions(({str(folder / 'bundle')!r},), port=0, db={str(tmp_path / 'a.db')!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_cannot_be_served_is_told_with_code_2(folder: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

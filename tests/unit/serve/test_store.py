@@ -61,8 +61,9 @@ def test_values_that_are_none_are_refused_alone(place: Place) -> None:
         (PredictionFilter(image_sha256=f"{4:064x}", decision="refer", key_id="k_1"), [4]),
         (PredictionFilter(request_id="request-1", prediction="drusen", model_sha256="ab" * 32), [1]),
         (PredictionFilter(key_id="nobody"), []),
+        (PredictionFilter(decision="zero\0byte", model="half a letter \ud800"), []),
     ],
-    ids=["model", "abstain", "no abstain", "error", "time", "image", "request", "nobody"],
+    ids=["model", "abstain", "no abstain", "error", "time", "image", "request", "nobody", "what no database takes"],
 )
 def test_filter_finds_what_is_asked_for(place: Place, wanted: PredictionFilter, expected: list[int]) -> None:
     with place.open() as store:

@@ -151,6 +151,12 @@ def test_job_of_another_machine_is_not_taken_up(place: Place, tmp_path: Path) ->
         assert store.find_job(job.job_id) == job
 
 
+@pytest.mark.parametrize("job_id", ["", "zero\0byte", "../x", "0" * 32])
+def test_job_that_is_none_is_not_found(place: Place, job_id: str) -> None:
+    with place.open() as store:
+        assert store.find_job(job_id) is None
+
+
 def test_removed_job_leaves_nothing(place: Place) -> None:
     with place.open() as store:
         job = store.create_job("oct", key_id=None, n_total=1)
