@@ -504,6 +504,10 @@ def pack(
     data: Data,
     out: Annotated[Path, typer.Option(help="The HDF5 file to write, such as cohort.h5.")],
     views: Annotated[int, typer.Option(help="Augmented views of each training picture to add.", min=0, max=64)] = 0,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also keep this column, to measure parts by it later; repeatable."),
+    ] = None,
     recipe: Recipe = "auto",
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -515,6 +519,8 @@ def pack(
     """Write DATA as one HDF5 file: preprocessed pictures, labels, patients, splits. `train` reads it like a folder.
 
     Example: snellen pack data/ --out cohort.h5
+
+    Example: snellen pack labels.csv --by camera --by sex --out cohort.h5
     """
     from snellen import workflow
 
@@ -522,6 +528,7 @@ def pack(
         path = workflow.pack(
             data,
             views=views,
+            by=by or [],
             recipe=recipe,
             settings=settings or [],
             out=out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -168,17 +169,21 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     return prepared
 
 
-def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -> Path:
+def pack(data: str | Path, *, views: int = 0, by: Iterable[str] = (), **options: Unpack[TrainOptions]) -> Path:
     """Preprocessed pictures, labels, patients and splits as one HDF5 file at `out`; `train` reads it as it reads DATA.
 
-    `views` augmented views of each training picture are added for other programs.
+    `views` augmented views of each training picture are added for other programs. `by` names columns of the data that
+    go with the pictures, to measure parts by.
     """
     from snellen.ingest.packing import Packing, estimate_bytes, write_packed
     from snellen.planning.recipe_files import load_recipe
     from snellen.run_preparation import prepare
 
-    require_known(options, TrainOptions, "views")
+    require_known(options, TrainOptions, "views", "by")
     require_whole(views, "views", 0, 64)
+    if columns := to_texts(by, "by"):
+        wish = f"evaluation.subgroups={json.dumps(columns)}"
+        options["settings"] = [*to_texts(options.get("settings") or (), "settings"), wish]
     request = build_train_request(data, options)
     path = to_path(options.get("out") or Path(), "out")
     if path.suffix.lower() not in (".h5", ".hdf5"):
