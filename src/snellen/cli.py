@@ -347,6 +347,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Also measure the parts by this column, or by eye, format, size; repeatable."),
     ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure each picture, eye or patient: of these the mean over their pictures. "
+            "[default: the run's, else picture]"
+        ),
+    ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
     columns: Columns = "",
@@ -359,7 +366,7 @@ def evaluate(
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
 
-    Example: snellen evaluate runs/my-run/bundle labels.csv --by camera --by sex --out external/
+    Example: snellen evaluate runs/my-run/bundle labels.csv --unit patient --by camera --out external/
     """
     with told():
         from snellen import workflow
@@ -372,6 +379,7 @@ def evaluate(
             data,
             split=split,
             by=by or [],
+            unit=unit,
             out=out,
             overwrite=overwrite,
             columns=_parse_columns(columns),

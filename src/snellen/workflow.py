@@ -39,7 +39,7 @@ from snellen.records.cohort import Cohort, Split
 from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
-from snellen.records.recipe import DataWish
+from snellen.records.recipe import UNITS, DataWish
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_seeds import MOST, SeedRuns, begin_seeds, drop_empty_seeds, go_through_seeds, is_seed_runs
 from snellen.runs import Run, choose_run_folder, open_run
@@ -441,6 +441,7 @@ def evaluate(
     *,
     split: str | None = None,
     by: Iterable[str] = (),
+    unit: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     **options: Unpack[DataOptions],
@@ -448,16 +449,21 @@ def evaluate(
     """A run on a split of its own data (test, if none is named), or a bundle on all of other data.
 
     Opening the test split is counted. `by` names columns of the data: numbers for the part of each of their values.
+    `unit` says what is measured: each picture, eye or patient; if none is named as the run's plan says, of other data
+    each picture.
     """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
-    require_known(options, DataOptions, "data", "split", "by", "out", "overwrite")
+    require_known(options, DataOptions, "data", "split", "by", "unit", "out", "overwrite")
     columns = to_texts(by, "by")
     if split not in (None, "train", "val", "test", "all", "oof"):
         raise UsageError(
             f"--split {split}: there is no such split.",
             "Splits are train, val, test and all; of runs in folds also oof.",
         )
+    wanted = next((each for each in UNITS if each == unit), None)
+    if unit is not None and wanted is None:
+        raise UsageError(f"--unit {unit}: there is no such unit.", "Units are picture, eye and patient.")
     if split is not None and data is not None:
         raise UsageError(
             f"--split {split} is for a run's own data; DATA is scored whole.", "Leave out --split, or leave out DATA."
@@ -470,8 +476,8 @@ def evaluate(
         require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=Path(source.data))
         _require_outside(folder, find_bundle(model))
     if request is not None:
-        return evaluate_foreign(model, request, folder, columns)
-    return evaluate_own(open_run(model), split or "test", folder, columns)
+        return evaluate_foreign(model, request, folder, columns, wanted or "picture")
+    return evaluate_own(open_run(model), split or "test", folder, columns, wanted)
 
 
 def compare(
