@@ -347,6 +347,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Also measure the parts by this column, or by eye, format, size; repeatable."),
     ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure each picture, eye or patient: of these the mean over their pictures. "
+            "[default: the run's, else picture]"
+        ),
+    ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
     columns: Columns = "",
@@ -359,7 +366,7 @@ def evaluate(
 
     Example: snellen evaluate runs/my-run/bundle other-hospital/ --out external/
 
-    Example: snellen evaluate runs/my-run/bundle labels.csv --by camera --by sex --out external/
+    Example: snellen evaluate runs/my-run/bundle labels.csv --unit patient --by camera --out external/
     """
     with told():
         from snellen import workflow
@@ -372,6 +379,7 @@ def evaluate(
             data,
             split=split,
             by=by or [],
+            unit=unit,
             out=out,
             overwrite=overwrite,
             columns=_parse_columns(columns),
@@ -504,6 +512,10 @@ def pack(
     data: Data,
     out: Annotated[Path, typer.Option(help="The HDF5 file to write, such as cohort.h5.")],
     views: Annotated[int, typer.Option(help="Augmented views of each training picture to add.", min=0, max=64)] = 0,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also keep this column, to measure parts by it later; repeatable."),
+    ] = None,
     recipe: Recipe = "auto",
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -515,6 +527,8 @@ def pack(
     """Write DATA as one HDF5 file: preprocessed pictures, labels, patients, splits. `train` reads it like a folder.
 
     Example: snellen pack data/ --out cohort.h5
+
+    Example: snellen pack labels.csv --by camera --by sex --out cohort.h5
     """
     from snellen import workflow
 
@@ -522,6 +536,7 @@ def pack(
         path = workflow.pack(
             data,
             views=views,
+            by=by or [],
             recipe=recipe,
             settings=settings or [],
             out=out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ from snellen.evaluation.findings import add_drop, add_notices
 from snellen.evaluation.measures import compute_shift
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.subgroups import read_column
-from snellen.evaluation.units import join_patients
+from snellen.evaluation.units import group_labelled, join_patients
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.inference.known import find_own_test, find_trained_on
 from snellen.inference.load import load_bundle
@@ -41,6 +42,7 @@ from snellen.records.bundle import Manifest
 from snellen.records.cohort import Cohort, Sample
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.records.plan import Plan
+from snellen.records.recipe import EvaluationUnit
 from snellen.records.run import DataRequest, RunRecord
 from snellen.run_evidence import add_evidence, build_maps
 from snellen.run_openings import count_openings
@@ -51,9 +53,11 @@ _LOCK_WAIT_S = 60.0
 _MAX_UNKNOWN = 0.5
 
 
-def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = ()) -> Evaluation:
-    """A split of the run's own data, read again from where they lay, and its parts `by` columns, else by those of the
-    plan. Opening the test split is counted.
+def evaluate_own(
+    run: Run, split: str, out: Path | None, by: tuple[str, ...] = (), unit: EvaluationUnit | None = None
+) -> Evaluation:
+    """A split of the run's own data, read again from where they lay, by `unit`, and its parts `by` columns; else by
+    those of the plan. Opening the test split is counted.
     """
     record = run.record
     if record.state != "finished":
@@ -62,7 +66,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
     predictor = run.load()  # before the opening is counted: an altered bundle is refused
     validation = run.validation if split == "test" else None
     plan = run.plan
-    by = by or plan.evaluation.subgroups
+    by, unit = by or plan.evaluation.subgroups, unit or plan.evaluation.unit
     cohort, pixels_of = _read(record.request.source, plan.data.merge, by)
     wanted = _select(run, split)
     members = [sample for sample in cohort.samples if sample.name in wanted]
@@ -79,9 +83,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
             f"{len(changed)} pictures are not those that the run found, such as {changed[0]}.",
             "Put the data back as they were, or give them as DATA to evaluate the bundle on other data.",
         )
-    require_known_classes(predictor.classes, members)
-    for name in by:  # a column that makes no parts is told before anything is opened
-        read_column(members, name)
+    _require_measurable(predictor.manifest, members, by, unit)
     pixels = pixels_of(predictor, cohort.samples)
     if out is not None:
         make_output(out, EVALUATION)
@@ -98,7 +100,8 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=note_split(split, opened),
-        unit=plan.evaluation.unit,
+        unit=unit,
+        unknown_patients=count_unknown(members),
         subgroups=by,
         prevalence=plan.evaluation.prevalence,
         groups=list_joined((row.patient, row.group) for row in run.splits),
@@ -108,7 +111,7 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
     # the bundle's baselines have learned from every fold
     evaluation = evaluate(predictor, scored, question, None if folds is None else {})
     evaluation = evaluation if validation is None else add_drop(evaluation, validation)
-    evaluation = add_notices(evaluation, cohort.audit, run.plan)
+    evaluation = add_notices(evaluation, run.audit, run.plan)  # the run's says more, such as shortcuts
     if out is not None:
         evaluation = add_evidence(evaluation, predictor, scored, pixels)
         title = f"{cohort.name}: {split}"
@@ -121,8 +124,10 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
                 evaluation=evaluation,
                 scores=scored.to_scores(),
                 unit_scores=_score_units(predictor.manifest, scored, evaluation),
+                validation=validation,
                 plan=run.plan,
-                audit=cohort.audit,
+                audit=run.audit,
+                splits=run.splits,
                 manifest=predictor.manifest,
                 load_thumbnail=build_thumbnails(scored, pixels),
                 load_map=build_maps(predictor, scored, pixels),
@@ -130,6 +135,15 @@ def evaluate_own(run: Run, split: str, out: Path | None, by: tuple[str, ...] = (
             ),
         )
     return evaluation
+
+
+def _require_measurable(manifest: Manifest, members: Sequence[Sample], by: Sequence[str], unit: EvaluationUnit) -> None:
+    """Classes, columns and unit fit the samples: told before anything is opened."""
+    require_known_classes(manifest.classes, members)
+    for name in by:
+        read_column(members, name)
+    if unit != "picture":
+        group_labelled(manifest, members, unit)
 
 
 def _select(run: Run, split: str) -> dict[str, int | None]:
@@ -161,8 +175,10 @@ def _require_unchanged(run: Run) -> None:
         )
 
 
-def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tuple[str, ...] = ()) -> Evaluation:
-    """All of some other data. Pictures that the bundle was trained on are left out and counted.
+def evaluate_foreign(
+    bundle: Path, source: DataRequest, out: Path | None, by: tuple[str, ...] = (), unit: EvaluationUnit = "picture"
+) -> Evaluation:
+    """All of some other data, by `unit`. Pictures that the bundle was trained on are left out and counted.
 
     Where the data hold the test split of the run beside the bundle, that is one more opening of it.
     """
@@ -175,9 +191,7 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
             f"The bundle was trained on every one of the {len(known)} pictures of {source.data}.",
             "Evaluate on other data, or give the run instead of its bundle to see its own test split.",
         )
-    require_known_classes(predictor.classes, members)
-    for name in by:
-        read_column(members, name)
+    _require_measurable(predictor.manifest, members, by, unit)
     pixels = pixels_of(predictor, members)  # before the opening is counted: it may say that the data do not fit
     if out is not None:
         make_output(out, EVALUATION)
@@ -194,13 +208,16 @@ def evaluate_foreign(bundle: Path, source: DataRequest, out: Path | None, by: tu
         n_failed=cohort.audit.n_set_aside,
         snellen_version=__version__,
         notes=notes,
+        unit=unit,
+        unknown_patients=count_unknown(members),
         subgroups=by,
         groups=list_joined((sample.patient, groups[sample.name]) for sample in members),
     )
     scored = score_samples(predictor, members, pixels)
     evaluation = evaluate(predictor, scored, question)
-    patients = [sample.patient for sample in join_patients(scored.samples, question.groups)]
-    shift = compute_shift(predictor.manifest, scored.labels, scored.probabilities, question.intervals, patients)
+    measured = join_units(predictor.manifest, scored, unit)
+    patients = [sample.patient for sample in join_patients(measured.samples, question.groups)]
+    shift = compute_shift(predictor.manifest, measured.labels, measured.probabilities, question.intervals, patients)
     evaluation = evaluation.model_copy(update={"prevalence_shift": shift})
     evaluation = add_notices(evaluation, cohort.audit)
     if out is not None:
@@ -333,8 +350,13 @@ def build_intervals(plan: Plan, members: Sequence[Sample]) -> Intervals:
 
 def _choose_unit(members: Sequence[Sample]) -> Literal["patient", "picture"]:
     """Pictures where the patients of most are not known: a few that are told do not make it patient-level."""
-    n_alone = sum(sample.patient == get_own_patient(sample.name) for sample in members)
+    n_alone = sum(count_unknown(members).values())
     return "picture" if n_alone > _MAX_UNKNOWN * len(members) else "patient"
+
+
+def count_unknown(members: Sequence[Sample]) -> dict[str, int]:
+    """Pictures of each class whose patient nobody told: each stands for one."""
+    return dict(Counter(each.label for each in members if each.patient == get_own_patient(each.name)))
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:

@@ -59,7 +59,14 @@ from snellen.records.run import (
     WeightsRecord,
 )
 from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
-from snellen.run_evaluation import build_intervals, count_workspace, describe_evaluation, note_split, render_run_report
+from snellen.run_evaluation import (
+    build_intervals,
+    count_unknown,
+    count_workspace,
+    describe_evaluation,
+    note_split,
+    render_run_report,
+)
 from snellen.run_evidence import add_evidence
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
@@ -421,6 +428,7 @@ def _build_question(
         snellen_version=__version__,
         notes=note_split(split, opened),
         unit=prepared.plan.evaluation.unit,
+        unknown_patients=count_unknown(samples),
         subgroups=prepared.plan.evaluation.subgroups,
         prevalence=prepared.plan.evaluation.prevalence,
         groups=list_joined((row.patient, row.group) for row in prepared.splits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ from snellen.records.cohort import Cohort, Split
 from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
-from snellen.records.recipe import DataWish
+from snellen.records.recipe import UNITS, DataWish
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_seeds import MOST, SeedRuns, begin_seeds, drop_empty_seeds, go_through_seeds, is_seed_runs
 from snellen.runs import Run, choose_run_folder, open_run
@@ -168,17 +169,21 @@ def plan(data: str | Path, **options: Unpack[TrainOptions]):  # type: ignore[no-
     return prepared
 
 
-def pack(data: str | Path, *, views: int = 0, **options: Unpack[TrainOptions]) -> Path:
+def pack(data: str | Path, *, views: int = 0, by: Iterable[str] = (), **options: Unpack[TrainOptions]) -> Path:
     """Preprocessed pictures, labels, patients and splits as one HDF5 file at `out`; `train` reads it as it reads DATA.
 
-    `views` augmented views of each training picture are added for other programs.
+    `views` augmented views of each training picture are added for other programs. `by` names columns of the data that
+    go with the pictures, to measure parts by.
     """
     from snellen.ingest.packing import Packing, estimate_bytes, write_packed
     from snellen.planning.recipe_files import load_recipe
     from snellen.run_preparation import prepare
 
-    require_known(options, TrainOptions, "views")
+    require_known(options, TrainOptions, "views", "by")
     require_whole(views, "views", 0, 64)
+    if columns := to_texts(by, "by"):
+        wish = f"evaluation.subgroups={json.dumps(columns)}"
+        options["settings"] = [*to_texts(options.get("settings") or (), "settings"), wish]
     request = build_train_request(data, options)
     path = to_path(options.get("out") or Path(), "out")
     if path.suffix.lower() not in (".h5", ".hdf5"):
@@ -436,6 +441,7 @@ def evaluate(
     *,
     split: str | None = None,
     by: Iterable[str] = (),
+    unit: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     **options: Unpack[DataOptions],
@@ -443,16 +449,21 @@ def evaluate(
     """A run on a split of its own data (test, if none is named), or a bundle on all of other data.
 
     Opening the test split is counted. `by` names columns of the data: numbers for the part of each of their values.
+    `unit` says what is measured: each picture, eye or patient; if none is named as the run's plan says, of other data
+    each picture.
     """
     from snellen.run_evaluation import evaluate_foreign, evaluate_own
 
-    require_known(options, DataOptions, "data", "split", "by", "out", "overwrite")
+    require_known(options, DataOptions, "data", "split", "by", "unit", "out", "overwrite")
     columns = to_texts(by, "by")
     if split not in (None, "train", "val", "test", "all", "oof"):
         raise UsageError(
             f"--split {split}: there is no such split.",
             "Splits are train, val, test and all; of runs in folds also oof.",
         )
+    wanted = next((each for each in UNITS if each == unit), None)
+    if unit is not None and wanted is None:
+        raise UsageError(f"--unit {unit}: there is no such unit.", "Units are picture, eye and patient.")
     if split is not None and data is not None:
         raise UsageError(
             f"--split {split} is for a run's own data; DATA is scored whole.", "Leave out --split, or leave out DATA."
@@ -465,8 +476,8 @@ def evaluate(
         require_output(folder, EVALUATION, overwrite=overwrite, inputs=[model], data=Path(source.data))
         _require_outside(folder, find_bundle(model))
     if request is not None:
-        return evaluate_foreign(model, request, folder, columns)
-    return evaluate_own(open_run(model), split or "test", folder, columns)
+        return evaluate_foreign(model, request, folder, columns, wanted or "picture")
+    return evaluate_own(open_run(model), split or "test", folder, columns, wanted)
 
 
 def compare(

@@ -121,6 +121,8 @@ def test_evaluate_counts_every_opening_of_the_test_split(run: Path, tmp_path: Pa
     assert "Note: These numbers are measured on validation pictures" in done.stdout
     refused = run_snellen("evaluate", copy, "--by", "camera", expect=2)
     assert "no column camera" in refused.stderr
+    refused = run_snellen("evaluate", copy, "--unit", "person", expect=2)
+    assert "Units are picture, eye and patient" in refused.stderr
     assert open_run(copy).record.test_opened == before
     done = run_snellen("evaluate", copy, "--json")
     assert open_run(copy).record.test_opened == before + 1

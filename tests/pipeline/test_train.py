@@ -215,6 +215,13 @@ def test_external_data_leaves_out_what_was_trained_on(run: Path, cohort: Path, c
     assert found.prevalence_shift is not None
     counts = Counter(row["label"] for row in splits if row["split"] == "test")
     assert found.prevalence_shift.here == {name: counts[name] / found.n for name in found.classes}
+    whole = ("--out", tmp_path / "patients", "--cache", cache, "--by", "eye", "--unit", "patient")
+    run_snellen("evaluate", run / "bundle", cohort, *whole)
+    joined = Evaluation.model_validate_json((tmp_path / "patients" / "evaluation.json").read_text())
+    assert (joined.unit, joined.n, joined.n_pictures) == ("patient", found.n_patients, found.n)
+    assert joined.prevalence_shift is not None
+    assert sum(each.n for each in joined.per_class.values()) == found.n_patients
+    assert any("Measured by patient" in note for note in joined.notes)
     # the same pictures scored by the same bundle: nothing differs
     compared = json.loads(run_snellen("compare", run, tmp_path / "external", "--json").stdout)
     assert (compared["n"], compared["matched_by"]) == (found.n, "name")

@@ -53,6 +53,7 @@ def summarise_conformal(
     return ConformalSummary(
         wanted=conformal.coverage,
         fitted_on=conformal.fitted_on,
+        n_fitted=conformal.n_patients,
         pooled=conformal.pooled,
         whole=cover(np.ones(len(labels), bool)),
         per_class={name: cover(labels == c) for c, name in enumerate(manifest.classes) if (labels == c).any()},

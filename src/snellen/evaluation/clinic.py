@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from snellen.evaluation.wording import (
+    count_subjects,
     default_point,
     format_count,
     format_number,
@@ -22,7 +23,7 @@ from snellen.evaluation.wording import (
     name_split,
 )
 from snellen.metrics.decision import CALLED
-from snellen.records.evaluation import Estimate, Evaluation, OperatingPoint
+from snellen.records.evaluation import ConformalSummary, Estimate, Evaluation, OperatingPoint
 
 if TYPE_CHECKING:
     from snellen.evaluation.report import ReportInputs
@@ -33,7 +34,9 @@ _SHOWN_CALLS = 2
 
 @dataclass(frozen=True)
 class Hundred:
-    """Of 100 pictures of one kind: how many are called right, with interval, and what becomes of the others."""
+    """Of 100 pictures of one kind: how many are called right, with interval, and what becomes of the others. `source`
+    says how many stand behind it.
+    """
 
     of: str
     right: int
@@ -41,8 +44,8 @@ class Hundred:
     high: int | None
     called: str
     otherwise: str
-    n: int
     n_patients: int
+    source: str
 
     @property
     def is_few(self) -> bool:
@@ -70,7 +73,7 @@ def describe_purpose(inputs: ReportInputs) -> str:
 
 
 def describe_basis(evaluation: Evaluation) -> str:
-    """Of whom the numbers are."""
+    """Of whom the numbers are, and in which mixture."""
     point = default_point(evaluation)
     at = (
         f"At the operating point “{point.name}” (“{evaluation.positive}” from a probability of "
@@ -78,10 +81,27 @@ def describe_basis(evaluation: Evaluation) -> str:
         if point is not None
         else f"A picture is called {CALLED[evaluation.decision]}. "
     )
+    several = "" if evaluation.unit == "picture" else f"Each {evaluation.unit} counts once, by all its pictures. "
+    cuts = (
+        "How well a grade and all above it are told from those below stands under Metrics. "
+        if evaluation.grade_cuts
+        else ""
+    )
     return (
-        f"{at}Counted on the {name_split(evaluation.split)} set: {evaluation.subjects}. In other hands, cameras and "
-        "populations "
-        "the numbers may differ."
+        f"{at}{several}Counted on the {name_split(evaluation.split)} set: {evaluation.subjects}. {cuts}"
+        f"{describe_mixture(evaluation)}In other hands, cameras and populations the numbers may differ."
+    )
+
+
+def describe_mixture(evaluation: Evaluation) -> str:
+    """The shares of the classes here, and what holds for them alone."""
+    counts = {name: each.n for name, each in evaluation.per_class.items() if each.n}
+    if not counts:
+        return ""
+    shares = list_some([f"“{name}” {format_percent(n / evaluation.n)}" for name, n in counts.items()], 8)
+    return (
+        f"Accuracy and the share of calls that are right hold for the mixture here ({shares}): where a class is rarer, "
+        "more calls of it are wrong. "
     )
 
 
@@ -99,8 +119,8 @@ def describe_thousand(evaluation: Evaluation) -> str:
     name = evaluation.positive
     of_calls = f", of which {hits} have it" if hits + alarms else ""
     return (
-        f"Of 1,000 pictures mixed as in this set, {n_sick} show “{name}”: {hits} of them are called so, {missed} are "
-        "missed. "
+        f"Of 1,000 {evaluation.unit}s mixed as in this set, {n_sick} show “{name}”: {hits} of them are called so, "
+        f"{missed} are missed. "
         f"{1000 - n_sick} do not: {clear} of them are cleared, {alarms} are false alarms. So {hits + alarms} are "
         "called "
         f"“{name}”{of_calls}; where “{name}” is rarer, more of these calls are false."
@@ -118,20 +138,31 @@ def describe_silence(inputs: ReportInputs) -> list[str]:
         told.append(
             "It gives no answer for pictures that are unlike those it was trained on, or too dark, too bright or "
             "blurred "
-            f"beside them. Here that was {found.n} of {format_count(evaluation.n, 'picture')}{listed}."
+            f"beside them. Here that was {found.n} of {format_count(evaluation.n_pictures or evaluation.n, 'picture')}"
+            f"{listed}."
         )
     sets = evaluation.conformal
     if sets is not None:
         held = sets.whole.coverage.value
         told.append(
             f"Beside its answer it names the classes that cannot be ruled out: one for {sets.n_single} of "
-            f"{evaluation.n} "
-            f"pictures, several for {sets.n_several}, none for {sets.n_empty}. The true class was among them in "
-            f"{format_percent(held)} (asked for: {format_percent(sets.wanted)})."
+            f"{evaluation.n} {evaluation.unit}s, several for {sets.n_several}, none for {sets.n_empty}. The true class "
+            f"was among them in {format_percent(held)} (asked for: {format_percent(sets.wanted)})"
+            f"{_tell_least(sets, evaluation.unit)}."
         )
     if evaluation.shift is not None and evaluation.shift.message:
         told.append(evaluation.shift.message)
     return told
+
+
+def _tell_least(sets: ConformalSummary, unit: str) -> str:
+    """The class whose sets hold it least often: a mean over all may hide that."""
+    found = [(each.coverage.value, name, each.n) for name, each in sets.per_class.items() if each.coverage.value]
+    none = [name for name, each in sets.per_class.items() if each.coverage.value == 0]
+    if len(sets.per_class) < 2 or not (found or none):
+        return ""
+    value, name, n = (0.0, none[0], sets.per_class[none[0]].n) if none else min(found)
+    return f", least often of “{name}”: {format_percent(value)} of {format_count(n, unit)}"
 
 
 def _count_at_point(evaluation: Evaluation, point: OperatingPoint) -> list[Hundred]:
@@ -147,7 +178,8 @@ def _count_at_point(evaluation: Evaluation, point: OperatingPoint) -> list[Hundr
         counts = evaluation.per_class[own]
         right = round(100 * share.value)
         otherwise = f"{100 - right} {wrong}" if right < 100 else ""
-        rows.append(Hundred(own, right, *_round_ends(share), called, otherwise, counts.n, counts.n_patients))
+        source = count_subjects(evaluation, counts.n, counts.n_patients)
+        rows.append(Hundred(own, right, *_round_ends(share), called, otherwise, counts.n_patients, source))
     return rows
 
 
@@ -161,7 +193,8 @@ def _count_class(evaluation: Evaluation, at: int) -> Hundred:
     calls = [f"{shares[k]:.0f} “{evaluation.classes[k]}”" for k in others[:_SHOWN_CALLS]]
     rest = sum(shares[k] for k in others[_SHOWN_CALLS:])
     told = ", ".join([*calls, *([f"{rest:.0f} others"] if rest >= 0.5 else [])])
-    return Hundred(name, round(float(shares[at])), *_round_ends(share), "called so", told, counts.n, counts.n_patients)
+    source = count_subjects(evaluation, counts.n, counts.n_patients)
+    return Hundred(name, round(float(shares[at])), *_round_ends(share), "called so", told, counts.n_patients, source)
 
 
 def _round_ends(share: Estimate) -> tuple[int | None, int | None]:

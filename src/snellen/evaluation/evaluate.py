@@ -15,12 +15,16 @@ from snellen.core.progress import follow
 from snellen.core.storage import write_atomic
 from snellen.evaluation.abstention import summarise_abstentions, summarise_conformal, summarise_selective
 from snellen.evaluation.measures import (
+    compare_baselines,
     draw_decision_curve,
+    measure_cuts,
     measure_points,
     measure_subgroups,
+    recount_patients,
     summarise_calibration,
 )
-from snellen.evaluation.units import describe_units, group_units, join_patients, note_groups
+from snellen.evaluation.subgroups import read_columns
+from snellen.evaluation.units import Units, describe_units, group_labelled, join_patients, note_groups
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
 from snellen.inference.shift import Tally
@@ -85,6 +89,7 @@ class Question:
     `workspace` is how often the test split was opened by all runs that lie together, and by how many.
     `subgroups` are columns to make parts by, `prevalence` a share of the positive class that the user named (0: none).
     `groups` has the group of each patient who shares a picture with others: they count as one in every interval.
+    `unknown_patients` counts pictures by class whose patient nobody told.
     """
 
     split: str
@@ -100,6 +105,7 @@ class Question:
     subgroups: tuple[str, ...] = ()
     prevalence: float = 0.0
     groups: Mapping[str, str] = field(default_factory=dict)
+    unknown_patients: Mapping[str, int] = field(default_factory=dict)
 
 
 def score_samples(
@@ -215,14 +221,17 @@ def evaluate(
     positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
     found_baselines = _score_baselines(predictor, scored) if baselines is None else baselines
     pictures = scored
-    if question.unit != "picture":
-        scored, found_baselines = _join_units(manifest, scored, found_baselines, question.unit)
-    n_patients, told = len(set(scored.patients)), question.intervals
+    units = None if question.unit == "picture" else group_labelled(manifest, scored.samples, question.unit)
+    if units is not None:
+        scored = _average(scored, units)
+        found_baselines = {name: units.average(np.asarray(each, float)) for name, each in found_baselines.items()}
+    columns, notes_of_groups = read_columns(pictures.samples, question.subgroups, units)
+    people, told = scored.patients, question.intervals
+    n_patients = len(set(people))
     scored = replace(scored, samples=join_patients(scored.samples, question.groups))
     labels, probabilities, patients = scored.labels, scored.probabilities, scored.patients
     if len(set(patients)) < n_patients:  # also where pictures are drawn: those that are copies are drawn together
         question = replace(question, intervals=told.model_copy(update={"unit": "patient"}))
-    groups, notes_of_groups = measure_subgroups(manifest, scored, question)
     is_whole = len(np.unique(labels)) == len(manifest.classes)
 
     def estimate(found: NDArray[np.float64], rule: DecisionRule) -> dict[str, Estimate]:
@@ -241,8 +250,9 @@ def evaluate(
 
     called = decide(probabilities, manifest.decision)
     confusion = compute_confusion(labels, called, len(manifest.classes))
+    probes = {name: found for name, found in found_baselines.items() if name != _MAJORITY and is_whole}
     shift = predictor.find_shift(pictures.measured)
-    return Evaluation(
+    evaluation = Evaluation(
         task=manifest.task,
         classes=manifest.classes,
         positive=manifest.positive,
@@ -255,11 +265,13 @@ def evaluate(
         unit=question.unit,
         n_pictures=None if question.unit == "picture" else len(pictures.labels),
         patient_rule=question.patients.rule,
+        unknown_patients=dict(question.unknown_patients),
         metrics=estimate(probabilities, manifest.decision),
         baselines={
             name: estimate(found, "most_probable" if name == _MAJORITY else manifest.decision)
             for name, found in found_baselines.items()
         },
+        baseline_differences=compare_baselines(manifest, scored, probes, question.intervals),
         per_class=compute_per_class_estimates(
             labels,
             probabilities,
@@ -268,11 +280,12 @@ def evaluate(
             settings=question.intervals,
             rule=manifest.decision,
         ),
+        grade_cuts=measure_cuts(manifest, scored, question.intervals, people),
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         operating_points=measure_points(manifest, scored, question),
         decision_curve=draw_decision_curve(manifest, scored, question),
         calibration=summarise_calibration(manifest, scored, question.intervals),
-        subgroups=groups,
+        subgroups=measure_subgroups(manifest, scored, question, columns),
         intervals=told,
         conformal=summarise_conformal(manifest, labels, probabilities, patients, question.intervals),
         selective=summarise_selective(labels, called, probabilities, patients, question.intervals),
@@ -291,6 +304,7 @@ def evaluate(
             *([shift.message] if shift and shift.message else []),
         ),
     )
+    return recount_patients(evaluation, labels, people)
 
 
 def _summarise_refused(manifest: Manifest, pictures: Scored) -> Abstentions | None:
@@ -303,20 +317,16 @@ def _summarise_refused(manifest: Manifest, pictures: Scored) -> Abstentions | No
 
 def join_units(manifest: Manifest, scored: Scored, unit: EvaluationUnit) -> Scored:
     """`scored` with a row an eye or a patient, as `evaluate` measures it. Raises DataError where that cannot be."""
-    return scored if unit == "picture" else _join_units(manifest, scored, {}, unit)[0]
+    return scored if unit == "picture" else _average(scored, group_labelled(manifest, scored.samples, unit))
 
 
-def _join_units(
-    manifest: Manifest, scored: Scored, baselines: Mapping[str, NDArray[np.float64]], unit: EvaluationUnit
-) -> tuple[Scored, dict[str, NDArray[np.float64]]]:
-    positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
-    units = group_units(scored.samples, scored.labels, unit, is_ordered=manifest.ordered, positive=positive)
+def _average(scored: Scored, units: Units) -> Scored:
     before = units.average(apply_temperature(scored.logits, 1.0))
     samples = tuple(
         scored.samples[at].model_copy(update={"name": name, "label": scored.classes[label]})
         for at, name, label in zip(units.first, units.names, units.labels, strict=True)
     )
-    joined = replace(
+    return replace(
         scored,
         samples=samples,
         labels=units.labels,
@@ -327,7 +337,6 @@ def _join_units(
         reasons=(),
         measured={},
     )
-    return joined, {name: units.average(np.asarray(found, np.float64)) for name, found in baselines.items()}
 
 
 def _score_baselines(predictor: Predictor, scored: Scored) -> dict[str, NDArray[np.float64]]:

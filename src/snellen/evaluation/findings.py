@@ -107,18 +107,18 @@ def _say_auc(evaluation: Evaluation) -> str:
     auc = evaluation.metrics.get("auc")
     if auc is None or auc.value is None:
         return ""
-    won = f"{format_of_hundred(auc.value)} cases"
+    won, one = f"{format_of_hundred(auc.value)} cases", "an eye" if evaluation.unit == "eye" else f"a {evaluation.unit}"
     shown = f"AUC {format_number(auc.value)}"
     if auc.low is not None and auc.high is not None:
         low, high = format_number(auc.low), format_number(auc.high)
         shown += f"; {format_level(evaluation)} interval {low} to {high}"
     if evaluation.task == "binary" and evaluation.positive is not None:
         return (
-            f"Given a picture with “{evaluation.positive}” and one without, the model gives the first the "
+            f"Given {one} with “{evaluation.positive}” and one without, the model gives the first the "
             f"higher probability in {won} ({shown})."
         )
     return (
-        "Given a picture of a class and one of another, the model gives the first the higher probability of "
+        f"Given {one} of a class and one of another, the model gives the first the higher probability of "
         f"that class in {won}, averaged over the classes ({shown})."
     )
 
@@ -127,7 +127,7 @@ def _say_accuracy(evaluation: Evaluation) -> str:
     accuracy = _value(evaluation.metrics, "accuracy")
     if accuracy is None or evaluation.operating_points:
         return ""
-    return f"It names the right class of {format_of_hundred(accuracy)} pictures."
+    return f"It names the right class of {format_of_hundred(accuracy)} {evaluation.unit}s."
 
 
 def _say_operating_point(evaluation: Evaluation) -> str:
@@ -139,7 +139,7 @@ def _say_operating_point(evaluation: Evaluation) -> str:
         return ""
     return (
         f"At the default threshold {format_number(point.threshold)} it finds {format_of_hundred(found)} "
-        f"pictures with “{evaluation.positive}” and calls {format_of_hundred(cleared)} without it negative."
+        f"{evaluation.unit}s with “{evaluation.positive}” and calls {format_of_hundred(cleared)} without it negative."
     )
 
 
@@ -154,8 +154,19 @@ def _say_baselines(evaluation: Evaluation) -> str:
         if "majority" in key:
             who = "always naming the class that is most frequent in training"
         what = "AUC" if metric == "auc" else "accuracy"
-        told.append(f"{who} has {what} {format_number(other)}, the model {format_number(own)}")
+        difference = _say_difference(evaluation.baseline_differences.get(key, {}).get(metric))
+        told.append(f"{who} has {what} {format_number(other)}, the model {format_number(own)}{difference}")
     return f"For comparison: {'; '.join(told)}." if told else ""
+
+
+def _say_difference(found: Estimate | None) -> str:
+    if found is None or found.low is None or found.high is None:
+        return ""
+    holds = ", so the two are not told apart" if found.low <= 0 <= found.high else ""
+    return (
+        f" (difference {format_number(found.value)}, interval {format_number(found.low)} to {format_number(found.high)}"
+        f"{holds})"
+    )
 
 
 def _notices_of_patients(evaluation: Evaluation, audit: Audit | None) -> Iterator[Notice]:
@@ -172,9 +183,19 @@ def _notices_of_patients(evaluation: Evaluation, audit: Audit | None) -> Iterato
     elif _PICTURE_LEVEL.search(rule):
         yield Notice(
             "warning",
-            f"Some pictures carry no patient and count as patients of their own: {rule}.",
+            f"Some pictures carry no patient and count as patients of their own: {rule}.{_say_unknown(evaluation)}",
             "Where they are of one person, numbers are too good and intervals too narrow.",
         )
+
+
+def _say_unknown(evaluation: Evaluation) -> str:
+    """Of which classes they are: where it is one class alone, its numbers suffer most."""
+    counts = [
+        f"{evaluation.unknown_patients[name]} of {sum(row)} “{name}”"
+        for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)
+        if evaluation.unit == "picture" and name in evaluation.unknown_patients
+    ]
+    return f" Of those measured here they are {list_some(counts, 8)}." if counts else ""
 
 
 def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
@@ -219,7 +240,7 @@ def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
         failed = format_count(evaluation.n_failed, "picture")
         yield Notice(
             "warning",
-            f"{failed} could not be read and are in none of the numbers.",
+            f"{failed} could not be read or used and are in none of the numbers.",
         )
 
 
@@ -274,6 +295,7 @@ def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:
             f"Only {patients} in the {name_split(evaluation.split)} set.",
             "The intervals are wide, and what is rare may not occur at all.",
         )
+    knows = evaluation.intervals.unit == "patient"
     few = [
         f"{each.n_patients} of “{name}”"
         for name, each in evaluation.per_class.items()
@@ -282,8 +304,9 @@ def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:
     if few:
         yield Notice(
             "warning",
-            f"Fewer than {FEW_PATIENTS_OF_A_CLASS} patients of a class: {list_some(few, 5)}.",
-            "The numbers of such a class may change much with a single patient.",
+            f"Fewer than {FEW_PATIENTS_OF_A_CLASS} {'patients' if knows else 'pictures'} of a class: "
+            f"{list_some(few, 5)}.",
+            f"The numbers of such a class may change much with a single {'patient' if knows else 'picture'}.",
         )
 
 
@@ -331,6 +354,22 @@ def _notices_of_positive(plan: Plan | None) -> Iterator[Notice]:
 
 
 def _notices_of_calibration(evaluation: Evaluation) -> Iterator[Notice]:
+    check = evaluation.calibration.check
+    slope = check.slope if check is not None else Estimate(value=None)
+    if (
+        slope.value is not None
+        and slope.low is not None
+        and slope.high is not None
+        and not slope.low <= 1 <= slope.high
+    ):
+        ends = f"{format_number(slope.low, 2)} to {format_number(slope.high, 2)}"
+        is_bold = slope.value < 1
+        yield Notice(
+            "warning",
+            f"The probabilities are {'too extreme' if is_bold else 'not extreme enough'} here: calibration slope "
+            f"{format_number(slope.value, 2)}, interval {ends}; 1 would be right.",
+            f"Read a high probability as {'less' if is_bold else 'more'} sure than it says.",
+        )
     if evaluation.calibration.method == "none" and not evaluation.calibration.is_compared:
         reason = evaluation.calibration.reason
         yield Notice(

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from snellen.core.letters import reveal
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
-from snellen.evaluation.wording import format_count, name_split
+from snellen.evaluation.wording import format_count, knows_patients, name_split
 
 if TYPE_CHECKING:
     from snellen.evaluation.report import ReportInputs
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _WIDTH, _BOX, _GAP, _LINE = 460, 210, 34, 15
 _PAD = 9
 _SIDE = 250
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,12 @@ def list_boxes(inputs: ReportInputs) -> list[Box]:
     if audit is not None:
         aside = (f"Set aside: {audit.n_set_aside}", "not readable or not usable") if audit.n_set_aside else ()
         boxes.append(Box(("Found", format_count(audit.n_samples, "picture")), aside))
-        boxes.append(
-            Box(("Read", f"{format_count(audit.n_read, 'picture')}", format_count(audit.patients.n, "patient")))
-        )
+        who = "patients not known" if audit.patients.origin == "none" else format_count(audit.patients.n, "patient")
+        boxes.append(Box(("Read", f"{format_count(audit.n_read, 'picture')}", who)))
     counts = Counter(each.split for each in inputs.splits)
     if counts:
         parts = [
-            f"{name_split(split).capitalize()}: {counts[split]}, of {_count_patients(inputs, split)}"
+            f"{name_split(split).capitalize()}: {counts[split]}{_count_patients(inputs, split)}"
             for split in ("train", "val")
             if counts[split] and split != evaluation.split
         ]
@@ -55,8 +55,15 @@ def list_boxes(inputs: ReportInputs) -> list[Box]:
     boxes.append(
         Box((f"Evaluated: {name_split(evaluation.split)} set", *_split_subjects(inputs)), _tell_abstained(inputs))
     )
-    right = sum(evaluation.confusion[at][at] for at in range(len(evaluation.classes)))
-    boxes.append(Box(("Called as their label says", f"{right} of {format_count(evaluation.n, 'picture')}")))
+    right = [evaluation.confusion[at][at] for at in range(len(evaluation.classes))]
+    whole = f"{sum(right)} of {format_count(evaluation.n, evaluation.unit)}"
+    own = [
+        _shorten(f"{n} of {sum(row)} “{name}”")
+        for n, row, name in zip(right, evaluation.confusion, evaluation.classes, strict=True)
+        if sum(row)
+    ]
+    wrong = (f"Called otherwise: {evaluation.n - sum(right)}", "(see the confusion matrix)")
+    boxes.append(Box(("Called as their label says", whole, *own[:_SHOWN]), wrong))
     return boxes
 
 
@@ -107,9 +114,9 @@ def _split_subjects(inputs: ReportInputs) -> tuple[str, ...]:
     evaluation = inputs.evaluation
     counts = [f"{each.n} “{name}”" for name, each in evaluation.per_class.items() if each.n]
     return (
-        format_count(evaluation.n, "picture"),
-        format_count(evaluation.n_patients, "patient"),
-        *(_shorten(count) for count in counts[:6]),
+        format_count(evaluation.n, evaluation.unit),
+        *([format_count(evaluation.n_patients, "patient")] if knows_patients(evaluation) else []),
+        *(_shorten(count) for count in counts[:_SHOWN]),
     )
 
 
@@ -121,7 +128,9 @@ def _tell_abstained(inputs: ReportInputs) -> tuple[str, ...]:
 
 
 def _count_patients(inputs: ReportInputs, split: str) -> str:
-    return format_count(len({each.patient for each in inputs.splits if each.split == split}), "patient")
+    if not knows_patients(inputs.evaluation) and inputs.evaluation.unit == "picture":
+        return ""
+    return f", of {format_count(len({each.patient for each in inputs.splits if each.split == split}), 'patient')}"
 
 
 def _wrap(text: str) -> list[str]:

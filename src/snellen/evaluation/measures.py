@@ -5,18 +5,18 @@ This room knows a bundle's manifest and scores. It must not know predictors, fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.core.errors import UsageError
-from snellen.evaluation.subgroups import read_column
 from snellen.inference.prevalence import compute_assumed, reweight
 from snellen.metrics.calibration import apply_temperature, compute_ece, compute_reliability_bins
+from snellen.metrics.decision import decide
 from snellen.metrics.decision_curve import compute_decision_curve
-from snellen.metrics.intervals import compute_estimates
+from snellen.metrics.differences import pair_models
+from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
 from snellen.metrics.operating_point import PREVALENCES, compute_operating_point
 from snellen.metrics.perfect_calibration import expect_errors
 from snellen.metrics.recalibration import compute_calibration_lines, compute_calibration_slope
@@ -28,6 +28,9 @@ from snellen.records.evaluation import (
     CalibrationCheck,
     CalibrationSummary,
     DecisionCurve,
+    Estimate,
+    Evaluation,
+    GradeCut,
     Intervals,
     OperatingPoint,
     PrevalenceShift,
@@ -36,6 +39,8 @@ from snellen.records.evaluation import (
 
 if TYPE_CHECKING:
     from snellen.evaluation.evaluate import Question, Scored
+
+_OF_BASELINES = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic", "f1", "brier", "log_loss")
 
 
 def measure_points(manifest: Manifest, scored: Scored, question: Question) -> tuple[OperatingPoint, ...]:
@@ -64,6 +69,77 @@ def draw_decision_curve(manifest: Manifest, scored: Scored, question: Question) 
     at = manifest.classes.index(manifest.positive)
     is_positive = (scored.labels == at).astype(np.int64)
     return compute_decision_curve(is_positive, scored.probabilities[:, at], scored.patients, question.intervals)
+
+
+def measure_cuts(
+    manifest: Manifest, scored: Scored, settings: Intervals, people: Sequence[str]
+) -> tuple[GradeCut, ...]:
+    """Of three or more ordered classes: each grade and all above it against those below. `people` are patients `(N,)`,
+    where those of `scored` may be groups of patients.
+    """
+    if not manifest.ordered or len(manifest.classes) < 3:
+        return ()
+    called, cuts = decide(scored.probabilities, manifest.decision), []
+    for at, grade in enumerate(manifest.classes[1:], 1):
+        is_from = (scored.labels >= at).astype(np.int64)
+        if is_from.min() == is_from.max():
+            continue
+        share = scored.probabilities[:, at:].sum(1)
+        by_call, by_share = (
+            compute_per_class_estimates(
+                is_from, np.stack([1 - found, found], 1), scored.patients, classes=("below", "from"), settings=settings
+            )["from"]
+            for found in ((called >= at).astype(np.float64), np.clip(share, 0, 1))
+        )
+        cuts.append(
+            GradeCut(
+                grade=grade,
+                n=by_call.n,
+                n_patients=len({who for who, is_in in zip(people, is_from, strict=True) if is_in}),
+                sensitivity=by_call.recall,
+                specificity=by_call.specificity,
+                ppv=by_call.precision,
+                npv=by_call.npv,
+                auc=by_share.auc,
+            )
+        )
+    return tuple(cuts)
+
+
+def compare_baselines(
+    manifest: Manifest, scored: Scored, baselines: Mapping[str, NDArray[np.float64]], settings: Intervals
+) -> dict[str, dict[str, Estimate]]:
+    """The model's metrics minus those of each of `baselines`, probabilities `(N, C)`, paired."""
+    found = {}
+    for name, other in baselines.items():
+        pairs = pair_models(
+            scored.labels,
+            (np.asarray(other, np.float64), scored.probabilities),
+            scored.patients,
+            settings=settings,
+            is_ordered=manifest.ordered,
+            positive=None if manifest.positive is None else manifest.classes.index(manifest.positive),
+            rules=(manifest.decision, manifest.decision),
+        )
+        found[name] = {key: pairs[key].difference for key in _OF_BASELINES if key in pairs}
+    return found
+
+
+def recount_patients(evaluation: Evaluation, labels: NDArray[np.int64], people: Sequence[str]) -> Evaluation:
+    """The patients behind each class as they are called, where intervals took some of them as one."""
+    counts = {
+        name: len({who for who, label in zip(people, labels, strict=True) if label == at})
+        for at, name in enumerate(evaluation.classes)
+    }
+    sets = evaluation.conformal
+    if sets is not None:
+        by_class = {name: each.model_copy(update={"n_patients": counts[name]}) for name, each in sets.per_class.items()}
+        whole = sets.whole.model_copy(update={"n_patients": len(set(people))})
+        sets = sets.model_copy(update={"whole": whole, "per_class": by_class})
+    per_class = {
+        name: each.model_copy(update={"n_patients": counts[name]}) for name, each in evaluation.per_class.items()
+    }
+    return evaluation.model_copy(update={"per_class": per_class, "conformal": sets})
 
 
 def summarise_calibration(manifest: Manifest, scored: Scored, settings: Intervals) -> CalibrationSummary:
@@ -107,14 +183,10 @@ def check_calibration(scored: Scored, probabilities: NDArray[np.float64], settin
     )
 
 
-def measure_subgroups(manifest: Manifest, scored: Scored, question: Question) -> tuple[tuple[Subgroup, ...], list[str]]:
-    """The parts by each column asked for; a column that makes no parts here becomes a note."""
-    columns, notes = {}, []
-    for name in question.subgroups:
-        try:
-            columns[name] = read_column(scored.samples, name)
-        except UsageError as error:
-            notes.append(f"No parts by {name}: {error.message}")
+def measure_subgroups(
+    manifest: Manifest, scored: Scored, question: Question, columns: Mapping[str, Sequence[str]]
+) -> tuple[Subgroup, ...]:
+    """The parts by each of `columns`, which have a value for each row of `scored`."""
     default = next((point.threshold for point in manifest.thresholds if point.is_default), None)
     part = PartScored(
         labels=scored.labels,
@@ -127,7 +199,7 @@ def measure_subgroups(manifest: Manifest, scored: Scored, question: Question) ->
         rule=manifest.decision,
         threshold=None if manifest.positive is None else default,
     )
-    return compute_subgroups(part, columns), notes
+    return compute_subgroups(part, columns)
 
 
 def compute_shift(

@@ -13,15 +13,61 @@ from snellen.evaluation.wording import (
     format_level,
     format_number,
     format_percent,
+    knows_patients,
+    list_compared,
+    name_baseline,
     name_metric,
     name_split,
+    name_units,
 )
+from snellen.metrics.decision import CALLED
 from snellen.records.evaluation import CalibrationCheck, Estimate, Evaluation, OperatingPoint, Subgroup
 
 UNKNOWN = "(not known)"
 _CURVE_STEP = 5
 _SHIFTED = ("accuracy", "balanced_accuracy", "brier", "log_loss", "ece")
 _OF_PARTS = ("auc", "balanced_accuracy", "kappa_quadratic", "accuracy", "sensitivity", "specificity", "brier")
+
+
+def build_cuts(evaluation: Evaluation) -> Table | None:
+    """Of ordered classes: each grade and all above it against those below; none of other classes."""
+    if not evaluation.grade_cuts:
+        return None
+    has_patients = knows_patients(evaluation)
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            f"{each.grade} or higher",
+            f"{each.n} of {evaluation.n}",
+            *([str(each.n_patients)] if has_patients else []),
+            each.sensitivity,
+            each.specificity,
+            each.ppv,
+            each.npv,
+            each.auc,
+        )
+        for each in evaluation.grade_cuts
+    )
+    counted = (name_units(evaluation), *(["Patients"] if has_patients else []))
+    head = ("Grade", *counted, "Sensitivity", "Specificity", "PPV", "NPV", "AUC")
+    caption = (
+        f"A grade and all above it against those below, a picture being called {CALLED[evaluation.decision]}. "
+        "PPV and NPV hold for the mixture of grades here"
+    )
+    return Table(caption, head, rows, ("text", *["num"] * (len(head) - 1)))
+
+
+def build_differences(evaluation: Evaluation) -> Table | None:
+    """The model minus each baseline, paired."""
+    if not evaluation.baseline_differences:
+        return None
+    keys = list_compared(evaluation)
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (f"Model minus {name_baseline(name).lower()}", *(found.get(key, UNDEFINED) for key in keys))
+        for name, found in evaluation.baseline_differences.items()
+    )
+    drawn = "patients" if evaluation.intervals.unit == "patient" else "pictures"
+    caption = f"Differences, both scored on the same resampled {drawn}"
+    return Table(caption, ("", *(name_metric(key) for key in keys)), rows, ("text", *["num"] * len(keys)))
 
 
 def build_ratios(evaluation: Evaluation) -> Table:
@@ -107,27 +153,35 @@ def build_check(evaluation: Evaluation) -> Table | None:
 
 
 def describe_check(evaluation: Evaluation) -> list[str]:
-    """What the check says, in sentences."""
+    """What the check says, in sentences; none of them stands for the others."""
     check = evaluation.calibration.check
     if check is None:
         return []
-    return [each for each in (_say_error(check), _say_slope(check, format_level(evaluation))) if each]
+    level = format_level(evaluation)
+    return [each for each in (_say_error(evaluation), _say_slope(check, level), _say_lines(check, level)) if each]
 
 
-def _say_error(check: CalibrationCheck) -> str:
-    expected = check.expected.get("ece_adaptive")
-    if expected is None:
+def _say_error(evaluation: Evaluation) -> str:
+    check = evaluation.calibration.check
+    expected = check.expected.get("ece_adaptive") if check is not None else None
+    if check is None or expected is None:
         return ""
+    several = (
+        " Chance is drawn with independent pictures; where patients have several it does somewhat more."
+        if evaluation.unit == "picture" and evaluation.n_patients < evaluation.n
+        else ""
+    )
     found = format_number(check.ece_adaptive)
     limit = format_number(expected.limit)
     if check.ece_adaptive > expected.limit:
         return (
-            f"The adaptive calibration error of {found} is more than chance: with this many pictures right "
-            f"probabilities exceed {limit} once in twenty times."
+            f"The adaptive calibration error of {found} is more than chance: with this many {evaluation.unit}s right "
+            f"probabilities exceed {limit} once in twenty times.{several}"
         )
     return (
-        f"The adaptive calibration error of {found} is no more than chance gives with this many pictures (up to "
-        f"{limit} in 95 of 100 such sets): nothing here says that the probabilities are wrong."
+        f"The adaptive calibration error of {found} is no more than right probabilities give by chance with this many "
+        f"{evaluation.unit}s (up to {limit} in 95 of 100 such sets). It is a blunt measure: the slope below may still "
+        f"find a fault.{several}"
     )
 
 
@@ -137,9 +191,27 @@ def _say_slope(check: CalibrationCheck, level: str) -> str:
         return ""
     shown = f"slope {format_number(slope.value, 2)}, {level} interval {_show_interval(slope)}"
     if slope.low <= 1 <= slope.high:
-        return f"The calibration {shown}, holds 1: nothing here says that they are too bold or too cautious."
+        return f"The calibration {shown}, holds 1: they are not shown to be too bold or too cautious."
     how = "too extreme: overconfident" if slope.value < 1 else "not extreme enough: too cautious"
     return f"The calibration {shown}, leaves out 1: the probabilities are {how}."
+
+
+def _say_lines(check: CalibrationCheck, level: str) -> str:
+    """How many of the classes' own slopes and intercepts leave out what is right: of many some do by chance."""
+    found = [
+        (f"{what} of “{name}”", estimate.low, right, estimate.high)
+        for name, line in check.lines.items()
+        for what, estimate, right in (("slope", line.slope, 1.0), ("intercept", line.intercept, 0.0))
+        if estimate.low is not None and estimate.high is not None
+    ]
+    if not found:
+        return ""
+    off = [name for name, low, right, high in found if not (low or 0) <= right <= (high or 0)]
+    told = f"leave out the right value: {', '.join(off)}" if off else "leave out the right value"
+    return (
+        f"Of the {len(found)} slopes and intercepts of single classes in the table, {len(off) or 'none'} {told}. Each "
+        f"interval is {level} by itself. A dash stands where a class is parted wholly, so that no slope is the best."
+    )
 
 
 def _show_interval(estimate: Estimate) -> str:

@@ -41,6 +41,7 @@ from snellen.records.run import EpochRecord, RunRecord, WeightsRecord
 
 TASKS = {"binary": "Two classes", "multiclass": "Several classes", "ordinal": "Ordered classes"}
 Drawn = tuple[Drawing | None, str, Table]
+_FIRST = " of the first stage, a head on the frozen network, not the model that was delivered"
 _FLOW = "Flow of pictures and patients, from what was found to what the model said."
 HEADLINE = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 
@@ -196,8 +197,10 @@ def _illustrate_selective(evaluation: Evaluation) -> Illustration | None:
     found = evaluation.selective
     if found is None:
         return None
-    caption = f"Errors where only the surest pictures are answered. {abstention_figures.describe_selective(found)}"
-    return Illustration(abstention_figures.draw_selective(found), caption, abstention_figures.build_selective(found))
+    unit = evaluation.unit
+    caption = f"Errors where only the surest {unit}s are answered. {abstention_figures.describe_selective(found, unit)}"
+    table = abstention_figures.build_selective(found, unit)
+    return Illustration(abstention_figures.draw_selective(found), caption, table)
 
 
 def _list_facts(inputs: ReportInputs) -> dict[str, str]:
@@ -264,7 +267,12 @@ def _illustrate_baselines(evaluation: Evaluation) -> Illustration | None:
     drawing = figures.draw_baselines(evaluation)
     if drawing is None:
         return None
-    caption = "The model beside its baselines, each with its interval, on the same pictures."
+    probe = " Linear probe: logistic regression on features of the network before it learned from these data."
+    caption = (
+        f"The model beside its baselines, each with its interval, on the same {evaluation.unit}s."
+        f"{probe if 'linear_probe' in evaluation.baselines else ''} Whether they differ is said by the paired "
+        "differences under Metrics, not by whether two intervals overlap."
+    )
     return Illustration(drawing, caption, tables.build_baselines(evaluation))
 
 
@@ -286,7 +294,10 @@ def _illustrate_evidence(evaluation: Evaluation) -> Illustration | None:
     check = evaluation.evidence
     if check is None:
         return None
-    caption = f"Checks of the evidence maps ({check.method}). {evidence_figures.describe_evidence(check)}"
+    caption = (
+        f"Checks of the evidence maps ({check.method}), on {check.n} pictures drawn by chance. "
+        f"{evidence_figures.describe_evidence(check)}"
+    )
     return Illustration(evidence_figures.draw_evidence(check), caption, evidence_figures.build_evidence(check))
 
 
@@ -325,7 +336,7 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
     yield (
         figures.draw_reliability(evaluation),
         "Reliability. On the diagonal, stated confidence is what comes true; below it the model is too "
-        f"sure of itself. {before}Wilson intervals; bars count pictures.{top}",
+        f"sure of itself. {before}Wilson intervals, {evaluation.unit}s taken as independent; bars count them.{top}",
         tables.build_reliability(evaluation),
     )
     yield (
@@ -353,7 +364,8 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     elif 0 not in tuned:  # else nothing was learned on pooled features
         yield (
             run_figures.draw_learning(heads, chosen),
-            f"Learning curves of the chosen candidate. The vertical line is the epoch that was kept{others}.",
+            f"Learning curves of the chosen candidate{_FIRST if tuned else ''}. The vertical line is the epoch that "
+            f"was kept{others}.",
             tables.build_learning(own),
         )
     if inputs.run is not None and inputs.run.finetuned:

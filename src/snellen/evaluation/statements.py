@@ -20,6 +20,7 @@ from snellen.evaluation.wording import (
     name_metric,
     name_rule,
     name_split,
+    name_units,
     order_metrics,
 )
 from snellen.metrics.decision import CALLED
@@ -30,6 +31,11 @@ if TYPE_CHECKING:  # which imports what draws
 
 __all__ = ["STATEMENTS", "state"]
 _SHOWN = 12
+_COPIES = {
+    "all": "identical or transformed",
+    "exact": "identical (transformed ones were not looked for)",
+    "off": "not looked for",
+}
 
 
 def state(key: str, inputs: ReportInputs) -> str:
@@ -42,10 +48,9 @@ def _data(inputs: ReportInputs) -> str:
     told = f"Evaluated on {evaluation.subjects} of {evaluation.data}."
     if inputs.manifest is not None:
         trained = inputs.manifest.trained_on
-        told += (
-            f" Trained and validated on {format_count(trained.n_samples, 'picture')} of "
-            f"{format_count(trained.n_patients, 'patient')}."
-        )
+        is_known = not trained.patient_rule.startswith("one patient a picture")
+        patients = f" of {format_count(trained.n_patients, 'patient')}" if is_known else ", patients unknown"
+        told += f" Trained and validated on {format_count(trained.n_samples, 'picture')}{patients}."
     return told
 
 
@@ -57,7 +62,8 @@ def _quality(inputs: ReportInputs) -> str:
     listed = ", ".join(f"{issues[name]} {name}" for name in ("severe", "warning", "info") if issues[name]) or "none"
     return (
         f"Every file was decoded: {audit.n_read} of {audit.n_samples} were read, {audit.n_set_aside} set aside. "
-        f"Exact copies: {format_count(len(audit.duplicate_groups), 'group')}. Issues: {listed}; audit.json lists them."
+        f"Pictures that show the same, {_COPIES[audit.copy_search]}: "
+        f"{format_count(len(audit.duplicate_groups), 'group')}. Issues: {listed}; audit.json lists them."
     )
 
 
@@ -78,8 +84,10 @@ def _preprocessing(inputs: ReportInputs) -> str:
 def _partition(inputs: ReportInputs) -> str:
     counts = Counter(each.split for each in inputs.splits)
     patients = {split: len({each.patient for each in inputs.splits if each.split == split}) for split in counts}
+    is_known = inputs.evaluation.intervals.unit == "patient"
     shown = [
-        f"{name_split(split)} {format_count(counts[split], 'picture')} of {format_count(patients[split], 'patient')}"
+        f"{name_split(split)} {format_count(counts[split], 'picture')}"
+        + (f" of {format_count(patients[split], 'patient')}" if is_known else "")
         for split in ("train", "val", "test")
         if counts[split]
     ]
@@ -90,10 +98,12 @@ def _partition(inputs: ReportInputs) -> str:
 def _disjoint(inputs: ReportInputs) -> str:
     if not inputs.splits:
         return ""
-    return (
-        "Partitions are disjoint by patient, together with all exact copies of a patient's pictures. Patients were "
-        f"told by: {inputs.evaluation.patient_rule}."
-    )
+    rule = f"Patients were told by: {inputs.evaluation.patient_rule}."
+    if inputs.evaluation.intervals.unit == "picture":
+        return f"Partitions are disjoint by picture and its copies, not by patient: patients are not known. {rule}"
+    own = inputs.evaluation.unknown_patients
+    unknown = f" Of {sum(own.values())} evaluated pictures no patient is known: each stands for one." if own else ""
+    return f"Partitions are disjoint by patient, together with all copies that were found. {rule}{unknown}"
 
 
 def _imbalance(inputs: ReportInputs) -> str:
@@ -147,8 +157,9 @@ def _training(inputs: ReportInputs) -> str:
         return ""
     stages = len(inputs.plan.training.stages)
     return (
-        f"{format_count(stages, 'stage')} of training, seed {inputs.plan.training.seed}, {inputs.plan.augment.views} "
-        "augmented views a picture. plan.json holds every value with its reason; metrics.jsonl every epoch."
+        f"{format_count(stages, 'stage')} of training, seed {inputs.plan.training.seed}; the first on features of the "
+        f"frozen network, {inputs.plan.augment.views} augmented views a picture. plan.json holds every value of every "
+        "stage with its reason; metrics.jsonl every epoch."
     )
 
 
@@ -160,10 +171,33 @@ def _selection(inputs: ReportInputs) -> str:
             else (f"{len(inputs.run.members)} members, each chosen on folds of patients that it does not measure.")
         )
     chosen = inputs.run.chosen
-    return (
-        f"Chosen among {format_count(chosen.n_candidates, 'candidate')} by the loss on validation patients: weight "
-        f"decay {chosen.weight_decay:g}, epoch {chosen.epoch}. Test patients chose nothing."
+    who = "patients" if inputs.evaluation.intervals.unit == "patient" else "pictures"
+    told = (
+        f"{'First stage: chosen' if inputs.run.finetuned else 'Chosen'} among "
+        f"{format_count(chosen.n_candidates, 'candidate')} by the loss on validation {who}: weight decay "
+        f"{chosen.weight_decay:g}, epoch {chosen.epoch}."
     )
+    for each in inputs.run.finetuned:
+        taken = (
+            ("the mean of the models before and after it" if each.averaged else "the fine-tuned model")
+            if (each.kept)
+            else "the model before it"
+        )
+        told += f" Fine-tuning, {format_count(each.n_epochs, 'epoch')}: {taken} was taken, by the same {who}."
+    return f"{told} Test {who} chose nothing."
+
+
+def _ensemble(inputs: ReportInputs) -> str:
+    if inputs.manifest is None:
+        return ""
+    n = inputs.manifest.n_members
+    return f"The mean of the probabilities of {n} members." if n > 1 else "A single network, no ensemble."
+
+
+def _updating(inputs: ReportInputs) -> str:
+    if inputs.manifest is None:
+        return ""
+    return "Nothing was updated: model, calibration and thresholds were evaluated as they stand in the bundle."
 
 
 def _calibration(inputs: ReportInputs) -> str:
@@ -179,7 +213,7 @@ def _calibration(inputs: ReportInputs) -> str:
 
 def _metrics(inputs: ReportInputs) -> str:
     names = [name_metric(key) for key in order_metrics(inputs.evaluation)]
-    return f"Reported: {list_some(names, _SHOWN)}; ROC, precision–recall and reliability curves; confusion matrix."
+    return f"Reported: {'; '.join(names)}; ROC, precision–recall and reliability curves; confusion matrix."
 
 
 def _uncertainty(inputs: ReportInputs) -> str:
@@ -210,7 +244,8 @@ def _tell(estimate: Estimate) -> str:
 
 
 def _confusion(inputs: ReportInputs) -> str:
-    return f"The confusion matrix of {inputs.evaluation.n} pictures is in this report and in evaluation.json."
+    counted = format_count(inputs.evaluation.n, inputs.evaluation.unit)
+    return f"The confusion matrix of {counted} is in this report and in evaluation.json."
 
 
 def _failures(inputs: ReportInputs) -> str:
@@ -220,29 +255,44 @@ def _failures(inputs: ReportInputs) -> str:
 
 def _events(inputs: ReportInputs) -> str:
     counts = ", ".join(f"{name} {each.n}" for name, each in inputs.evaluation.per_class.items())
-    return f"Pictures by class on the {name_split(inputs.evaluation.split)} set: {counts}."
+    return f"{name_units(inputs.evaluation)} by class on the {name_split(inputs.evaluation.split)} set: {counts}."
+
+
+def _severity(inputs: ReportInputs) -> str:
+    """Only grades tell of severity."""
+    return _events(inputs) if inputs.evaluation.is_ordered else ""
+
+
+def _subgroups(inputs: ReportInputs) -> str:
+    parts = inputs.evaluation.subgroups
+    if not parts:
+        return "No subgroups were measured."
+    columns = ", ".join(dict.fromkeys(part.column for part in parts))
+    return f"Subgroups by {columns} are in this report, with their differences to all others."
 
 
 def _abstention(inputs: ReportInputs) -> str:
     found = inputs.evaluation.abstentions
     if found is None:
         return ""
+    n = inputs.evaluation.n_pictures or inputs.evaluation.n
     told = (
-        f"The gate gave no answer on {found.n} of {inputs.evaluation.n} pictures as unlike those trained on or not fit "
-        "to be judged; the numbers count them all the same."
+        f"The gate gave no answer on {found.n} of {n} pictures as unlike those trained on or not fit to be judged; the "
+        "numbers count them all the same."
     )
     sets = inputs.evaluation.conformal
     if sets is None:
         return told
     return (
-        f"{told} Conformal sets at {format_percent(sets.wanted)} held several classes for {sets.n_several} pictures, "
-        f"none for {sets.n_empty}."
+        f"{told} Conformal sets at {format_percent(sets.wanted)} held several classes for "
+        f"{format_count(sets.n_several, inputs.evaluation.unit)}, none for {sets.n_empty}."
     )
 
 
 def _missing(inputs: ReportInputs) -> str:
     return (
-        f"{inputs.evaluation.n_failed} pictures could not be read and are in none of the numbers; nothing was imputed."
+        f"{inputs.evaluation.n_failed} pictures could not be read or used and are in none of the numbers; nothing was "
+        "imputed."
     )
 
 
@@ -277,11 +327,20 @@ def _shift(inputs: ReportInputs) -> str:
     )
 
 
+def _external(inputs: ReportInputs) -> str:
+    """Of the run's own splits nothing is external, however the pictures measure."""
+    return _shift(inputs) if inputs.evaluation.split == "all" else ""
+
+
+def _internal(inputs: ReportInputs) -> str:
+    return "" if inputs.evaluation.split == "all" else _performance(inputs)
+
+
 def _openings(inputs: ReportInputs) -> str:
     n = inputs.evaluation.test_opened
-    return (
-        f"The test split was opened {format_count(n, 'time')} by this run." if inputs.evaluation.split == "test" else ""
-    )
+    blind = "The model was given the pixels of a picture and nothing else: no label, no report, no clinical fact."
+    opened = f" The test split was opened {format_count(n, 'time')} by this run."
+    return blind + (opened if inputs.evaluation.split == "test" else "")
 
 
 def _code(inputs: ReportInputs) -> str:
@@ -302,11 +361,14 @@ STATEMENTS: dict[str, Callable[[ReportInputs], str]] = {
     "confusion": _confusion,
     "data": _data,
     "disjoint": _disjoint,
+    "ensemble": _ensemble,
     "events": _events,
     "explanation": _explanation,
+    "external": _external,
     "failures": _failures,
     "imbalance": _imbalance,
     "initialisation": _initialisation,
+    "internal": _internal,
     "metrics": _metrics,
     "missing": _missing,
     "model": _model,
@@ -317,9 +379,12 @@ STATEMENTS: dict[str, Callable[[ReportInputs], str]] = {
     "preprocessing": _preprocessing,
     "quality": _quality,
     "selection": _selection,
+    "severity": _severity,
     "shift": _shift,
     "software": _software,
     "specification": _specification,
+    "subgroups": _subgroups,
     "training": _training,
     "uncertainty": _uncertainty,
+    "updating": _updating,
 }

@@ -12,13 +12,31 @@ from itertools import pairwise
 import numpy as np
 
 from snellen.core.errors import UsageError
-from snellen.evaluation.units import find_eye
+from snellen.evaluation.units import Units, find_eye
 from snellen.records.cohort import FACTS, Sample
 
 MISSING = ""
+SEVERAL = "several"
 _MOST_VALUES = 12
 _MOST_NUMBERS = 8
 _BANDS = 3
+
+
+def read_columns(
+    samples: Sequence[Sample], names: Sequence[str], units: Units | None = None
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The columns that make parts, and a note for each that makes none.
+
+    With `units` a value each eye or patient: that of its pictures, `several` where these differ.
+    """
+    columns, notes = dict[str, list[str]](), []
+    for name in names:
+        try:
+            found = read_column(samples, name)
+            columns[name] = found if units is None else _join(found, units, name)
+        except UsageError as error:
+            notes.append(f"No parts by {name}: {error.message}")
+    return columns, notes
 
 
 def read_column(samples: Sequence[Sample], name: str) -> list[str]:
@@ -52,6 +70,16 @@ def read_column(samples: Sequence[Sample], name: str) -> list[str]:
             "Join values in the table into at most a dozen; numbers are put into bands by themselves.",
         )
     return values
+
+
+def _join(values: Sequence[str], units: Units, name: str) -> list[str]:
+    own = [set[str]() for _ in units.names]
+    for value, at in zip(values, units.index, strict=True):
+        own[at] |= {value} if value else set()
+    joined = [SEVERAL if len(each) > 1 else next(iter(each), MISSING) for each in own]
+    if len(set(joined) - {MISSING}) < 2:
+        raise UsageError(f"what is measured has one value of {name} throughout, or several each.", "Leave it out.")
+    return joined
 
 
 def _read_fact(sample: Sample, name: str) -> str:

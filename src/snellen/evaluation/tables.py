@@ -20,12 +20,14 @@ from snellen.evaluation.wording import (
     format_number,
     format_percent,
     format_value,
+    knows_patients,
     list_compared,
     name_baseline,
     name_metric,
     name_origin,
     name_rule,
     name_split,
+    name_units,
     order_metrics,
 )
 from snellen.metrics.decision import CALLED
@@ -45,6 +47,7 @@ METHODS = {
     "sandwich": "sandwich variance",
     "none": "none",
 }
+_READ_OFF = ". Read off this very set, so too good for a threshold that is chosen beforehand"
 GRID = tuple(step / 20 for step in range(20, 9, -1))
 
 Cell = str | Estimate
@@ -73,17 +76,20 @@ def build_metrics(evaluation: Evaluation, validation: Evaluation | None = None) 
         rows.append((name_metric(key), value, format_interval(each) or MISSING, *beside, method))
     on_validation = () if validation is None else ("Out of fold" if validation.split == "oof" else "On validation",)
     head = ("Metric", "Value", f"{format_level(evaluation)} interval", *on_validation, "Interval by")
-    caption = f"All metrics on the {name_split(evaluation.split)} set"
+    caption = f"All metrics on the {name_split(evaluation.split)} set, {evaluation.subjects}"
+    if validation is not None:
+        caption += ". Validation chose the model: its numbers are too good, and shown for the drop"
     return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 2), "text"))
 
 
 def build_per_class(evaluation: Evaluation) -> Table:
     """Each class against the rest."""
-    rows = tuple(
+    has_patients = knows_patients(evaluation)
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             name + (" (positive)" if name == evaluation.positive else ""),
             str(each.n),
-            str(each.n_patients),
+            *([str(each.n_patients)] if has_patients else []),
             each.recall,
             each.specificity,
             each.precision,
@@ -96,8 +102,8 @@ def build_per_class(evaluation: Evaluation) -> Table:
     )
     head = (
         "Class",
-        "Pictures",
-        "Patients",
+        name_units(evaluation),
+        *(["Patients"] if has_patients else []),
         "Recall (sensitivity)",
         "Specificity",
         "Precision (PPV)",
@@ -106,7 +112,10 @@ def build_per_class(evaluation: Evaluation) -> Table:
         "AUC",
         "Average precision",
     )
-    caption = f"Each class against the rest, a picture being called {CALLED[evaluation.decision]}"
+    caption = (
+        f"Each class against the rest, a picture being called {CALLED[evaluation.decision]}. PPV and NPV hold for the "
+        "mixture of classes here"
+    )
     return Table(caption, head, rows, ("text", *["num"] * (len(head) - 1)))
 
 
@@ -129,7 +138,7 @@ def build_confusion(evaluation: Evaluation) -> Table:
         cells = (f"{count} ({format_percent(count / total if total else None)})" for count in counts)
         rows.append((name, *cells, str(total)))
     head = ("True class", *(f"called {name}" for name in evaluation.classes), "All")
-    caption = "Pictures by true class (rows) and prediction (columns)"
+    caption = f"{name_units(evaluation)} by true class (rows) and prediction (columns)"
     return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 1)))
 
 
@@ -137,14 +146,14 @@ def build_roc(curves: Sequence[ClassCurve]) -> Table:
     """Sensitivity at given specificities."""
     rows = tuple((format_number(at, 2), *(format_number(curve.sensitivity_at(at)) for curve in curves)) for at in GRID)
     head = ("Specificity at least", *(curve.name for curve in curves))
-    return Table("Sensitivity of each class", head, rows, ("text", *["num"] * len(curves)))
+    return Table(f"Sensitivity of each class{_READ_OFF}", head, rows, ("text", *["num"] * len(curves)))
 
 
 def build_precision_recall(curves: Sequence[ClassCurve]) -> Table:
     """Precision at given recalls."""
     rows = tuple((format_number(at, 2), *(format_number(curve.precision_at(at)) for curve in curves)) for at in GRID)
     head = ("Recall at least", *(curve.name for curve in curves))
-    return Table("Precision of each class", head, rows, ("text", *["num"] * len(curves)))
+    return Table(f"Precision of each class{_READ_OFF}", head, rows, ("text", *["num"] * len(curves)))
 
 
 def build_reliability(evaluation: Evaluation) -> Table:
@@ -162,7 +171,7 @@ def build_reliability(evaluation: Evaluation) -> Table:
         for each in bins
         if each.n
     )
-    head = ("Confidence", "Pictures", "Mean confidence", "Share that is right")
+    head = ("Confidence", name_units(evaluation), "Mean confidence", "Share that is right")
     caption = "Stated confidence and accuracy" + (", before and after calibration" if own.bins_before else "")
     return Table(caption, head, rows, ("text", "num", "num", "num"))
 
@@ -199,10 +208,11 @@ def build_members(members: Sequence[ChosenHead], splits: Sequence[Split]) -> Tab
 
 def build_outcomes(outcomes: Sequence[StageOutcome]) -> Table:
     """What each stage of fine-tuning gave, beside the model before it."""
+    has_folds = any(each.fold is not None for each in outcomes)
     rows = tuple(
         (
             str(each.stage),
-            "" if each.fold is None else str(each.fold),
+            *([MISSING if each.fold is None else str(each.fold)] if has_folds else []),
             f"{each.epoch} of {each.n_epochs}",
             f"{each.blend:.0%}",
             " · ".join(format_number(loss) for loss in (each.before_loss, each.val_loss, each.mean_loss)),
@@ -211,8 +221,10 @@ def build_outcomes(outcomes: Sequence[StageOutcome]) -> Table:
         )
         for each in outcomes
     )
-    head = ("Stage", "Fold", "Epoch", "Blend", "Loss", "AUC", "Taken")
-    return Table("Fine-tuning: before · after · mean of both", head, rows, ("text", "text", *["num"] * 4, "text"))
+    folds = ["Fold"] if has_folds else []
+    head = ("Stage", *folds, "Epoch", "Blend", "Loss", "AUC", "Taken")
+    kinds = ("text", *["text"] * len(folds), *["num"] * 4, "text")
+    return Table("Fine-tuning: before · after · mean of both", head, rows, kinds)
 
 
 def _format_mean(values: Sequence[float | None]) -> str:
@@ -222,18 +234,18 @@ def _format_mean(values: Sequence[float | None]) -> str:
     return f"{format_number(statistics.mean(known))} ({format_number(statistics.stdev(known))})"
 
 
-def build_splits(splits: Sequence[Split], classes: Sequence[str]) -> Table:
-    """Pictures, patients and classes of each split."""
+def build_splits(splits: Sequence[Split], classes: Sequence[str], *, has_patients: bool = True) -> Table:
+    """Pictures, patients where they are known, and classes of each split."""
     rows = []
     for split in ("train", "val", "test", "left_out"):
         own = [each for each in splits if each.split == split]
         if own:
             counts = Counter(each.label for each in own)
-            patients = len({each.patient for each in own})
+            patients = [str(len({each.patient for each in own}))] if has_patients else []
             by_class = (str(counts[name]) for name in classes)
-            rows.append((name_split(split).capitalize(), str(len(own)), str(patients), *by_class))
-    head = ("Split", "Pictures", "Patients", *classes)
-    caption = "Pictures and patients of each split, and pictures by class"
+            rows.append((name_split(split).capitalize(), str(len(own)), *patients, *by_class))
+    head = ("Split", "Pictures", *(["Patients"] if has_patients else []), *classes)
+    caption = f"Pictures{' and patients' if has_patients else ''} of each split, and pictures by class"
     return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 1)))
 
 
@@ -289,7 +301,7 @@ def build_operating_points(evaluation: Evaluation) -> Table:
     counts = next((each for each in evaluation.operating_points if each.n_positive is not None), None)
     caption = f"Operating points. Positive class: {evaluation.positive or 'not set'}"
     if counts is not None:
-        caption += f" ({counts.n_positive} pictures with it, {counts.n_negative} without)"
+        caption += f" ({counts.n_positive} {evaluation.unit}s with it, {counts.n_negative} without)"
     head = ("Name", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "Rule")
     return Table(caption, head, rows, ("text", *["num"] * 5, "text"))
 

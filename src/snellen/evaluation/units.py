@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
+from snellen.records.bundle import Manifest
 from snellen.records.cohort import Sample
 from snellen.records.evaluation import Intervals
 from snellen.records.recipe import EvaluationUnit
@@ -53,6 +54,13 @@ def find_eye(sample: Sample) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def group_labelled(manifest: Manifest, samples: Sequence[Sample], unit: EvaluationUnit) -> Units:
+    """`group_units` by the samples' own labels, which the bundle knows, and its rule for several."""
+    labels = np.array([manifest.classes.index(sample.label) for sample in samples], np.int64)
+    positive = None if manifest.positive is None else manifest.classes.index(manifest.positive)
+    return group_units(samples, labels, unit, is_ordered=manifest.ordered, positive=positive)
+
+
 def group_units(
     samples: Sequence[Sample],
     labels: NDArray[np.int64],
@@ -78,9 +86,9 @@ def group_units(
             joined[at] = positive
         else:
             raise DataError(
-                f"evaluation.unit = {unit}: the pictures of {name} are of several classes, and without an order none "
+                f"Measuring by {unit}: the pictures of {name} are of several classes, and without an order none "
                 "of them is that of all.",
-                "Use evaluation.unit = eye if sides are known, or picture.",
+                "Measure by eye if sides are known, or by picture (--unit, in a recipe evaluation.unit).",
             )
     return Units(names, index, joined)
 
@@ -112,8 +120,9 @@ def _name_unit(sample: Sample, unit: EvaluationUnit) -> str:
     eye = find_eye(sample)
     if eye is None:
         raise DataError(
-            f"evaluation.unit = eye: neither a DICOM tag nor the name of {sample.name} says which eye it is.",
-            "Name files with left or right (OD or OS), or use evaluation.unit = patient or picture.",
+            f"Measuring by eye: neither a DICOM tag nor the name of {sample.name} says which eye it is.",
+            "Name files with left or right (OD or OS), or measure by patient or picture (--unit, in a recipe "
+            "evaluation.unit).",
         )
     return f"{sample.patient}, {eye}"
 

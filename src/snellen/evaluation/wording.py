@@ -178,6 +178,23 @@ def format_count(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
+def count_subjects(evaluation: Evaluation, n: int, n_patients: int) -> str:
+    """`20 pictures of 12 patients`, `20 eyes of 12 patients`, `12 patients`; `20 pictures` where nobody knows them."""
+    if evaluation.intervals.unit == "picture" or evaluation.unit == "patient":
+        return format_count(n, evaluation.unit)
+    return f"{format_count(n, evaluation.unit)} of {format_count(n_patients, 'patient')}"
+
+
+def name_units(evaluation: Evaluation) -> str:
+    """What is measured, as a column's head: Pictures, Eyes, Patients."""
+    return f"{evaluation.unit.capitalize()}s"
+
+
+def knows_patients(evaluation: Evaluation) -> bool:
+    """Whether numbers of patients say more than numbers of what is measured."""
+    return evaluation.intervals.unit == "patient" and evaluation.unit != "patient"
+
+
 def list_some(names: Sequence[str], at_most: int, joint: str = ", ") -> str:
     """The first names, and how many more there are."""
     more = len(names) - at_most

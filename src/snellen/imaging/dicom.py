@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 import logging
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,11 @@ _TAGS = (
     "PatientID", "ImageLaterality", "Laterality", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID",
     "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation",
 )  # fmt: skip
+# by these a cohort may be measured in parts, where they are asked for
+DICOM_COLUMNS = (
+    "PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "StationName", "InstitutionName", "Modality",
+)  # fmt: skip
+_PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 _BLOCK = 1 << 20
 _FEW_FRAMES = 1000
 
@@ -35,7 +40,8 @@ _FEW_FRAMES = 1000
 class DicomTags:
     """What grouping and listing need to know. A text that the file lacks is empty.
 
-    `n_frames` is 1 also where the file holds no picture (`has_pixels`): reading it then says so.
+    `columns` has those of DICOM_COLUMNS that the file has, the age in years. `n_frames` is 1 also where the file holds
+    no picture (`has_pixels`): reading it then says so.
     """
 
     patient_id: str
@@ -44,6 +50,7 @@ class DicomTags:
     sop_uid: str
     n_frames: int
     has_pixels: bool
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_tags(source: Path | bytes) -> DicomTags:
@@ -52,7 +59,7 @@ def read_tags(source: Path | bytes) -> DicomTags:
     Raises PictureError where it is no DICOM, damaged, or pydicom missing.
     """
     with hush_warnings():  # values are converted, and complained of, when they are asked for
-        found = open_dicom(source, tags=_TAGS)
+        found = open_dicom(source, tags=(*_TAGS, *DICOM_COLUMNS))
         n_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
         side = (_text(found, "ImageLaterality") or _text(found, "Laterality")).upper()
         return DicomTags(
@@ -62,6 +69,7 @@ def read_tags(source: Path | bytes) -> DicomTags:
             sop_uid=_text(found, "SOPInstanceUID"),
             n_frames=count_claimed_frames(found, n_bytes),
             has_pixels=read_number(found, "Rows", 0) > 0 and read_number(found, "Columns", 0) > 0,
+            columns={name: text for name in DICOM_COLUMNS if (text := _read_column(found, name))},
         )
 
 
@@ -152,6 +160,14 @@ def _text(found: FileDataset, name: str) -> str:
     except Exception:  # one that cannot be decoded is as good as absent
         return ""
     return "" if value is None else str(value).strip()
+
+
+def _read_column(found: FileDataset, name: str) -> str:
+    text = _text(found, name)
+    if name != "PatientAge":
+        return text
+    number, unit = text[:-1], text[-1:].upper()  # such as 045Y
+    return f"{int(number) / _PER_YEAR[unit]:.3g}" if number.isdecimal() and unit in _PER_YEAR else ""
 
 
 def _open_stream(source: Path | bytes) -> Any:

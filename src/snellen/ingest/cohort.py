@@ -48,7 +48,7 @@ def read_cohort(
     source, wish = _read_source(request, cache, min_classes=2 if is_training else 1)
     if source.cohort is not None:
         _require_no_wishes(request, source.cohort.classes, merge or {})
-        return source.cohort
+        return _keep_columns(source.cohort, by)
     if not source.samples:
         raise DataError(
             f"{request.data} holds no labelled picture ({source.layout}).", "Check the path and the labels."
@@ -192,14 +192,33 @@ def _list_dropped(source: Source) -> list[SetAside]:
 
 
 def _require_columns(source: Source, asked: Sequence[str]) -> list[str]:
-    """The columns of the table among those asked for. What is known of every picture is asked for by name, too."""
-    unknown = [name for name in asked if name not in source.columns and name not in FACTS]
+    """The columns of the table, and DICOM tags, among those asked for. What is known of every picture is asked for by
+    name, too.
+    """
+    known = [*filter(None, source.columns), *(tag for tag in source.tags if tag not in source.columns)]
+    unknown = [name for name in asked if name not in known and name not in FACTS]
     if unknown:
         raise UsageError(
             f"The data have no column {unknown[0]} to make parts by.",
-            f"Give a column of the table, or one of {', '.join([*filter(None, source.columns), *FACTS])}.",
+            f"Give a column of the table, or one of {', '.join([*known, *FACTS])}.",
         )
-    return [name for name in asked if name in source.columns]
+    return [name for name in asked if name in known]
+
+
+def _keep_columns(cohort: Cohort, asked: Sequence[str]) -> Cohort:
+    """A packed cohort with those of its columns that are asked for."""
+    known = sorted({name for sample in cohort.samples for name in sample.attributes})
+    unknown = [name for name in asked if name not in known and name not in FACTS]
+    if unknown:
+        raise UsageError(
+            f"No column {unknown[0]} was packed to make parts by.",
+            f"Give one of {', '.join([*known, *FACTS])}, or pack the original data again with --by {unknown[0]}.",
+        )
+    kept = tuple(
+        sample.model_copy(update={"attributes": {key: sample.attributes[key] for key in asked if key in known}})
+        for sample in cohort.samples
+    )
+    return cohort.model_copy(update={"samples": kept})
 
 
 def _join(

@@ -7,19 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from snellen.core.errors import DataError, PictureError
 from snellen.core.progress import follow
 from snellen.core.runtime import count_threads
+from snellen.imaging.dicom import DICOM_COLUMNS, DicomTags, read_tags, require_dicom
 from snellen.imaging.kinds import DICOM_SUFFIXES, PICTURE_SUFFIXES, find_kind
 from snellen.ingest.patients import RawSample
 from snellen.ingest.samples import Source, make_issue, show_names
 from snellen.ingest.tree import Tree
 from snellen.records.cohort import Issue
-
-if TYPE_CHECKING:
-    from snellen.imaging.dicom import DicomTags
 
 PATIENT_TITLE = "DICOM tag PatientID"
 _PIECE = 512
@@ -27,7 +24,7 @@ _MAX_FRAMES = 10_000
 
 
 def describe_dicom(source: Source) -> Source:
-    """Give samples that are DICOM files their patient, eye and series, and split multi-frame files into frames.
+    """Give samples that are DICOM files their patient, eye, series and columns; a sample a frame of multi-frame files.
 
     Where the source told patients already (a column), those stay. A file whose tags cannot be read stays as it is:
     reading its pixels says why. Raises UsageError where pydicom is missing.
@@ -46,7 +43,8 @@ def describe_dicom(source: Source) -> Source:
     has_patients = not keeps_patients and any(sample.patient for sample in samples)
     title = PATIENT_TITLE if has_patients else source.patient_title
     issues = [*source.issues, *_check_frames(tags)]
-    return replace(source, samples=samples, patient_title=title, issues=issues)
+    columns = tuple(name for name in DICOM_COLUMNS if any(name in found.columns for found in tags.values()))
+    return replace(source, samples=samples, patient_title=title, issues=issues, tags=columns)
 
 
 def is_dicom(root: Path, location: str) -> bool:
@@ -92,8 +90,6 @@ def index_tags(
 
 
 def _read_all(root: Path, places: Sequence[str]) -> Iterator[tuple[str, DicomTags | None]]:
-    from snellen.imaging.dicom import read_tags, require_dicom
-
     require_dicom()
 
     def read(place: str) -> DicomTags | None:
@@ -117,7 +113,9 @@ def _in_pieces(
 def _describe(sample: RawSample, tags: DicomTags) -> list[RawSample]:
     # a cell that is empty is filled by the tag: without it each picture would be a patient of its own
     patient = sample.patient or tags.patient_id or None
-    done = replace(sample, patient=patient, laterality=tags.laterality, series=tags.series_uid or None, is_dicom=True)
+    row = {**tags.columns, **sample.row}  # of one name the table's
+    done = replace(sample, patient=patient, laterality=tags.laterality, series=tags.series_uid or None, is_dicom=True,
+                   row=row)  # fmt: skip
     if tags.n_frames == 1:
         return [done]
     if tags.n_frames > _MAX_FRAMES:

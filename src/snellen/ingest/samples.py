@@ -50,7 +50,7 @@ class Source:
     """Raw samples below `root` and how they were found.
 
     `is_ordered`: the source says that its classes are ordered. `patient_title`: what told the samples' patients,
-    `patient_candidates` columns that might have.
+    `patient_candidates` columns that might have. `tags` are DICOM tags that parts of the cohort can be made by.
     `cohort` is set where the source is a cohort already, read by an earlier step (a packed file).
     """
 
@@ -61,6 +61,7 @@ class Source:
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     patient_candidates: tuple[str, ...] = ()
     patient_title: str = "patient column"

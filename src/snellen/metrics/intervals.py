@@ -100,6 +100,9 @@ def compute_per_class_estimates(
             "precision": bootstrap.count(predictions == c),
             "npv": bootstrap.count(predictions != c),
         }
+        # where all pictures of one side are called alike, that side of the predictive value's fraction is the same in
+        # every resample: its percentiles would claim more than is known
+        is_fixed = {"npv": values["recall"][0, c] == 0, "precision": values["specificity"][0, c] == 0}
         behind = min(bootstrap.count(labels == c), bootstrap.count(labels != c))
         estimates = {
             score: choose_estimate(
@@ -110,6 +113,11 @@ def compute_per_class_estimates(
                 n_units.get(score, behind),
             )
             for score in values
+        }
+        estimates |= {
+            score: _estimate_share(estimates[score].value, n_units[score], settings.level)
+            for score, is_same in is_fixed.items()
+            if is_same
         }
         estimates["auc"] = _estimate_auc(estimates["auc"], labels == c, probs[:, c], bootstrap, settings.level)
         result[name] = PerClass(
@@ -227,6 +235,13 @@ def choose_estimate(
     if low == high:
         return Estimate(value=value, method="none")
     return Estimate(value=value, low=min(low, value), high=max(high, value), method="bootstrap")
+
+
+def _estimate_share(value: float | None, n_units: int, level: float) -> Estimate:
+    if value is None or not n_units:
+        return Estimate(value=value, method="none")
+    low, high = compute_wilson_interval(value * n_units, n_units, level)
+    return Estimate(value=value, low=low, high=high, method="wilson")
 
 
 def _estimate_auc(

@@ -33,16 +33,18 @@ def compute_selective_risk(
     wrong = (np.asarray(labels) != np.asarray(predictions)).astype(np.float64)
     certainty = np.asarray(confidence, np.float64)
     order = np.argsort(-certainty, kind="stable")
-    values, wrong, certainty = np.array(shares), wrong[order], certainty[order]
+    wrong, certainty = wrong[order], certainty[order]
+    n = len(wrong)
+    counts = [max(1, round(float(share) * n)) for share in shares]
+    values = np.array(counts) / n  # of whole pictures: an error among six is a sixth
     bootstrap = PatientBootstrap(np.asarray(labels), patients, settings)
     drawn = bootstrap.run(lambda weights: {"risk": _compute_risks(wrong, certainty, weights[:, order], values)})["risk"]
     found = _compute_risks(wrong, certainty, np.ones((1, len(wrong))), values)[0]
-    n = len(wrong)
     points = tuple(
         SelectivePoint(
             share=float(share),
-            n=max(1, round(float(share) * n)),
-            threshold=float(certainty[max(1, round(float(share) * n)) - 1]),
+            n=counts[at],
+            threshold=float(certainty[counts[at] - 1]),
             error=choose_estimate(
                 float(value), drawn[:, at], settings.level, bootstrap.count(np.ones(n, bool)) * share
             ),

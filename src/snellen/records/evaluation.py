@@ -45,6 +45,21 @@ class PerClass(Record):
     average_precision: Estimate = UNDEFINED
 
 
+class GradeCut(Record):
+    """Of ordered classes: `grade` and all above it against those below, by the grade that a picture is called; `auc` is
+    that of the summed probabilities.
+    """
+
+    grade: str
+    n: int
+    n_patients: int
+    sensitivity: Estimate
+    specificity: Estimate
+    ppv: Estimate
+    npv: Estimate
+    auc: Estimate
+
+
 class AtPrevalence(Record):
     """Predictive values where the positive class has that share."""
 
@@ -193,11 +208,12 @@ class ConformalSummary(Record):
     """What sets at the `wanted` coverage gave on this split, over all pictures and class by class.
 
     `n_empty`, `n_single` and `n_several` count pictures by the size of their set; `single_accuracy` is how often a lone
-    class was right.
+    class was right. `n_fitted` has the patients behind the limit of each class.
     """
 
     wanted: float
     fitted_on: str
+    n_fitted: dict[str, int] = {}
     pooled: tuple[str, ...] = ()
     whole: SetCoverage
     per_class: dict[str, SetCoverage]
@@ -271,6 +287,8 @@ class Evaluation(Record):
 
     `n` counts what is measured, `unit`; `n_pictures` is None where that are pictures. `workspace_opened` counts the
     openings of this test split by all runs in the folder that holds the run, `workspace_runs` those runs.
+    `baseline_differences` are the model's metrics minus a baseline's, paired. `unknown_patients` counts pictures by
+    class whose patient nobody told.
     """
 
     schema_version: int = 1
@@ -287,8 +305,11 @@ class Evaluation(Record):
     n_pictures: int | None = None
     patient_rule: str
     metrics: dict[str, Estimate]
+    unknown_patients: dict[str, int] = {}
     baselines: dict[str, dict[str, Estimate]]
+    baseline_differences: dict[str, dict[str, Estimate]] = {}
     per_class: dict[str, PerClass]
+    grade_cuts: tuple[GradeCut, ...] = ()
     confusion: tuple[tuple[int, ...], ...]
     operating_points: tuple[OperatingPoint, ...] = ()
     decision_curve: DecisionCurve | None = None

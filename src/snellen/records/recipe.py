@@ -56,6 +56,7 @@ ClassName = Annotated[str, AfterValidator(_require_name)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
 Decays = Annotated[tuple[Decay, ...], Field(min_length=1)]
 EvaluationUnit = Literal["picture", "eye", "patient"]
+UNITS: tuple[EvaluationUnit, ...] = ("picture", "eye", "patient")
 TuneMetric = Literal["auc", "balanced_accuracy", "log_loss", "kappa_quadratic"]
 
 

@@ -14,6 +14,8 @@ from snellen.evaluation.abstention_figures import build_sets, describe_reasons, 
 from snellen.evaluation.checklists import fill_checklists, load_guidelines
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.statements import STATEMENTS, state
+from snellen.evaluation.tables import build_per_class
+from snellen.records.evaluation import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +152,68 @@ def test_abstention_is_told_in_words(binary: ReportInputs) -> None:
     assert evaluation.conformal is not None
     assert evaluation.selective is not None
     assert evaluation.abstentions is not None
-    assert "too few patients for a quantile of their own" in describe_sets(evaluation.conformal)
-    assert build_sets(evaluation.conformal).rows[1][0] == "normal (shared quantile)"
+    made, gave = describe_sets(evaluation)
+    assert "too few patients for a limit of their own" in made
+    assert f"One class was left for {evaluation.conformal.n_single} pictures" in gave
+    table = build_sets(evaluation)
+    assert table is not None
+    assert table.rows[1][0] == "normal (shared quantile)"
+    assert [row[-1] for row in table.rows] == ["–", "40", "40"]
     assert "of the surest half" in describe_selective(evaluation.selective)
-    assert "no answer on 8 of 420 pictures" in describe_reasons(evaluation.abstentions, 420)
+    told = describe_reasons(evaluation.abstentions, 420)
+    assert "no answer on 8 of 420 pictures" in told
+    wrong = [score.prediction != score.label for score in binary.scores]
+    assert f"Of these 8, {sum(wrong[:8])} would have been called wrongly; of the 412 others, {sum(wrong[8:])}" in told
+
+
+def test_refusals_that_save_nothing_are_called_so(binary: ReportInputs) -> None:
+    assert binary.evaluation.abstentions is not None
+    idle = binary.evaluation.abstentions.model_copy(update={"error_abstained": 0.0})
+    assert "the refusals took no error away" in describe_reasons(idle, 420)
+
+
+def test_class_whose_sets_hold_it_least_often_is_named_first(binary: ReportInputs) -> None:
+    sets = binary.evaluation.conformal
+    assert sets is not None
+    low = Estimate(value=0.57, low=0.14, high=0.86)
+    parts = {**sets.per_class, "normal": sets.per_class["normal"].model_copy(update={"coverage": low, "n": 7})}
+    evaluation = binary.evaluation.model_copy(update={"conformal": sets.model_copy(update={"per_class": parts})})
+    assert "least often of “normal”: 57\u00a0% of 7 pictures" in " ".join(
+        clinic.describe_silence(replace(binary, evaluation=evaluation))
+    )
+    assert "Below what was asked for: “normal” beyond chance" in describe_sets(evaluation)[1]
+
+
+def test_unknown_patients_are_not_counted(binary: ReportInputs) -> None:
+    alone = binary.evaluation.intervals.model_copy(update={"unit": "picture"})
+    inputs = replace(binary, evaluation=binary.evaluation.model_copy(update={"intervals": alone}))
+    assert {row.source.split(" of ")[0] for row in clinic.count_hundreds(inputs.evaluation)} == {
+        f"{each.n} pictures" for each in inputs.evaluation.per_class.values()
+    }
+    assert not any("of" in row.source for row in clinic.count_hundreds(inputs.evaluation))
+    assert "Patients" not in build_per_class(inputs.evaluation).head
+    assert "not by patient" in state("disjoint", inputs)
+    assert "patient" not in state("partition", inputs)
+
+
+def test_patients_that_are_measured_are_counted_as_such(binary: ReportInputs) -> None:
+    evaluation = binary.evaluation.model_copy(update={"unit": "patient", "n_pictures": 900})
+    rows = clinic.count_hundreds(evaluation)
+    assert [row.source for row in rows] == [f"{evaluation.per_class[row.of].n} patients" for row in rows]
+    assert "Of 100 patients of" in render_report(replace(binary, evaluation=evaluation))
+
+
+def test_mixture_is_told_with_what_holds_for_it_alone(ordinal: ReportInputs) -> None:
+    told = clinic.describe_basis(ordinal.evaluation)
+    first, n = ordinal.evaluation.classes[0], ordinal.evaluation.per_class[ordinal.evaluation.classes[0]].n
+    assert f"“{first}” {100 * n / ordinal.evaluation.n:.0f}\u00a0%" in told
+    assert "hold for the mixture here" in told
+
+
+def test_own_test_split_is_no_external_test(binary: ReportInputs) -> None:
+    assert state("external", binary) == ""
+    abroad = binary.evaluation.model_copy(update={"split": "all"})
+    assert state("external", replace(binary, evaluation=abroad)) != ""
 
 
 def test_report_shows_its_three_layers(binary: ReportInputs) -> None:

@@ -202,7 +202,11 @@ def test_patients_that_share_a_picture_are_drawn_together(three: Predictor, unit
     expected = evaluate(three, replace(scored, samples=tuple(renamed)), ask())
     alone = evaluate(three, scored, ask(intervals=told))
     assert found.metrics == expected.metrics != alone.metrics
-    assert found.per_class == expected.per_class
+    for name, each in found.per_class.items():  # drawn as groups, counted as patients
+        assert each.n_patients == 20
+        assert each.model_copy(update={"n_patients": 0}) == expected.per_class[name].model_copy(
+            update={"n_patients": 0}
+        )
     assert found.calibration == expected.calibration
     assert (found.n_patients, found.intervals) == (30, told)
     assert [note for note in found.notes if "10 groups" in note and f"30 {unit}s" in note]
@@ -511,6 +515,35 @@ def test_grades_are_evaluated_by_the_rule_of_the_bundle(graded: Predictor) -> No
     assert [each.recall.value for each in found.per_class.values()] == pytest.approx(list(recalls))
     rows = read_rows(format_scores(scored.to_scores(), CLASSES))[1:]
     assert [row[-1] for row in rows] == [CLASSES[grade] for grade in called]
+
+
+def test_grade_cuts_equal_sklearn(graded: Predictor) -> None:
+    scored = replace(make_scored(), decision="expected_grade")
+    called = call_grades(scored.probabilities)
+    cuts = evaluate(graded, scored, ask()).grade_cuts
+    assert [cut.grade for cut in cuts] == list(CLASSES[1:])
+    for at, cut in enumerate(cuts, 1):
+        is_from, is_called = scored.labels >= at, called >= at
+        assert cut.n == is_from.sum()
+        assert cut.sensitivity.value == pytest.approx(metrics.recall_score(is_from, is_called))
+        assert cut.specificity.value == pytest.approx(metrics.recall_score(~is_from, ~is_called))
+        assert cut.ppv.value == pytest.approx(metrics.precision_score(is_from, is_called))
+        assert cut.npv.value == pytest.approx(metrics.precision_score(~is_from, ~is_called))
+        assert cut.auc.value == pytest.approx(metrics.roc_auc_score(is_from, scored.probabilities[:, at:].sum(1)))
+        assert (cut.auc.low or 0) < (cut.auc.value or 0) < (cut.auc.high or 0)
+
+
+def test_classes_without_order_have_no_grade_cuts(evaluated: Evaluation) -> None:
+    assert evaluated.grade_cuts == ()
+
+
+def test_model_minus_linear_probe_is_paired(evaluated: Evaluation) -> None:
+    found = evaluated.baseline_differences
+    assert list(found) == ["linear_probe"]  # the majority class needs no interval to be beaten
+    for name, difference in found["linear_probe"].items():
+        own, other = evaluated.metrics[name].value, evaluated.baselines["linear_probe"][name].value
+        assert difference.value == pytest.approx((own or 0) - (other or 0))
+        assert difference.low is not None
 
 
 def test_linear_probe_is_decided_by_the_same_rule(graded: Predictor) -> None:

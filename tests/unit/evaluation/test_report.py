@@ -15,7 +15,7 @@ import report_inputs
 from snellen.evaluation import findings, gallery, tables
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.wording import format_interval, format_number
-from snellen.records.evaluation import Estimate
+from snellen.records.evaluation import CalibrationCheck, Estimate
 from snellen.records.plan import Decision
 from snellen.records.run import DistilledRecord, StageOutcome
 
@@ -278,6 +278,31 @@ def test_report_warns(update: dict[str, object], said: str) -> None:
 
 def test_sound_evaluation_brings_no_warning() -> None:
     assert findings.collect_notices(report_inputs.build_minimal().evaluation, None) == []
+
+
+@pytest.mark.parametrize(
+    ("slope", "said"),
+    [
+        (Estimate(value=0.86, low=0.72, high=0.99), "too extreme here: calibration slope 0.86, interval 0.72 to 0.99"),
+        (Estimate(value=1.4, low=1.1, high=1.7), "not extreme enough here"),
+        (Estimate(value=0.9, low=0.7, high=1.1), ""),
+        (Estimate(value=None), ""),
+    ],
+)
+def test_slope_that_leaves_out_one_is_told_before_the_numbers(slope: Estimate, said: str) -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    check = CalibrationCheck(ece=0.03, ece_adaptive=0.03, brier=0.1, log_loss=0.2, expected={}, slope=slope, lines={})
+    calibration = evaluation.calibration.model_copy(update={"check": check})
+    notices = findings.collect_notices(evaluation.model_copy(update={"calibration": calibration}), None)
+    assert len(notices) == bool(said)
+    assert not said or said in notices[0].text
+
+
+def test_unknown_patients_are_counted_by_class() -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    update = {"patient_rule": "a: 9 pictures; one patient a picture: 3 pictures", "unknown_patients": {"dog": 3}}
+    (notice,) = findings.collect_notices(evaluation.model_copy(update=update), None)
+    assert f"Of those measured here they are 3 of {evaluation.per_class['dog'].n} “dog”." in notice.text
 
 
 def test_that_the_data_are_the_bundle_s_own_test_split_comes_first(binary: ReportInputs) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pictures import make_sample
 from snellen.core.errors import DataError, UsageError
-from snellen.evaluation.subgroups import read_column
+from snellen.evaluation.subgroups import read_column, read_columns
 from snellen.evaluation.units import find_eye, group_units
 from snellen.records.cohort import Sample
 
@@ -105,3 +105,25 @@ def test_unknown_column_lists_those_that_are_known() -> None:
     with pytest.raises(UsageError) as caught:
         read_column(attribute(["1", "2"]), "site")
     assert "age, eye, format" in caught.value.hint
+
+
+def test_parts_of_patients_have_one_value_each_or_several() -> None:
+    samples = [
+        name("1.png", "P1", attributes={"camera": "old", "sex": "F"}),
+        name("2.png", "P1", attributes={"camera": "new", "sex": "F"}),
+        name("3.png", "P2", attributes={"camera": "new", "sex": ""}),
+        name("4.png", "P3", attributes={"camera": "old", "sex": ""}),
+    ]
+    units = group_units(samples, np.zeros(4, np.int64), "patient", is_ordered=False, positive=None)
+    columns, notes = read_columns(samples, ["camera", "sex"], units)
+    assert columns == {"camera": ["several", "new", "old"]}
+    assert notes == ["No parts by sex: The column sex has one value, F, for the pictures that are measured: there are "
+                     "no parts to compare."]  # fmt: skip
+
+
+def test_column_that_differs_only_within_patients_makes_no_parts() -> None:
+    samples = [name(f"{at}.png", f"P{at // 2}", attributes={"eye side": "LR"[at % 2]}) for at in range(4)]
+    units = group_units(samples, np.zeros(4, np.int64), "patient", is_ordered=False, positive=None)
+    columns, notes = read_columns(samples, ["eye side"], units)
+    assert columns == {}
+    assert "several each" in notes[0]

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from pictures import draw_noise, write_pictures
-from snellen.core.errors import DataError
+from snellen.core.errors import DataError, UsageError
 from snellen.ingest.cohort import read_cohort
 from snellen.ingest.phantom_layouts import write_dicom
 from snellen.ingest.sources import Source, read_source
@@ -180,3 +180,19 @@ def test_an_empty_cell_of_the_patient_column_is_filled_by_the_tag(folder: Path) 
     (folder / "labels.csv").write_text("file,label,patient\n" + "\n".join(rows) + "\n")
     cohort = read_whole(folder / "labels.csv")
     assert {sample.patient for sample in cohort.samples} == {"P9", "P1", "P2", "P3"}
+
+
+@pytest.mark.parametrize(("age", "years"), [("045Y", "45"), ("018M", "1.5"), ("", None)])
+def test_asked_tags_become_columns(folder: Path, age: str, years: str | None) -> None:
+    change(folder / "well" / "P1_left_1.dcm", PatientAge=age, PatientSex="F", ManufacturerModelName="Spectralis")
+    request = DataRequest(data=str(folder))
+    wished = {"cache": folder.parent / "cache", "threads": 2, "by": ["PatientSex"] + ["PatientAge"] * bool(years)}
+    samples = {sample.name: sample for sample in read_cohort(request, **wished).samples}
+    wanted = {"PatientSex": "F"} | ({"PatientAge": years} if years else {})
+    assert samples["well/P1_left_1.dcm"].attributes == wanted  # the model was not asked for
+    assert set(samples["sick/P3_left_1.dcm"].attributes.values()) == {""}
+
+
+def test_tag_that_no_file_has_is_no_column(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no column StationName"):
+        read_cohort(DataRequest(data=str(folder)), threads=2, cache=folder.parent / "cache", by=["StationName"])

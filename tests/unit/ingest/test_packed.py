@@ -242,3 +242,25 @@ def test_full_disk_is_told_before_writing(packing: Packing, tmp_path: Path) -> N
     with pytest.raises(StorageError, match="needs"):
         write_packed(packing, tmp_path / "cohort.h5", n_views=10**12)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_asked_columns_are_packed_and_kept_only_where_asked_for_again(data: Path, tmp_path: Path) -> None:
+    names = [path.relative_to(data).as_posix() for path in sorted(data.glob("*/0*.png"))]
+    rows = [
+        f"{name},{name.split('/')[0]},{name.rsplit('_', 1)[0]},{'ab'[at % 2]},secret" for at, name in enumerate(names)
+    ]
+    shutil.copytree(data, tmp_path / "eyes")
+    table = tmp_path / "eyes" / "labels.csv"
+    table.write_text("\n".join(["image,label,patient,camera,note", *rows]), encoding="utf-8")
+    cache = str(tmp_path / "cache")
+    packed = workflow.pack(table, out=tmp_path / "eyes.h5", by=["camera"], settings=SETTINGS, cache=cache)
+    assert b"secret" not in packed.read_bytes()
+
+    def read(*by: str) -> list[dict[str, str]]:
+        cohort = read_cohort(DataRequest(data=str(packed)), threads=1, cache=tmp_path / "cache", by=by)
+        return [sample.attributes for sample in cohort.samples]
+
+    assert [found["camera"] for found in read("camera", "eye")] == ["ab"[at % 2] for at in range(len(names))]
+    assert not any(read())
+    with pytest.raises(UsageError, match="No column note was packed"):
+        read("note")

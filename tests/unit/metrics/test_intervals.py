@@ -273,3 +273,20 @@ def test_class_names_that_do_not_fit_are_refused(cohort):
     labels, probs, patients = cohort
     with pytest.raises(DataError, match="2 class names"):
         compute_per_class_estimates(labels, probs, patients, classes=["a", "b"], settings=SETTINGS)
+
+
+def test_predictive_value_of_a_class_that_is_never_found_has_wilson_s_interval():
+    # 60 patients, 7 of the class, none called so: the seven misses are the same in every resample
+    labels = np.repeat([0, 1], [53, 7])
+    probabilities = np.tile([0.9, 0.1], (60, 1))
+    probabilities[0] = [0.1, 0.9]  # one false alarm, so that resamples differ a little
+    found = compute_per_class_estimates(
+        labels,
+        probabilities,
+        [f"P{row}" for row in range(60)],
+        classes=("no", "yes"),
+        settings=Intervals(n_resamples=200, unit="patient", seed=0),
+    )["yes"]
+    low, high = compute_wilson_interval(52, 59)
+    assert found.npv.method == "wilson"
+    assert (found.npv.low, found.npv.high) == (pytest.approx(low), pytest.approx(high))

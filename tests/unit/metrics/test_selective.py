@@ -55,3 +55,10 @@ def test_surest_half_of_an_honest_model_is_better_than_the_whole() -> None:
     assert half.high is not None
     assert whole.low is not None
     assert half.high < whole.low
+
+
+def test_shares_are_of_whole_pictures() -> None:
+    # a tenth of 61 pictures is 6: one error among them is a sixth, not an error in 6.1
+    found = compute([1] + [0] * 60, list(np.linspace(1, 0.1, 61)), (0.1,))
+    assert found.points[0].n == 6
+    assert found.points[0].error.value == pytest.approx(1 / 6)
