@@ -73,7 +73,7 @@ def describe_purpose(inputs: ReportInputs) -> str:
 
 
 def describe_basis(evaluation: Evaluation) -> str:
-    """Of whom the numbers are, and in which mixture."""
+    """Of whom the numbers are."""
     point = default_point(evaluation)
     at = (
         f"At the operating point “{point.name}” (“{evaluation.positive}” from a probability of "
@@ -82,26 +82,10 @@ def describe_basis(evaluation: Evaluation) -> str:
         else f"A picture is called {CALLED[evaluation.decision]}. "
     )
     several = "" if evaluation.unit == "picture" else f"Each {evaluation.unit} counts once, by all its pictures. "
-    cuts = (
-        "How well a grade and all above it are told from those below stands under Metrics. "
-        if evaluation.grade_cuts
-        else ""
-    )
+    cuts = "Each grade with all above it, against those below: see Metrics. " if evaluation.grade_cuts else ""
     return (
         f"{at}{several}Counted on the {name_split(evaluation.split)} set: {evaluation.subjects}. {cuts}"
-        f"{describe_mixture(evaluation)}In other hands, cameras and populations the numbers may differ."
-    )
-
-
-def describe_mixture(evaluation: Evaluation) -> str:
-    """The shares of the classes here, and what holds for them alone."""
-    counts = {name: each.n for name, each in evaluation.per_class.items() if each.n}
-    if not counts:
-        return ""
-    shares = list_some([f"“{name}” {format_percent(n / evaluation.n)}" for name, n in counts.items()], 8)
-    return (
-        f"Accuracy and the share of calls that are right hold for the mixture here ({shares}): where a class is rarer, "
-        "more calls of it are wrong. "
+        "In other hands, cameras and populations the numbers may differ."
     )
 
 

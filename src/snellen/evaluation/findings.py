@@ -127,7 +127,12 @@ def _say_accuracy(evaluation: Evaluation) -> str:
     accuracy = _value(evaluation.metrics, "accuracy")
     if accuracy is None or evaluation.operating_points:
         return ""
-    return f"It names the right class of {format_of_hundred(accuracy)} {evaluation.unit}s."
+    counts = {name: each.n for name, each in evaluation.per_class.items() if each.n}
+    shares = list_some([f"“{name}” {format_percent(n / evaluation.n)}" for name, n in counts.items()], 8)
+    return (
+        f"It names the right class of {format_of_hundred(accuracy)} {evaluation.unit}s, mixed as here ({shares}); "
+        "where a class is rarer, more of its calls are wrong."
+    )
 
 
 def _say_operating_point(evaluation: Evaluation) -> str:

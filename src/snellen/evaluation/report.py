@@ -41,6 +41,8 @@ from snellen.records.run import EpochRecord, RunRecord, WeightsRecord
 
 TASKS = {"binary": "Two classes", "multiclass": "Several classes", "ordinal": "Ordered classes"}
 Drawn = tuple[Drawing | None, str, Table]
+_PROBE = " Linear probe: logistic regression on features of the network before it learned from these data."
+_PAIRED = " Whether they differ is said by the paired differences under Metrics, not by whether two intervals overlap."
 _FIRST = " of the first stage, a head on the frozen network, not the model that was delivered"
 _FLOW = "Flow of pictures and patients, from what was found to what the model said."
 HEADLINE = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
@@ -267,12 +269,9 @@ def _illustrate_baselines(evaluation: Evaluation) -> Illustration | None:
     drawing = figures.draw_baselines(evaluation)
     if drawing is None:
         return None
-    probe = " Linear probe: logistic regression on features of the network before it learned from these data."
-    caption = (
-        f"The model beside its baselines, each with its interval, on the same {evaluation.unit}s."
-        f"{probe if 'linear_probe' in evaluation.baselines else ''} Whether they differ is said by the paired "
-        "differences under Metrics, not by whether two intervals overlap."
-    )
+    probe = _PROBE if "linear_probe" in evaluation.baselines else ""
+    paired = _PAIRED if evaluation.baseline_differences else ""
+    caption = f"The model beside its baselines, each with its interval, on the same {evaluation.unit}s.{probe}{paired}"
     return Illustration(drawing, caption, tables.build_baselines(evaluation))
 
 
@@ -381,7 +380,9 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     yield (
         run_figures.draw_class_counts(inputs.splits, inputs.evaluation.classes),
         "Pictures of each class in each split.",
-        tables.build_splits(inputs.splits, inputs.evaluation.classes),
+        tables.build_splits(
+            inputs.splits, inputs.evaluation.classes, has_patients=inputs.evaluation.intervals.unit == "patient"
+        ),
     )
 
 

@@ -203,13 +203,6 @@ def test_patients_that_are_measured_are_counted_as_such(binary: ReportInputs) ->
     assert "Of 100 patients of" in render_report(replace(binary, evaluation=evaluation))
 
 
-def test_mixture_is_told_with_what_holds_for_it_alone(ordinal: ReportInputs) -> None:
-    told = clinic.describe_basis(ordinal.evaluation)
-    first, n = ordinal.evaluation.classes[0], ordinal.evaluation.per_class[ordinal.evaluation.classes[0]].n
-    assert f"“{first}” {100 * n / ordinal.evaluation.n:.0f}\u00a0%" in told
-    assert "hold for the mixture here" in told
-
-
 def test_own_test_split_is_no_external_test(binary: ReportInputs) -> None:
     assert state("external", binary) == ""
     abroad = binary.evaluation.model_copy(update={"split": "all"})

@@ -321,6 +321,12 @@ def test_severe_issues_of_the_audit_come_before_notes(binary: ReportInputs) -> N
     assert notices[0].text == "One picture is stored twice with different labels."
 
 
+def test_accuracy_is_told_with_the_mixture_it_holds_for() -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    told = " ".join(findings.describe_result(evaluation))
+    assert f"mixed as here (“cat” {100 * evaluation.per_class['cat'].n / evaluation.n:.0f}\u00a0%, “dog”" in told
+
+
 def test_better_baseline_is_told() -> None:
     evaluation = report_inputs.build_minimal().evaluation
     probe = {"linear_probe": {"auc": Estimate(value=0.999)}}
