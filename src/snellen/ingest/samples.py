@@ -61,10 +61,10 @@ class Source:
     is_ordered: bool = False
     issues: list[Issue] = field(default_factory=list)
     columns: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     patient_candidates: tuple[str, ...] = ()
     patient_title: str = "patient column"
+    tags: tuple[str, ...] = ()
     cohort: Cohort | None = None
 
 

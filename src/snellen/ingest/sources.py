@@ -284,8 +284,10 @@ def _from_table(tree: Tree, table: Table, used: list[str] | None = None) -> Sour
     if others:
         message = f"The labels come from {', '.join(used or ())}; {show_names(others)} was not used."
         issues.append(make_issue("table_not_used", "info", message, "Give another table as DATA to take its labels."))
-    return Source(tree.root, table.layout, table.samples, table.class_origin, False, issues, table.columns, table.label,
-                  table.patient_candidates)  # fmt: skip
+    return Source(
+        tree.root, table.layout, table.samples, table.class_origin, issues=issues, columns=table.columns,
+        label=table.label, patient_candidates=table.patient_candidates,
+    )  # fmt: skip
 
 
 def _finish(source: Source, tree: Tree, columns: dict[str, str]) -> Source:
