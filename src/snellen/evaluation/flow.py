@@ -76,15 +76,17 @@ def draw_flow(inputs: ReportInputs) -> Drawing:
         parts.append(_draw_box(0, top, _BOX, height, box.lines, is_bold=True))
         bottom = top + height
         reach = bottom
+        is_last = number + 1 == len(boxes)
         if box.aside:
             lines = tuple(line for text in box.aside for line in _wrap(text))
             tall = _LINE * len(lines) + 2 * _PAD
-            middle = bottom + _GAP / 2
+            # what leaves between two boxes leaves their arrow, at the end the last box
+            middle = top + height / 2 if is_last else bottom + _GAP / 2
             begin = max(middle - tall / 2, top)
             parts.append(_draw_box(_SIDE, begin, _WIDTH - _SIDE, tall, lines, is_bold=False))
-            parts.append(_draw_arrow(_BOX / 2, middle, _SIDE, middle))
-            reach = max(reach, begin + tall - _GAP)
-        if number + 1 < len(boxes):
+            parts.append(_draw_arrow(_BOX if is_last else _BOX / 2, middle, _SIDE, middle))
+            reach = max(reach, begin + tall - (0 if is_last else _GAP))
+        if not is_last:
             parts.append(_draw_arrow(_BOX / 2, bottom, _BOX / 2, reach + _GAP))
         top = reach + _GAP
     whole = top - _GAP + 6

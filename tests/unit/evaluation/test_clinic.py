@@ -92,6 +92,18 @@ def test_flow_escapes_hostile_classes() -> None:
     assert "<script" not in flow.draw_flow(hostile).svg
 
 
+def test_every_box_of_the_flow_lies_within_its_figure(binary: ReportInputs) -> None:
+    svg = flow.draw_flow(binary).svg
+    told = re.search(r'viewBox="([^"]+)"', svg)
+    assert told is not None
+    _, _, width, height = map(float, told[1].split())
+    boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', svg)
+    assert len(boxes) >= 5
+    for x, y, wide, tall in (map(float, box) for box in boxes):
+        assert x + wide <= width
+        assert y + tall <= height
+
+
 def test_errors_that_look_alike_stand_together(ordinal: ReportInputs) -> None:
     wrong = [at for at, score in enumerate(ordinal.scores) if score.prediction != score.label]
     embedding = np.random.default_rng(0).normal(0, 0.01, (len(ordinal.scores), 4)).astype(np.float32)
