@@ -375,6 +375,11 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Check the names of the class folders.",
     ),
     "split_missing": ("info", "There is no `val` or no `test`. It is cut from `train` by patient.", "Nothing."),
+    "unreadable_class": (
+        "severe",
+        "The folder of a class, or of a split, cannot be entered. All of its pictures are missing.",
+        "Check the permissions.",
+    ),
     "unreadable_folder": (
         "warning",
         "Folders cannot be entered. Their pictures are missing and could not be counted.",

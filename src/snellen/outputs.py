@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -73,6 +74,22 @@ def require_output(
         )
     if output.mark != RUN.mark and (folder / RUN.mark).exists():
         raise UsageError(f"{folder} is a run and stays as it is.", "Choose another --out.")
+    if not _is_ours(folder / output.mark):
+        raise UsageError(
+            f"{folder / output.mark} was not written by Snellen, or is damaged: the folder stays as it is.",
+            "Choose another --out, or remove the folder yourself.",
+        )
+
+
+def _is_ours(mark: Path) -> bool:
+    """Whether Snellen wrote it: a record says which version of its schema it follows."""
+    if mark.suffix != ".json":
+        return True
+    try:
+        record = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and "schema_version" in record
 
 
 def require_file(path: Path, data: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:

@@ -39,13 +39,13 @@ def show_audit(cohort: Cohort) -> None:
     console.print(table)
     if cohort.is_ordered:
         console.print(f"\nOrder: {' < '.join(map(show_name, cohort.classes))}")
-    console.print(reveal(f"\nPatients: {audit.patients.n} ({audit.patients.rule})"))
+    console.print(f"\nPatients: {audit.patients.n} ({show_name(audit.patients.rule)})")
     for example in audit.patients.examples:
         console.print(f"  e.g. {show_name(example)}")
     console.print()
     for issue in audit.issues:
         console.print(f"{issue.severity} {issue.code}", style=_COLOURS[issue.severity])
-        console.print(reveal(f"  {issue.message}\n  → {issue.advice}"))
+        console.print(f"  {show_name(issue.message)}\n  → {show_name(issue.advice)}")
     if not audit.issues:
         console.print("No issue found.")
 

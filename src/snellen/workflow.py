@@ -7,11 +7,11 @@ import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, get_args, overload
 
 from pydantic import ValidationError
 
-from snellen.core.arguments import require_known, require_whole, to_path, to_path_or_none, to_text, to_texts
+from snellen.core.arguments import require_known, require_whole, to_choice, to_path, to_path_or_none, to_text, to_texts
 from snellen.core.errors import DataError, SnellenError, StorageError, UsageError
 from snellen.core.interrupts import prefer_interrupt
 from snellen.core.progress import say
@@ -39,7 +39,7 @@ from snellen.records.cohort import Cohort, Split
 from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
-from snellen.records.recipe import UNITS, DataWish
+from snellen.records.recipe import UNITS, CopyScope
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_seeds import MOST, SeedRuns, begin_seeds, drop_empty_seeds, go_through_seeds, is_seed_runs
 from snellen.runs import Run, choose_run_folder, open_run
@@ -127,13 +127,13 @@ def audit(
     from snellen.run_audit import examine, foresee_order, foresee_splits, save_audit
 
     require_known(options, DataOptions, "out", "overwrite", "quick", "copies")
-    wish = _ask(DataWish, copies=copies)
+    search: CopyScope = to_choice(copies, "copies", get_args(CopyScope))
     folder = to_path_or_none(out, "out")
     request = build_data_request(data, options)
     if folder is not None:
         require_output(folder, AUDIT, overwrite=overwrite, data=Path(request.data))
     cache = open_cache(request.cache)
-    cohort = read_cohort(request, threads=count_threads(), cache=cache, copies=wish.copies)
+    cohort = read_cohort(request, threads=count_threads(), cache=cache, copies=search)
     cohort, splits = foresee_splits(foresee_order(set_damaged_aside(cohort, count_threads())))
     cohort = _examine_likeness(examine(cohort, splits, cache), splits, cache, quick=quick)
     if folder is not None:

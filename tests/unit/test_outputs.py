@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "bundle").mkdir(parents=True)
     for name in ("run.json", "plan.json", "audit.json", "evaluation.json", "my-notes.txt", "bundle/model.onnx"):
-        (folder / name).write_text("x")
+        (folder / name).write_text('{"schema_version": 1}')
     return folder
 
 
@@ -47,6 +47,13 @@ def test_a_foreign_folder_stays_as_it_is(tmp_path: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(UsageError):
             require_output(tmp_path, RUN, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("text", ["", "years", "[]", '{"findings": []}', "\xff"])
+def test_a_foreign_file_of_the_same_name_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    (tmp_path / "audit.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match="was not written by Snellen"):
+        require_output(tmp_path, AUDIT, overwrite=True)
 
 
 def test_requiring_deletes_nothing(run: Path) -> None:

@@ -41,6 +41,15 @@ def test_misspelt_option_gets_the_nearest(step: str, option: str, meant: str, tm
     assert caught.value.hint.startswith(f"Did you mean {meant}?")
 
 
+@pytest.mark.parametrize(("given", "hint"), [("exakt", "Did you mean exact?"), ("foo", "Example: --copies all")])
+def test_search_for_copies_that_is_none_is_told_in_words_of_the_command_line(
+    tmp_path: Path, given: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--copies {given}: give all, exact or off") as caught:
+        snellen.audit(tmp_path, copies=given)
+    assert caught.value.hint == hint
+
+
 def test_unknown_option_of_evaluate_is_refused_also_without_data(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no option 'splitt'"):
         snellen.evaluate(tmp_path, splitt="test")  # type: ignore[call-arg]

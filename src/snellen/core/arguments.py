@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from snellen.core.errors import UsageError
+
+Choice = TypeVar("Choice", bound=str)
 
 # what the command line calls otherwise
 _ELSEWHERE = {"no_test": "test=False", "set": "settings=['KEY=VALUE']"}
@@ -60,6 +63,16 @@ def require_whole(given: object, name: str, least: int, most: int) -> None:
         raise UsageError(
             f"{name}: {given!r} is no whole number from {least} to {most}.", "Leave it out, or correct it."
         )
+
+
+def to_choice(given: object, name: str, choices: Sequence[Choice]) -> Choice:
+    """The one of `choices` that was given as `name`. Raises UsageError where it is none of them."""
+    for choice in choices:
+        if choice == given:
+            return choice
+    near = difflib.get_close_matches(str(given), choices, n=1)
+    meant = f"Did you mean {near[0]}?" if near else f"Example: --{name} {choices[0]}"
+    raise UsageError(f"--{name} {given}: give {', '.join(choices[:-1])} or {choices[-1]}.", meant)
 
 
 def to_texts(given: object, name: str) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def _read_folder(tree: Tree, wish: _Wish) -> Source:
     if len(every) > 1 and (found := _read_split_tables(tree, every, columns)) is not None:
         return found
     if split_of := find_split_folders(tree):
-        return _finish(read_split_folders(tree, split_of), tree, columns)
+        return _finish(read_split_folders(tree, split_of), tree, columns, depth=1)
     here = {name.split("/")[0] for name in tree.pictures if "/" in name}
     classes = [name for name in tree.list_top_folders() if name in here]
     if len(classes) >= 2:
@@ -241,6 +241,9 @@ def _explain_folder(tree: Tree, classes: list[str], tables: list[str], arrays: l
         what = f"cannot be entered ({reason})" if reason else "is empty"
         return DataError(f"{tree.root} {what}: labels cannot be told.", f"DATA is {LAYOUTS}.")
     hints = []
+    if tree.unreadable:
+        name, reason = tree.unreadable[0]
+        hints.append(f"{show_names([name])} cannot be entered ({reason}): check the permissions.")
     if tables:
         hints.append(f"Which table? Give one as DATA: {show_names(tables)}.")
     if sheets := tree.list_files(SHEET_SUFFIXES, deep=True):
@@ -290,7 +293,8 @@ def _from_table(tree: Tree, table: Table, used: list[str] | None = None) -> Sour
     )  # fmt: skip
 
 
-def _finish(source: Source, tree: Tree, columns: dict[str, str]) -> Source:
+def _finish(source: Source, tree: Tree, columns: dict[str, str], depth: int = 0) -> Source:
+    """What folders `depth` levels down named as classes, with what lies beside them."""
     if columns:
         told = ",".join(f"{role}={column}" for role, column in columns.items())
         every = tree.list_files(TABLE_SUFFIXES, deep=True)
@@ -300,4 +304,4 @@ def _finish(source: Source, tree: Tree, columns: dict[str, str]) -> Source:
             + "Patients are told from file names with --patients REGEX.",
         )
     tables = tree.list_files(TABLE_SUFFIXES)
-    return replace(source, issues=[*source.issues, *check_tree(tree), *check_others(tree, tables)])
+    return replace(source, issues=[*source.issues, *check_tree(tree, class_depth=depth), *check_others(tree, tables)])

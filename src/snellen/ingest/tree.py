@@ -71,6 +71,8 @@ class Tree:
             self, root=self.root / name, folders=cut(self.folders), pictures=cut(self.pictures),
             others=cut(self.others), hidden=cut(self.hidden),
             special=tuple((item[len(begin) :], kind) for item, kind in self.special if item.startswith(begin)),
+            unreadable=tuple((item[len(begin) :] if item.startswith(begin) else f"../{item}", reason)
+                             for item, reason in self.unreadable),
         )  # fmt: skip
 
 
@@ -95,8 +97,11 @@ def read_tree(root: Path, *, once: bool = False) -> Tree:
     )  # fmt: skip
 
 
-def check_tree(tree: Tree, *, has_samples: bool = True) -> list[Issue]:
-    """What could not be entered or was not opened. `has_samples`: each picture of the tree is a sample."""
+def check_tree(tree: Tree, *, has_samples: bool = True, class_depth: int | None = None) -> list[Issue]:
+    """What could not be entered or was not opened. `has_samples`: each picture of the tree is a sample.
+
+    `class_depth`: so many folders lie above a folder whose name is a class; none where folders are no classes.
+    """
     issues = []
     if tree.special:
         name, kind = tree.special[0]
@@ -104,11 +109,7 @@ def check_tree(tree: Tree, *, has_samples: bool = True) -> list[Issue]:
         # of a table, a row that names one misses its picture and is counted as that
         names = [name for name, _ in tree.special if has_samples and name.lower().endswith(PICTURE_SUFFIXES)]
         issues.append(make_issue("special_file", "warning", message, "Put the pictures there, or remove them.", names))
-    if tree.unreadable:
-        name, reason = tree.unreadable[0]
-        names = [name for name, _ in tree.unreadable]
-        message = f"{len(names)} folders cannot be entered, such as {name} ({reason}): their pictures are missing."
-        issues.append(make_issue("unreadable_folder", "warning", message, "Check the permissions.", names))
+    issues += _check_unreadable(tree, class_depth)
     if tree.circular:
         message = f"Links that lead back to a folder above them were not followed: {show_names(tree.circular)}."
         issues.append(make_issue("circular_link", "info", message, "Nothing to do.", tree.circular))
@@ -120,6 +121,26 @@ def check_tree(tree: Tree, *, has_samples: bool = True) -> list[Issue]:
         message = f"DICOMDIR is a table of contents, no picture: {show_names(sets)} not used."
         issues.append(make_issue("dicomdir_not_used", "info", message, "Nothing to do.", sets))
     return issues
+
+
+def _check_unreadable(tree: Tree, class_depth: int | None) -> list[Issue]:
+    """Folders that could not be entered; severe where a whole class, or a whole split, lies in one."""
+    whole = dict(found for found in tree.unreadable if class_depth is not None and found[0].count("/") <= class_depth)
+    inner = dict(found for found in tree.unreadable if found[0] not in whole)
+    issues = []
+    if whole:
+        message = f"{_describe_unreadable(whole)}: all pictures of the class or split are missing."
+        issues.append(make_issue("unreadable_class", "severe", message, "Check the permissions.", list(whole)))
+    if inner:
+        message = f"{_describe_unreadable(inner)}: the pictures there are missing."
+        issues.append(make_issue("unreadable_folder", "warning", message, "Check the permissions.", list(inner)))
+    return issues
+
+
+def _describe_unreadable(found: dict[str, str]) -> str:
+    name, reason = next(iter(found.items()))
+    which = f"The folder {name}" if len(found) == 1 else f"{len(found)} folders, such as {name},"
+    return f"{which} cannot be entered ({reason})"
 
 
 @dataclass

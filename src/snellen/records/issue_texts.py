@@ -156,6 +156,11 @@ ISSUE_TEXTS: dict[str, Texts] = {
     "too_many_frames": _LESS,
     "unreadable_name": _LESS,
     "unreadable_folder": _PASSED,
+    "unreadable_class": (
+        "The class is in no number, and a model trained so never names it.",
+        "Reads the rest.",
+        "Give the permission to read, and repeat the step.",
+    ),
     "picture_not_in_table": _PASSED,
     "folder_chosen": _PASSED,
     "folder_without_pictures": _PASSED,

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from pictures import draw_noise, encode, write_picture, write_pictures
+from snellen.core.errors import DataError
+from snellen.ingest.sources import read_source
 from snellen.ingest.tree import check_tree, read_tree
 
 
@@ -74,9 +76,9 @@ def test_what_is_no_file_is_told_and_not_opened(tmp_path: Path, kind: str, is_li
     assert (issue.code, issue.severity, issue.samples) == ("special_file", "warning", ("well/2.png",))
 
 
-def test_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # refused by the system's call, since permissions do not bind the administrator
-    write_pictures(tmp_path, ["well/1.png", "secret/2.png"])
+@pytest.fixture
+def shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may enter folders called secret: the system's call refuses, since permissions do not bind root."""
     scan = os.scandir
 
     def refuse(path: Any) -> Iterator[os.DirEntry[str]]:
@@ -85,9 +87,37 @@ def test_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pyt
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.usefixtures("shut")
+def test_folder_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["well/1.png", "secret/2.png"])
     tree = read_tree(tmp_path)
     assert (tree.pictures, tree.unreadable) == (("well/1.png",), (("secret", "Permission denied"),))
     assert list_codes(tmp_path) == ["unreadable_folder"]
+
+
+@pytest.mark.usefixtures("shut")
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (["ill/1.png", "well/1.png", "secret/1.png"], "unreadable_class"),
+        (["ill/1.png", "well/1.png", "well/secret/1.png"], "unreadable_folder"),
+        (["all/ill/1.png", "all/well/1.png", "all/secret/1.png"], "unreadable_class"),
+        (["train/ill/1.png", "train/well/1.png", "train/secret/1.png", "test/ill/1.png"], "unreadable_class"),
+    ],
+)
+def test_whole_class_that_may_not_be_entered_is_severe(tmp_path: Path, names: list[str], code: str) -> None:
+    issues = read_source(str(write_pictures(tmp_path, names)), {}).issues
+    found = [(issue.code, issue.severity) for issue in issues if issue.code.startswith("unreadable")]
+    assert found == [(code, "severe" if code == "unreadable_class" else "warning")]
+
+
+@pytest.mark.usefixtures("shut")
+def test_missing_permission_is_named_where_no_class_is_left(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_source(str(write_pictures(tmp_path, ["well/1.png", "secret/1.png"])), {})
+    assert "secret cannot be entered (Permission denied)" in caught.value.hint
 
 
 def test_nested_archive_is_told(tmp_path: Path) -> None:
