@@ -45,6 +45,7 @@ class JobRunner:
         self._began = datetime.now(UTC)
         self._at_hand: str | None = None
         self.creating = asyncio.Lock()  # of the event loop: counting the unfinished ones, and adding to them
+        self.arriving: dict[str, int] = {}  # of the event loop: bytes that were announced for jobs not yet whole
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:

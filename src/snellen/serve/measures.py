@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
@@ -39,9 +38,6 @@ class Measures:
             registry=self.registry,
         )  # fmt: skip
         self._refused = self._count("refused", "Requests that were refused, by code.", ("code",))
-        self._models = Gauge(
-            "snellen_model_info", "1 for the bundle that is served.", ("model", "sha256"), registry=self.registry
-        )
 
     def note_request(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(route, method, str(status)).inc()
@@ -58,15 +54,11 @@ class Measures:
         self._scoring.labels(model).observe(seconds)
         self._batch.labels(model).observe(size)
 
-    def note_model(self, model: str, sha256: str, *, is_served: bool = True) -> None:
-        if is_served:
-            self._models.labels(model, sha256).set(1)
-        else:
-            self._models.remove(model, sha256)
-
-    def watch(self, name: str, help_text: str, read: Callable[[], Mapping[str, float]], label: str = "model") -> None:
-        """A gauge that is asked whenever somebody looks."""
-        self.registry.register(_Watched(f"snellen_{name}", help_text, read, label))
+    def watch(
+        self, name: str, help_text: str, read: Callable[[], Mapping[tuple[str, ...], float]], labels: tuple[str, ...]
+    ) -> None:
+        """A gauge that is asked whenever somebody looks: a number for each set of values that `labels` take."""
+        self.registry.register(_Watched(f"snellen_{name}", help_text, read, labels))
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
@@ -77,11 +69,13 @@ class Measures:
 
 
 class _Watched(Collector):
-    def __init__(self, name: str, help_text: str, read: Callable[[], Mapping[str, float]], label: str) -> None:
-        self._name, self._help, self._read, self._label = name, help_text, read, label
+    def __init__(
+        self, name: str, help_text: str, read: Callable[[], Mapping[tuple[str, ...], float]], labels: tuple[str, ...]
+    ) -> None:
+        self._name, self._help, self._read, self._labels = name, help_text, read, labels
 
     def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
-        for value, number in self._read().items():
-            family.add_metric([value], number)
+        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
+        for values, number in self._read().items():
+            family.add_metric(values, number)
         return [family]

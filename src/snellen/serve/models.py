@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,8 +203,3 @@ def _warm_up(predictor: Predictor) -> None:
     """The first call of a graph takes longer than others: nobody shall wait for it."""
     asked = predictor.manifest.input
     predictor.score_pixels(np.zeros((1, asked.height_px, asked.width_px, asked.channels), np.uint8))
-
-
-def count_waiting(models: Models) -> Mapping[str, int]:
-    """Pictures that are decoded and not scored, by model."""
-    return {served.name: served.scorer.waiting for served in models}

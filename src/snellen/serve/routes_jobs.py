@@ -134,8 +134,9 @@ async def _receive(service: Service, request: Request, job: Job, served: Served)
         return sinks[0]
 
     try:
-        form = await read_form(request, rules, open_sink, lambda n_bytes: _require_space(job, n_bytes))
+        form = await read_form(request, rules, open_sink, lambda n_bytes: _take_space(service, job, n_bytes))
     finally:
+        service.jobs.arriving.pop(job.job_id, None)
         for sink in sinks:
             sink.close()
     if not form.files:
@@ -159,9 +160,12 @@ def _choose_model(service: Service, name: str | None) -> Served:
     return service.models.find(name or names[0])
 
 
-def _require_space(job: Job, n_bytes: int) -> None:
-    if measure_free_space(job.folder) < n_bytes + _FREE_BYTES:
+def _take_space(service: Service, job: Job, n_bytes: int) -> None:
+    """Room for so many bytes beside what other jobs were promised, of which a part may have arrived already."""
+    arriving = service.jobs.arriving
+    if measure_free_space(job.folder) < sum(arriving.values()) + n_bytes + _FREE_BYTES:
         raise _tell_full_disk()
+    arriving[job.job_id] = arriving.get(job.job_id, 0) + n_bytes
 
 
 async def _is_open(service: Service, job: Job) -> bool:

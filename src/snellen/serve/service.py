@@ -44,8 +44,6 @@ def reload_model(service: Service, name: str) -> Served:
     """Open a bundle anew and say so. Raises RefusedError (404), BundleError; then nothing changed."""
     old = service.models.find(name).predictor.sha256
     served = service.models.reload(name)
-    service.measures.note_model(name, old, is_served=False)
-    service.measures.note_model(name, served.predictor.sha256)
     log_event("model_reloaded", model=name, sha256=served.predictor.sha256, before=old)
     return served
 

@@ -16,7 +16,7 @@ from snellen.serve.jobs import JobRunner
 from snellen.serve.limits import Limits
 from snellen.serve.logs import log_event
 from snellen.serve.measures import Measures
-from snellen.serve.models import Models, count_waiting, read_source
+from snellen.serve.models import Models, read_source
 from snellen.serve.service import Service, reload_model
 from snellen.serve.store import Store
 
@@ -39,11 +39,20 @@ def open_service(options: ServeOptions, limits: Limits) -> Service:
         raise
     pictures = Budget(limits.waiting_pictures, lambda: guess_wait_s(models, pictures.used))
     bodies = Budget(limits.bodies_bytes, lambda: guess_wait_s(models, pictures.used))
-    for served in models:
-        measures.note_model(served.name, served.predictor.sha256)
-    measures.watch("queue_pictures", "Pictures that are decoded and not scored.", lambda: dict(count_waiting(models)))
+    measures.watch(
+        "model_info",
+        "1 for the bundle that is served.",
+        lambda: {(served.name, served.predictor.sha256): 1 for served in models},
+        ("model", "sha256"),
+    )
+    measures.watch(
+        "queue_pictures",
+        "Pictures that are decoded and not scored.",
+        lambda: {(served.name,): served.scorer.waiting for served in models},
+        ("model",),
+    )
     measures.watch("waiting", "Held by requests: pictures, and bytes of their bodies.",
-                   lambda: {"pictures": pictures.used, "bytes": bodies.used}, "what")  # fmt: skip
+                   lambda: {("pictures",): pictures.used, ("bytes",): bodies.used}, ("what",))  # fmt: skip
     jobs = JobRunner(store, models, measures, limits, keeps_images=options.keeps_images)
     return Service(
         limits=limits, store=store, models=models, access=access, measures=measures, pool=pool,

@@ -22,7 +22,7 @@ from pictures import draw_smooth, encode
 from servers import Running, run_server, wait_until
 from snellen.inference.load import load_bundle
 from snellen.prediction import to_csv
-from snellen.serve import job_files, jobs
+from snellen.serve import job_files, jobs, routes_jobs
 from snellen.serve.job_files import JobFiles
 from snellen.serve.limits import LIMITS
 
@@ -303,6 +303,21 @@ def test_job_cancelled_while_it_arrives_is_told_to_who_sends_it(server: Running,
     assert answer.startswith(b"HTTP/1.1 409")
     assert b'"code":"job_ended"' in answer
     assert server.list_events("failed") == []
+
+
+def test_jobs_that_arrive_at_once_do_not_all_count_on_the_same_space(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = encode(draw_smooth(1, 30, 30))
+    monkeypatch.setattr(routes_jobs, "measure_free_space", lambda _: routes_jobs._FREE_BYTES + 10_000)
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.base.rpartition(":")[2])), timeout=20) as connection:
+        connection.sendall(head + b"Content-Length: 9900\r\n\r\n--x\r\n")
+        wait_until(lambda: server.service.jobs.arriving)
+        refused = server.post("/v1/jobs", {"a.png": picture})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "disk_full")
+    wait_until(lambda: not server.service.jobs.arriving)
+    assert server.post("/v1/jobs", {"a.png": picture}).status_code == 202
 
 
 def test_job_goes_on_after_a_restart(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
