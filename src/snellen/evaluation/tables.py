@@ -256,13 +256,13 @@ def build_left_out(splits: Sequence[Split]) -> Table:
     return Table("Left out of all splits", ("Reason", "Pictures"), rows, ("text", "num"))
 
 
-def build_fingerprint(fingerprint: Fingerprint) -> Table:
-    """What was measured of the training part."""
+def build_fingerprint(fingerprint: Fingerprint, *, has_patients: bool = True) -> Table:
+    """What was measured of the training part, with its patients where they are known."""
     width, height = fingerprint.width_px, fingerprint.height_px
     formats = ", ".join(f"{name} ({count})" for name, count in fingerprint.formats.items())
     rows = (
         ("Pictures", str(fingerprint.n_samples)),
-        ("Patients", str(fingerprint.n_patients)),
+        *([("Patients", str(fingerprint.n_patients))] if has_patients else []),
         ("Width, median (5–95 %)", f"{width[1]:g} px ({width[0]:g}–{width[2]:g})"),
         ("Height, median (5–95 %)", f"{height[1]:g} px ({height[0]:g}–{height[2]:g})"),
         ("Width to height, median", format_number(fingerprint.aspect_median, 2)),

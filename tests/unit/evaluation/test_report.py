@@ -492,6 +492,9 @@ def test_report_without_patients_marks_every_headline_as_picture_level(binary: R
     text = _Page(render_report(replace(binary, evaluation=by_picture))).text
     assert f"{evaluation.n} pictures, patients unknown (picture-level)" in text
     assert text.count("picture-level") >= 6  # the headline's five tiles and the fact of whom it is measured
+    assert binary.fingerprint is not None
+    assert not re.search(rf"Patients\s+{binary.fingerprint.n_patients}\s", text)
+    assert re.search(rf"Patients\s+{binary.fingerprint.n_patients}\s", _Page(render_report(binary)).text)
 
 
 def test_report_says_how_grades_are_decided() -> None:
