@@ -525,8 +525,9 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "conflicting_copies": (
         "severe",
-        "Pictures with identical pixels, or transformed copies of one picture, carry different labels.",
-        "Ask whoever graded them. Until then both labels are kept and count as noise.",
+        "Pictures with identical pixels, or transformed copies of one picture, carry different labels. Where no such "
+        "pair is sure (identical, or 95 % alike in half of the picture or more) the severity is warning.",
+        "Look at them, and ask whoever graded them. Until then both labels are kept and count as noise.",
     ),
     "transformed_copies": (
         "warning",

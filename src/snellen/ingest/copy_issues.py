@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from snellen.ingest.copies import group_copies, is_sure
 from snellen.records.cohort import SPLITS, CopyLink, Issue, Sample
 from snellen.records.recipe import CopyScope
 
@@ -37,7 +38,7 @@ def check_copies(
     return [
         *found,
         *_check_transformed(samples, groups, links),
-        *_check_labels(samples, groups),
+        *_check_labels(samples, groups, links),
         *_tell_search(asked),
     ]
 
@@ -79,14 +80,33 @@ def _check_transformed(samples: Sequence[Sample], groups: Groups, links: Sequenc
     ]
 
 
-def _check_labels(samples: Sequence[Sample], groups: Groups) -> list[Issue]:
+def _check_labels(samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink]) -> list[Issue]:
+    """Severe where identical pixels or sure links contradict each other; what is only alike asks for a look."""
     label_of = {sample.name: sample.label for sample in samples}
     pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
-    conflicts = [names for names in groups if len({label_of[name] for name in names}) > 1]
+
+    def list_conflicts(found: Groups) -> list[Sequence[str]]:
+        return [names for names in found if len({label_of[name] for name in names}) > 1]
+
+    conflicts = list_conflicts(groups)
     if not conflicts:
         return []
-    first = ", ".join(f"{name} ({label_of[name]})" for name in conflicts[0])
+    sure = list_conflicts(group_copies(samples, [link for link in links if is_sure(link)]))
+    first = ", ".join(f"{name} ({label_of[name]})" for name in (sure or conflicts)[0])
     is_exact = all(len({pixels_of[name] for name in names}) == 1 for names in conflicts)
+    if not sure:
+        return [
+            Issue(
+                code="conflicting_copies",
+                severity="warning",
+                message=f"{_count(len(conflicts), 'group', 'groups')} of pictures that are much alike "
+                f"{'carries' if len(conflicts) == 1 else 'carry'} different labels, such as {first}. They may be "
+                "copies of one picture, or different pictures.",
+                advice="Look at them side by side. If they are one picture, ask whoever graded them; if not, nothing: "
+                "they stay in one part, which makes no number better.",
+                samples=tuple(name for names in conflicts for name in names),
+            )
+        ]
     return [
         Issue(
             code="conflicting_copies",
