@@ -17,7 +17,16 @@ from snellen.core.errors import StorageError
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.looks import BORDER, COLOURS
 from snellen.ingest.file_facts import BYTES, NAME, build_fact_tables, describe_by_class
-from snellen.ingest.grouped_probe import TREES, Question, ask, estimate_auc, find_obstacle, probe_table
+from snellen.ingest.grouped_probe import (
+    FEWEST_GROUPS,
+    TREES,
+    Question,
+    ask,
+    estimate_auc,
+    find_obstacle,
+    list_small_classes,
+    probe_table,
+)
 from snellen.ingest.picture_looks import LOOKS_VERSION, Looks
 from snellen.planning.splits import join_groups
 from snellen.records.audit import Giveaway, Shortcuts
@@ -33,9 +42,15 @@ _SHOWN_CLASSES = 4
 
 
 def measure_shortcuts(cohort: Cohort, looks: Looks, cache: Path) -> Shortcuts:
-    """The three AUCs with intervals, and each kind of fact by itself; what was measured before comes from `cache`."""
+    """The three AUCs with intervals, and each kind of fact by itself; what was measured before comes from `cache`.
+
+    A class of too few patients is left out and named, and the others are asked: a mistyped label hides no shortcut.
+    """
     samples, groups = cohort.samples, join_groups(cohort)
-    rows = _choose_rows(samples, groups)
+    small = list_small_classes([sample.label for sample in samples], [groups[sample.name] for sample in samples])
+    if len({sample.label for sample in samples} - set(small)) < 2:
+        small = []  # nothing would be left to ask
+    rows = _choose_rows(samples, groups, set(small))
     chosen = [samples[row] for row in rows]
     labels, own = [sample.label for sample in chosen], [groups[sample.name] for sample in chosen]
     if obstacle := find_obstacle(labels, own):
@@ -45,12 +60,18 @@ def measure_shortcuts(cohort: Cohort, looks: Looks, cache: Path) -> Shortcuts:
         for s, g in zip(chosen, own, strict=True)
     )
     store = cache / "shortcuts" / f"{compute_digest([_VERSION, LOOKS_VERSION, *lines])[:24]}.json"
-    if (kept := _load(store)) is not None:
-        return kept
-    seen = Looks(looks.names, looks.values[rows])
-    found = _measure(chosen, seen, ask(labels, own))
-    write_atomic(store, found.to_json())
-    return found
+    found = _load(store)
+    if found is None:
+        found = _measure(chosen, Looks(looks.names, looks.values[rows]), ask(labels, own))
+        write_atomic(store, found.to_json())
+    return found.model_copy(update={"left_out": (*_name_small(small), *found.left_out)}) if small else found
+
+
+def _name_small(small: Sequence[str]) -> tuple[str, ...]:
+    shown = ", ".join(f"“{name}”" for name in small[:_SHOWN_CLASSES])
+    more = f" and {len(small) - _SHOWN_CLASSES} more" if len(small) > _SHOWN_CLASSES else ""
+    what = "the class" if len(small) == 1 else f"{len(small)} classes"
+    return (f"{what} {shown}{more}, with fewer than {FEWEST_GROUPS} patients",)
 
 
 def check_shortcuts(found: Shortcuts) -> list[Issue]:
@@ -58,14 +79,15 @@ def check_shortcuts(found: Shortcuts) -> list[Issue]:
     return [*_check_facts(found), *_check_border(found), *_check_colours(found), *_tell_left_out(found)]
 
 
-def _choose_rows(samples: Sequence[Sample], groups: dict[str, str]) -> NDArray[np.intp]:
-    """All rows, or whole groups drawn by the hash of their names where there are more than are needed."""
-    if len(samples) <= _MOST_PICTURES:
-        return np.arange(len(samples))
-    order = sorted({groups[sample.name] for sample in samples}, key=lambda group: compute_digest([group]))
-    rank = {group: at for at, group in enumerate(order)}
-    ranked = np.argsort([rank[groups[sample.name]] for sample in samples], kind="stable")
-    return np.sort(ranked[:_MOST_PICTURES])
+def _choose_rows(samples: Sequence[Sample], groups: dict[str, str], small: set[str]) -> NDArray[np.intp]:
+    """All rows but those of small classes, or whole groups drawn by the hash of their names where these are too many."""
+    asked = np.array([at for at, sample in enumerate(samples) if sample.label not in small], np.intp)
+    if len(asked) <= _MOST_PICTURES:
+        return asked
+    own = [groups[samples[at].name] for at in asked]
+    rank = {group: at for at, group in enumerate(sorted(set(own), key=lambda group: compute_digest([group])))}
+    ranked = np.argsort([rank[group] for group in own], kind="stable")
+    return np.sort(asked[ranked[:_MOST_PICTURES]])
 
 
 def _measure(samples: Sequence[Sample], looks: Looks, question: Question) -> Shortcuts:
@@ -196,11 +218,12 @@ def _check_colours(found: Shortcuts) -> list[Issue]:
 def _tell_left_out(found: Shortcuts) -> list[Issue]:
     if not found.left_out:
         return []
+    how = "in part" if found.n_folds else "as a whole"
     return [
         Issue(
             code="shortcuts_left_out",
             severity="info",
-            message=f"The search for shortcuts was left out in part or whole: {'; '.join(found.left_out)}.",
+            message=f"The search for shortcuts was left out {how}: {'; '.join(found.left_out)}.",
             advice="Look at formats, sizes and rims by class yourself: the page shows them.",
         )
     ]
