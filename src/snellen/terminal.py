@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from snellen.core.letters import reveal, show_name
+from snellen.core.letters import reveal, show_count, show_name
 from snellen.core.storage import choose_data_folder, format_bytes
 from snellen.metrics.decision import CALLED
 from snellen.records.bundle import FIXED
@@ -32,7 +32,7 @@ def show_audit(cohort: Cohort) -> None:
     """Counts, patients and issues. A terminal obeys some letters: in names they are shown as codes."""
     console = _console()
     audit = cohort.audit
-    console.print(reveal(f"{cohort.layout}: {audit.n_samples} pictures, {audit.n_set_aside} set aside"))
+    console.print(reveal(f"{cohort.layout}: {show_count(audit.n_samples, 'picture')}, {audit.n_set_aside} set aside"))
     table = Table("class", "pictures", box=None, pad_edge=False)
     for name, count in audit.classes.items():
         table.add_row(show_name(name), str(count))

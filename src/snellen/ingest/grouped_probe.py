@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.letters import show_class
 from snellen.core.quiet import hush_warnings
 from snellen.core.runtime import has_package
 from snellen.metrics.intervals import PatientBootstrap, choose_estimate
@@ -60,15 +61,13 @@ def list_small_classes(labels: Sequence[str], groups: Sequence[str]) -> list[str
 
 
 def find_obstacle(labels: Sequence[str], groups: Sequence[str]) -> str:
-    """Why no probe can be cross-validated, in words; nothing where one can. Small classes are no obstacle by themselves:
-    see `list_small_classes`.
-    """
+    """Why no probe can be cross-validated, in words; nothing where one can."""
     if not has_package("sklearn"):
         return "scikit-learn is not installed: pip install 'snellen[eval]'"
     if len(set(labels)) < 2:
         return "there is one class only"
     few = list_small_classes(labels, groups)
-    return f"fewer than {FEWEST_GROUPS} patients of {', '.join(few[:3])}" if few else ""
+    return f"fewer than {FEWEST_GROUPS} patients of {', '.join(map(show_class, few[:3]))}" if few else ""
 
 
 def ask(labels: Sequence[str], groups: Sequence[str]) -> Question:

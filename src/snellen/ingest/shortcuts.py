@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from snellen.core.errors import StorageError
+from snellen.core.letters import show_class
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.looks import BORDER, COLOURS
 from snellen.ingest.file_facts import BYTES, NAME, build_fact_tables, describe_by_class
@@ -80,7 +81,7 @@ def check_shortcuts(found: Shortcuts) -> list[Issue]:
 
 
 def _choose_rows(samples: Sequence[Sample], groups: dict[str, str], small: set[str]) -> NDArray[np.intp]:
-    """All rows but those of small classes, or whole groups drawn by the hash of their names where these are too many."""
+    """All rows but those of small classes, or whole groups drawn by the hash of their names where they are too many."""
     asked = np.array([at for at, sample in enumerate(samples) if sample.label not in small], np.intp)
     if len(asked) <= _MOST_PICTURES:
         return asked
@@ -191,10 +192,11 @@ def _check_border(found: Shortcuts) -> list[Issue]:
             code="shortcut_border",
             severity="warning",
             message="The class can be told from the rim and the corners of the pictures alone: AUC "
-            f"{_show_interval(found.border_auc)}. That is the mask or margin of a device, unless the disease reaches "
-            "the rim.",
-            advice="Look at the rims below, class by class. Cut off what differs (preprocess.crop_border=true, or crop "
-            "the files), and measure on each source by itself.",
+            f"{_show_interval(found.border_auc)}. The cause may be the mask or margin of a device, another "
+            "compression, size or crop of one class, or the disease itself: where it reaches the rim, and in pictures "
+            "so small that the rim holds anatomy.",
+            advice="Look at the rims below, class by class. Cut off what differs (`snellen train DATA --set "
+            "preprocess.crop_border=true`, or crop the files), and measure on each source by itself.",
         )
     ]
 
@@ -241,6 +243,6 @@ def _show_interval(estimate: Estimate | None) -> str:
 
 
 def _list_classes(giveaway: Giveaway) -> str:
-    shown = [f"{label}: {text}" for label, text in list(giveaway.by_class.items())[:_SHOWN_CLASSES]]
+    shown = [f"{show_class(label)}: {text}" for label, text in list(giveaway.by_class.items())[:_SHOWN_CLASSES]]
     more = len(giveaway.by_class) - _SHOWN_CLASSES
     return "; ".join(shown) + (f" and {more} more classes" if more > 0 else "")

@@ -162,6 +162,14 @@ def test_pictures_that_are_only_much_alike_conflict_as_a_warning_that_asks_for_a
     assert "Look at them" in conflict.advice
 
 
+def test_exact_copies_are_not_called_nothing_to_do_where_their_labels_differ() -> None:
+    samples = [make_sample(name, name, pixels_sha256="p") for name in "ab"]
+    [exact] = [issue for issue in check(samples) if issue.code == "exact_duplicates"]
+    assert exact.advice.startswith("Settle those whose labels differ")
+    [exact] = check([sample.model_copy(update={"label": "x"}) for sample in samples])
+    assert exact.advice.startswith("Nothing to do")
+
+
 def test_sure_conflict_is_severe_and_shown_first_beside_a_doubtful_one() -> None:
     samples = [make_sample(name, name, pixels_sha256=name) for name in "abcd"]
     conflict = check(samples, link("a", "b", 0.9), link("c", "d", 0.99))[-1]
