@@ -38,7 +38,7 @@ def show_audit(cohort: Cohort) -> None:
         table.add_row(show_name(name), str(count))
     console.print(table)
     if cohort.is_ordered:
-        console.print(f"\nOrder: {' < '.join(map(show_name, cohort.classes))}")
+        console.print(f"\nOrder, the lowest grade first: {' < '.join(map(show_name, cohort.classes))}")
     console.print(reveal(f"\nPatients: {audit.patients.n} ({audit.patients.rule})"))
     for example in audit.patients.examples:
         console.print(f"  e.g. {show_name(example)}")

@@ -35,7 +35,7 @@ _RING_PX = 4
 _CORNER_PX = 12
 _QUALITY_SIDE_PX = 320
 _TILES = 6
-_BAND_LEVELS = 6
+_BAND_LEVELS, _SUDDEN_LEVELS = 6, 12
 _DEEP_SHARES = (0.005, 0.995)
 
 
@@ -146,10 +146,14 @@ def _measure_band(grey: Pixels) -> float:
     """The share of the picture, from one side inwards, that is all one shade and has no counterpart opposite."""
     found = 0.0
     for values in (grey, grey.T):
-        spread = np.ptp(values.astype(np.int16), axis=1) < _BAND_LEVELS
-        first = int(np.argmin(spread)) if not spread.all() else len(spread)
-        last = int(np.argmin(spread[::-1])) if not spread.all() else len(spread)
-        found = max(found, abs(first - last) / len(spread))
+        spread = np.ptp(values.astype(np.int16), axis=1)
+        rest = np.flatnonzero(spread >= _BAND_LEVELS)
+        if not len(rest):
+            continue  # all of it is flat
+        first, last = int(rest[0]), len(spread) - 1 - int(rest[-1])
+        beside = spread[rest[0] if first > last else rest[-1]]
+        if beside >= _SUDDEN_LEVELS:  # what fades away, as tissue at the rim of a dense film, was not cut off
+            found = max(found, abs(first - last) / len(spread))
     return found
 
 
