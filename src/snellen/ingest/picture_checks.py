@@ -125,9 +125,12 @@ def _measure_distance(values: NDArray[np.float32], sound: Rows) -> tuple[float, 
 
 
 def _find_blurred(looks: Looks, sound: Rows) -> Rows:
-    values = looks.column("sharpness")
-    middle, far = _measure_distance(values, sound)
-    return np.asarray((far < -_FAR) & (values < middle - _BLUR))
+    found = np.zeros(len(sound), bool)
+    for name in ("sharpness", "coarse_sharpness"):
+        values = looks.column(name)
+        middle, far = _measure_distance(values, sound)
+        found |= (far < -_FAR) & (values < middle - _BLUR)
+    return found
 
 
 def _find_overexposed(looks: Looks, sound: Rows) -> Rows:

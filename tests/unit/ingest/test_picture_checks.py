@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import picture_checks as bench
 import pytest
@@ -22,6 +23,15 @@ def test_fault_of_three_pictures_is_told_by_its_name(fault: str) -> None:
     assert found["n"] == 3
     assert found["recall"] == 1
     assert found["precision"] == 1
+
+
+@pytest.mark.parametrize("sigma", [8, 12])
+def test_strong_blur_is_told_as_well_as_a_slight_one(sigma: int) -> None:
+    def blur(pixels: bench.Pixels, _: np.random.Generator) -> bench.Pixels:
+        return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), np.uint8)
+
+    found = bench.measure(CLEAN, SEEN, "blurred_pictures", blur)
+    assert (found["recall"], found["precision"]) == (1, 1)
 
 
 def test_clean_pictures_have_no_fault() -> None:
