@@ -224,8 +224,8 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "shortcuts_left_out": (
         "info",
-        "Shortcuts were not looked for, in part or whole; the message says why. Classes of fewer than 3 patients are left "
-        "out, the others are asked.",
+        "Shortcuts were not looked for, in part or whole; the message says why. Classes of fewer than 3 patients are "
+        "left out, the others are asked.",
         "Install what is missing, or look at formats, sizes and rims yourself.",
     ),
     "likely_wrong_labels": (
