@@ -224,7 +224,8 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "shortcuts_left_out": (
         "info",
-        "Shortcuts were not looked for, in part or whole; the message says why.",
+        "Shortcuts were not looked for, in part or whole; the message says why. Classes of fewer than 3 patients are "
+        "left out, the others are asked.",
         "Install what is missing, or look at formats, sizes and rims yourself.",
     ),
     "likely_wrong_labels": (
@@ -246,7 +247,7 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     "patients_look_alike": (
         "warning",
         "Many pictures have one of another patient that is as like them as pictures of one patient are.",
-        "If they are of one patient, tell how: `--columns patient=NAME` or `--patients REGEX`.",
+        "If they are of one patient, tell how: `--patients REGEX`, or of a table or array `--columns patient=NAME`.",
     ),
     "blurred_pictures": ("warning", "Pictures are far less sharp than the rest of the cohort.", "Look at them."),
     "overexposed_pictures": ("warning", "Large parts are white where the rest of the cohort is not.", "Look at them."),
@@ -295,7 +296,8 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     "class_names_alike": (
         "severe",
         "Names of classes differ only in case or blanks, such as `Normal` and `normal`. They count as two.",
-        "If they are one class, rename the folders or labels, or merge them with `--set 'data.merge=…'`.",
+        "If they are one class, rename the folders or labels, or merge them with `snellen train DATA --set "
+        "'data.merge=…'`.",
     ),
     "class_names_normalised": (
         "info",
@@ -518,6 +520,12 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Where numbers begin anew in each class these are different patients: tell them by `--patients` or a column. "
         "Where one patient does show several classes, nothing.",
     ),
+    "patients_labelled_differently": (
+        "info",
+        "Pictures of one patient carry different labels. Two eyes of a person can differ, and so can two places or "
+        "visits.",
+        "Where they cannot, have the labels looked at.",
+    ),
     "damaged_packed_picture": (
         "severe",
         "Pictures of a packed file are damaged: they cannot be read, or their checksum is wrong.",
@@ -530,8 +538,9 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "conflicting_copies": (
         "severe",
-        "Pictures with identical pixels, or transformed copies of one picture, carry different labels.",
-        "Ask whoever graded them. Until then both labels are kept and count as noise.",
+        "Pictures with identical pixels, or transformed copies of one picture, carry different labels. Where no such "
+        "pair is sure (identical, or 95 % alike in half of the picture or more) the severity is warning.",
+        "Look at them, and ask whoever graded them. Until then both labels are kept and count as noise.",
     ),
     "transformed_copies": (
         "warning",
@@ -539,13 +548,14 @@ ISSUES: dict[str, tuple[str, str, str]] = {
         "Within one patient the severity is info. They are [searched for](../explanation/copies.md) by local features "
         "and laid on each other.",
         "Nothing to do: they stay on one side of every split and fold. If they are different photographs, "
-        "`--set data.copies=exact` (`snellen audit --copies exact`) keeps identical pictures together only.",
+        "`snellen train DATA --set data.copies=exact` (`snellen audit --copies exact`) keeps identical pictures "
+        "together only.",
     ),
     "copies_not_searched": (
         "warning",
         "`data.copies` (`--copies`) is `off`: not even identical pictures are kept together. With `exact`, and by rule "
         "in training on more than 4,000 pictures, transformed copies are not looked for; the severity is info.",
-        "`snellen audit` looks for all; `--set data.copies=all` keeps what it finds together.",
+        "`snellen audit` looks for all; `snellen train DATA --set data.copies=all` keeps what it finds together.",
     ),
     "animated_pictures": (
         "info",

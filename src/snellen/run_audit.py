@@ -9,6 +9,7 @@ from pathlib import Path
 
 from snellen import __version__
 from snellen.core.errors import PictureError
+from snellen.core.natural_order import is_number
 from snellen.core.progress import follow, say
 from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import write_atomic
@@ -96,20 +97,36 @@ def save_audit(
     splits: Sequence[Split],
     request: DataRequest,
     model: tuple[str, Estimate] | None = None,
+    *,
+    quick: bool = False,
 ) -> None:
-    """`cohort.csv`, `audit.json`, and `audit.html` for a reader; `model` is a split with a model's AUC on it."""
+    """`cohort.csv`, `audit.json`, and `audit.html` for a reader; `model` is a split with a model's AUC on it.
+
+    `quick` is what the audit was asked: with it the page's command gives the same audit again.
+    """
     save_cohort(folder, cohort)
+    asked = ["--quick"] if quick else []
+    if cohort.audit.copy_search != "all":
+        asked += ["--copies", cohort.audit.copy_search]
     page = AuditPage(
         cohort=cohort,
         splits=splits,
         data=request.data,
-        command=shlex.join(["snellen", "audit", *request.to_words()]),
+        command=shlex.join(["snellen", "audit", *request.to_words(), *asked]),
         next_command=shlex.join(["snellen", "train", *request.to_words()]),
         thumbnails=_draw_thumbnails(cohort),
         model=model,
+        order_hint=_hint_at_order(cohort),
         snellen_version=__version__,
     )
     write_atomic(folder / "audit.html", render_audit(page))
+
+
+def _hint_at_order(cohort: Cohort) -> str:
+    """Why numbers are not taken for grades, and how to say that they are."""
+    if cohort.is_ordered or len(cohort.classes) < 3 or not all(map(is_number, cohort.classes)):
+        return ""
+    return f"not known: {found}" if isinstance(found := find_sure_order(cohort), str) else ""
 
 
 def _draw_thumbnails(cohort: Cohort) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from snellen.core.letters import reveal, show_name
+from snellen.core.letters import reveal, show_count, show_name
 from snellen.core.storage import choose_data_folder, format_bytes
 from snellen.metrics.decision import CALLED
 from snellen.records.bundle import FIXED
@@ -32,13 +32,13 @@ def show_audit(cohort: Cohort) -> None:
     """Counts, patients and issues. A terminal obeys some letters: in names they are shown as codes."""
     console = _console()
     audit = cohort.audit
-    console.print(reveal(f"{cohort.layout}: {audit.n_samples} pictures, {audit.n_set_aside} set aside"))
+    console.print(reveal(f"{cohort.layout}: {show_count(audit.n_samples, 'picture')}, {audit.n_set_aside} set aside"))
     table = Table("class", "pictures", box=None, pad_edge=False)
     for name, count in audit.classes.items():
         table.add_row(show_name(name), str(count))
     console.print(table)
     if cohort.is_ordered:
-        console.print(f"\nOrder: {' < '.join(map(show_name, cohort.classes))}")
+        console.print(f"\nOrder, the lowest grade first: {' < '.join(map(show_name, cohort.classes))}")
     console.print(f"\nPatients: {audit.patients.n} ({show_name(audit.patients.rule)})")
     for example in audit.patients.examples:
         console.print(f"  e.g. {show_name(example)}")

@@ -138,7 +138,7 @@ def audit(
     cohort = _examine_likeness(examine(cohort, splits, cache), splits, cache, quick=quick)
     if folder is not None:
         make_output(folder, AUDIT)
-        save_audit(folder, cohort, splits, request)
+        save_audit(folder, cohort, splits, request, quick=quick)
     return cohort
 
 

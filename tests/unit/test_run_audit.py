@@ -51,7 +51,7 @@ def test_strict_audit_of_a_planted_shortcut_fails_and_tells_it_first(tmp_path: P
     page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert "its numbers could not be believed" in page
     assert page.count('class="intervals"') == 1
-    assert "--quick was given" in page
+    assert "--quick</span> was given" in page
 
 
 def test_three_worst_issues_are_said_in_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,3 +70,13 @@ def test_three_worst_issues_are_said_in_one_line_each(caplog: pytest.LogCaptureF
         "Severe: unknown_code is so. (unknown_code)",
         "Warning: shortcut_border is so. (shortcut_border)",
     ]
+
+
+@pytest.mark.parametrize("asked", [["--quick", "--copies", "exact"], ["--quick"]])
+def test_page_repeats_the_command_with_what_the_audit_was_asked(tmp_path: Path, asked: list[str]) -> None:
+    data, out = draw(tmp_path / "data", "glomeruli", 12), tmp_path / "out"
+    arguments = ["audit", str(data), *asked, "--cache", str(tmp_path / "cache"), "--out", str(out)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    command = (out / "audit.html").read_text(encoding="utf-8").split('id="reproduce-h"')[1]
+    assert " ".join(asked) + "</code>" in command
+    assert "splits.csv" not in command

@@ -5,10 +5,13 @@ This room knows records and column heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from snellen.core.letters import reveal
 from snellen.evaluation.tables import Table
-from snellen.evaluation.wording import format_number
+from snellen.evaluation.wording import format_count, format_number
 from snellen.records.audit import ClassNeed, Needs
+from snellen.records.cohort import Split
 
 _WIDE = 0.1
 MAX_CLASSES = 100
@@ -49,6 +52,18 @@ def explain_needs(needs: Needs) -> str:
         folds, half = min(5, needs.max_folds), _show(widest.half_width_folds)
         return f"{worst} That is wide. With snellen train --folds {folds} every patient is tested once: ±{half}."
     return f"{worst} That is wide, and there are too few patients for folds: collect more."
+
+
+def explain_joined(splits: Sequence[Split]) -> str:
+    """Why this table counts fewer patients than the one before; empty where it does not."""
+    n_patients, n_groups = len({row.patient for row in splits}), len({row.group for row in splits})
+    if n_groups == n_patients:
+        return ""
+    return (
+        "Here patients who share a picture, or copies of one, count as one: "
+        f"{format_count(n_patients, 'patient')} above "
+        f"are {n_groups} in this table."
+    )
 
 
 def _tell_range(auc: float, need: ClassNeed) -> str:

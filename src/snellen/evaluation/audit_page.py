@@ -11,10 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from snellen.core.letters import show_class
 from snellen.evaluation import audit_tables
 from snellen.evaluation.audit_copies import choose_shown, collect_links, tell_relation
 from snellen.evaluation.audit_labels import choose_suspects, list_suspects
-from snellen.evaluation.audit_needs import build_needs, explain_needs
+from snellen.evaluation.audit_needs import build_needs, explain_joined, explain_needs
 from snellen.evaluation.audit_shortcuts import LIMIT, build_chart, build_facts, explain_reach
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.wording import format_count, list_some, name_classes, name_split
@@ -43,7 +44,7 @@ _UNSHOWN = ("exact_duplicates", "likely_wrong_labels", "high_bit_depth", "patien
 class AuditPage:
     """What the page is made of. `thumbnails` maps names of samples to data URIs; a sample without one is only named.
 
-    `model` is a split with a model's AUC on it, where one was trained.
+    `model` is a split with a model's AUC on it, where one was trained. `order_hint` says why numbers are no grades.
     """
 
     cohort: Cohort
@@ -54,6 +55,7 @@ class AuditPage:
     thumbnails: Mapping[str, str] = field(default_factory=dict)
     snellen_version: str = ""
     model: tuple[str, Estimate] | None = None
+    order_hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def render_audit(page: AuditPage) -> str:
         "n_strong": sum(each.is_strong for each in audit.labels.suspects) if audit.labels else 0,
         "needs_table": build_needs(audit.needs) if audit.needs else None,
         "needs_text": explain_needs(audit.needs) if audit.needs else "",
+        "joined_text": explain_joined(page.splits),
     }
     return open_environment().get_template("audit.html.j2").render(context)
 
@@ -192,7 +195,7 @@ def list_groups(page: AuditPage) -> list[CopyGroup]:
         notes = []
         labels = Counter(label_of[name] for name in names)
         if len(labels) > 1:
-            notes.append("labels contradict: " + ", ".join(f"{label} ({n})" for label, n in labels.items()))
+            notes.append("labels contradict: " + ", ".join(f"{show_class(label)} ({n})" for label, n in labels.items()))
         places = sorted({own[name] for name in names if name in own}, key=SPLITS.index)
         if len(places) > 1:
             notes.append("in several splits: " + ", ".join(name_split(place) for place in places))
@@ -283,6 +286,7 @@ def _list_facts(page: AuditPage) -> dict[str, str]:
         "Read as": cohort.layout,
         "Labels from": cohort.class_origin,
         "Classes": name_classes(cohort.classes, is_ordered=cohort.is_ordered),
+        "Order": "grades, the lowest first" if cohort.is_ordered else page.order_hint,
         "Patients told by": cohort.patients.rule,
     }
     return {name: value for name, value in facts.items() if value}
@@ -296,7 +300,8 @@ def _judge(rows: Sequence[ClassRow], issues: Sequence[Issue]) -> str:
     if len(rows) < 2:
         return "Training is not possible: there is one class only."
     if lacking:
-        return f"Training is not possible yet: {list_some(lacking, 5)} cannot fill training, validation and test."
+        shown = list_some([show_class(name) for name in lacking], 5)
+        return f"Training is not possible yet: {shown} cannot fill training, validation and test."
     possible = "Training is possible: every class has patients for training, validation and test."
     if any(issue.code == "shortcut_facts" for issue in issues):
         return (

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from snellen.core.letters import reveal
+from snellen.core.letters import show_class_count
 from snellen.evaluation.tables import Table
 from snellen.evaluation.wording import format_count, format_percent
 from snellen.records.cohort import Sample
@@ -57,8 +57,8 @@ def build_sizes(samples: Sequence[Sample]) -> Table:
 
 def _count_classes(samples: Sequence[Sample]) -> str:
     """`drusen 12, normal 3`: a format or size of one class alone gives that class away."""
-    counts = Counter(reveal(sample.label) for sample in samples).most_common()
-    shown = ", ".join(f"{name} {n}" for name, n in counts[:_MAX_CLASSES])
+    counts = Counter(sample.label for sample in samples).most_common()
+    shown = ", ".join(show_class_count(name, n) for name, n in counts[:_MAX_CLASSES])
     return shown if len(counts) <= _MAX_CLASSES else f"{shown} and {len(counts) - _MAX_CLASSES} more"
 
 

@@ -26,7 +26,7 @@ BORDER = (
 COLOURS = (
     "red", "green", "blue", "red_spread", "green_spread", "blue_spread", "saturation", "low", "middle", "high",
 )  # fmt: skip
-QUALITY = ("sharpness", "overexposed", "brightness", "contrast", "band", "letters")
+QUALITY = ("sharpness", "coarse_sharpness", "overexposed", "brightness", "contrast", "band", "letters")
 LOOKS = (*BORDER, *COLOURS, *QUALITY)
 
 _DARK, _BRIGHT, _BURNT = 12, 243, 250
@@ -35,7 +35,7 @@ _RING_PX = 4
 _CORNER_PX = 12
 _QUALITY_SIDE_PX = 320
 _TILES = 6
-_BAND_LEVELS = 6
+_BAND_LEVELS, _SUDDEN_LEVELS = 6, 12
 _DEEP_SHARES = (0.005, 0.995)
 
 
@@ -104,13 +104,13 @@ def _measure_colours(small: Pixels) -> list[float]:
 
 
 def _measure_quality(grey: Pixels) -> list[float]:
-    """Sharpness, share of burnt-out pixels, brightness and contrast of what is not dark."""
+    """Sharpness twice, share of burnt-out pixels, brightness and contrast of what is not dark."""
     small = _shrink(grey)
     counts = np.bincount(small.ravel(), minlength=256)
     lit = counts.copy()
     lit[:_DARK] = 0
     low, middle, high = _find_levels(lit if lit.sum() >= 0.05 * small.size else counts, (0.05, 0.75, 0.95))
-    return [_measure_sharpness(small), float(counts[_BURNT:].sum() / small.size), middle, high - low]
+    return [*_measure_sharpness(small), float(counts[_BURNT:].sum() / small.size), middle, high - low]
 
 
 def _find_quantiles(grey: Pixels, shares: tuple[float, ...]) -> list[float]:
@@ -123,33 +123,41 @@ def _find_levels(counts: NDArray[np.intp], shares: tuple[float, ...]) -> list[fl
     return [float(np.searchsorted(cumulated, share * cumulated[-1])) for share in shares]
 
 
-def _measure_sharpness(small: Pixels) -> float:
-    """Fine detail against coarse, as a logarithm; the median of tiles, so that a sharp mask around a blurred disc or
-    one sharp letter does not count.
+def _measure_sharpness(small: Pixels) -> tuple[float, float]:
+    """Fine detail against coarse, and coarse against wide shades, as logarithms; the median of tiles, so that a sharp
+    mask around a blurred disc or one sharp letter does not count. A strong blur takes fine and coarse detail alike: the
+    second tells it.
     """
     level = small.astype(np.float32)
     fine = cv2.GaussianBlur(level, (5, 5), 1.0)
     coarse = cv2.blur(cv2.blur(fine, (9, 9)), (9, 9))
+    wide = cv2.blur(cv2.blur(coarse, (41, 41)), (41, 41))
     tiles = (min(_TILES, small.shape[1]), min(_TILES, small.shape[0]))
 
     def measure(detail: NDArray[np.float32]) -> Wide:
         squares = cv2.resize(cv2.multiply(detail, detail), tiles, interpolation=cv2.INTER_AREA)
         return np.asarray(np.log(np.sqrt(squares.astype(np.float64)) + 0.05)).ravel()
 
-    found = measure(np.asarray(level - fine, np.float32)) - measure(np.asarray(fine - coarse, np.float32))
+    details = (level - fine, fine - coarse, coarse - wide)
+    finest, middle, widest = (measure(np.asarray(detail, np.float32)) for detail in details)
     brightness = np.asarray(cv2.resize(level, tiles, interpolation=cv2.INTER_AREA)).ravel()
     lit = brightness > 2 * _DARK
-    return float(np.median(found[lit] if lit.sum() >= _TILES else found))
+    counted = lit if lit.sum() >= _TILES else np.ones_like(lit)
+    return float(np.median((finest - middle)[counted])), float(np.median((middle - widest)[counted]))
 
 
 def _measure_band(grey: Pixels) -> float:
     """The share of the picture, from one side inwards, that is all one shade and has no counterpart opposite."""
     found = 0.0
     for values in (grey, grey.T):
-        spread = np.ptp(values.astype(np.int16), axis=1) < _BAND_LEVELS
-        first = int(np.argmin(spread)) if not spread.all() else len(spread)
-        last = int(np.argmin(spread[::-1])) if not spread.all() else len(spread)
-        found = max(found, abs(first - last) / len(spread))
+        spread = np.ptp(values.astype(np.int16), axis=1)
+        rest = np.flatnonzero(spread >= _BAND_LEVELS)
+        if not len(rest):
+            continue  # all of it is flat
+        first, last = int(rest[0]), len(spread) - 1 - int(rest[-1])
+        beside = spread[rest[0] if first > last else rest[-1]]
+        if beside >= _SUDDEN_LEVELS:  # what fades away, as tissue at the rim of a dense film, was not cut off
+            found = max(found, abs(first - last) / len(spread))
     return found
 
 

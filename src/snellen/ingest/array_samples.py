@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
+from snellen.core.letters import show_count
 from snellen.ingest.keys import Part
 from snellen.ingest.label_columns import require_one_each
 from snellen.ingest.patients import RawSample
@@ -48,7 +49,10 @@ def list_samples(
             samples.append(RawSample(name, location, labels[index], splits[index], patients[index]))
     if not ungraded:
         return samples, []
-    message = f"{len(ungraded)} pictures carry no label (ungraded), such as {ungraded[0]}: set aside."
+    message = (
+        f"{show_count(len(ungraded), 'picture carries', 'pictures carry')} no label (ungraded), such as "
+        f"{ungraded[0]}: set aside."
+    )
     return samples, [make_issue("empty_label", "info", message, "Nothing to do, unless they should be graded.",
                                 ungraded)]  # fmt: skip
 

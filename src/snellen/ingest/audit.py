@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from snellen.core.letters import reveal
+from snellen.core.letters import agree, show_class, show_count, show_name
 from snellen.ingest.copies import group_copies
 from snellen.ingest.copy_issues import check_copies, check_copies_in_splits
 from snellen.ingest.patients import HOW_TO_TELL
@@ -14,6 +14,7 @@ from snellen.records.recipe import CopyScope
 
 _SMALL_CLASS = 30
 _FEW_PATIENTS = 5
+_SHOWN_PATIENTS = 3
 
 
 def build_audit(
@@ -35,7 +36,7 @@ def build_audit(
         *issues,
         *check_copies(samples, groups, links, copies),
         *check_patients(rule),
-        *check_mixed_patients(samples, rule),
+        *(check_mixed_patients(samples, rule) or check_patient_labels(samples)),
         *check_splits(samples),
         *check_copies_in_splits(samples, groups),
         *check_classes(samples, classes),
@@ -61,7 +62,7 @@ def check_patients(rule: PatientRule) -> list[Issue]:
         Issue(
             code="patients_inferred",
             severity="info",
-            message=f"{rule.n} patients were inferred from file names ({rule.rule}).",
+            message=f"{show_count(rule.n, 'patient was', 'patients were')} inferred from file names ({rule.rule}).",
             advice=(
                 f"Check the examples: {' | '.join(rule.examples)}. If they are wrong"
                 if rule.examples
@@ -97,6 +98,38 @@ def check_mixed_patients(samples: Sequence[Sample], rule: PatientRule) -> list[I
     ]
 
 
+def check_patient_labels(samples: Sequence[Sample]) -> list[Issue]:
+    """Patients whose pictures carry different labels, whoever told the patients."""
+    own: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        own[sample.patient].append(sample)
+    several = [found for found in own.values() if len(found) > 1]
+    mixed = [found for found in several if len({sample.label for sample in found}) > 1]
+    if not mixed:
+        return []
+    shown = "; ".join(_show_labels(found) for found in mixed[:_SHOWN_PATIENTS])
+    is_one = len(mixed) == 1
+    return [
+        Issue(
+            code="patients_labelled_differently",
+            severity="info",
+            message=f"{len(mixed)} of {show_count(len(several), 'patient')} with several pictures "
+            f"{'has' if is_one else 'have'} pictures of different classes, such as {shown}.",
+            advice="Two eyes of a person can differ, and so can two places or visits. Where they cannot, have "
+            "the labels "
+            "looked at.",
+            samples=tuple(sample.name for found in mixed for sample in found),
+        )
+    ]
+
+
+def _show_labels(own: Sequence[Sample]) -> str:
+    """`P7: a.png (drusen), b.png (normal)`: one picture of each of the first two labels."""
+    first = list({sample.label: sample for sample in reversed(own)}.values())[::-1][:2]
+    listed = ", ".join(f"{show_name(sample.name)} ({show_class(sample.label)})" for sample in first)
+    return f"{show_name(own[0].patient)}: {listed}"
+
+
 def check_splits(samples: Sequence[Sample]) -> list[Issue]:
     """Patients that occur in several of the data's own splits, and pictures for which none is told."""
     found = []
@@ -106,7 +139,8 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
             Issue(
                 code="split_untold",
                 severity="warning",
-                message=f"{len(untold)} of {len(samples)} pictures have no split where the others have one, such as "
+                message=f"{len(untold)} of {len(samples)} pictures {agree(len(untold), 'have')} no split where "
+                "the others have one, such as "
                 f"{untold[0]}.",
                 advice="Write their split. Until then they are left out of training, validation and test.",
                 samples=untold,
@@ -123,10 +157,12 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
             Issue(
                 code="patients_in_several_splits",
                 severity="warning",
-                message=f"{len(shared)} patients occur in several of the data's own splits "
+                message=f"{show_count(len(shared), 'patient occurs', 'patients occur')} in several of the data's "
+                "own splits "
                 f"({_count_places(shared.values())}), such as {names[0]}.",
-                advice="Nothing to do: they stay in test before val before train; the others are left out and "
-                "listed in splits.csv with the reason.",
+                advice="Nothing to do: they stay in test before val before train; `snellen train` leaves the "
+                "others out "
+                "and lists them in its splits.csv with the reason.",
                 samples=names,
             )
         )
@@ -147,7 +183,7 @@ def check_classes(samples: Sequence[Sample], classes: Sequence[str]) -> list[Iss
     small = [name for name in classes if patients[name] < _SMALL_CLASS]
     if not small:
         return []
-    listed = ", ".join(f"{reveal(name)} ({patients[name]})" for name in small)
+    listed = ", ".join(f"{show_class(name)} ({patients[name]})" for name in small)
     return [
         Issue(
             code="few_patients",

@@ -64,7 +64,8 @@ def check_alike(samples: Sequence[RawSample]) -> list[Issue]:
             "class_names_alike",
             "severe",
             f"Class names differ only in case or blanks and count as different classes: {shown}.",
-            f"If they are one class, rename the folders or labels, or merge them: --set 'data.merge={{ {merged} }}'",
+            "If they are one class, rename the folders or labels, or merge them: `snellen train DATA --set "
+            f"'data.merge={{ {merged} }}'`",
             [sample.name for sample in samples if any(sample.label in labels for labels in alike)],
         )
     ]

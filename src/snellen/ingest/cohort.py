@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.core.letters import agree, show_count
 from snellen.imaging.sketch import SketchStore
 from snellen.ingest.audit import build_audit
 from snellen.ingest.classes import check_alike, check_vague, sort_classes
@@ -129,7 +130,8 @@ def _read_source(request: DataRequest, cache: Path, min_classes: int) -> tuple[S
             Issue(
                 code="unreadable_name",
                 severity="warning",
-                message=f"{len(shown)} pictures have names that are no UTF-8, such as {shown[0]}: set aside.",
+                message=f"{show_count(len(shown), 'picture has a name', 'pictures have names')} that "
+                f"{agree(len(shown), 'are')} no UTF-8, such as {shown[0]}: set aside.",
                 advice="Rename them, or unpack the archive again with the right encoding.",
                 samples=shown,
             )
@@ -249,7 +251,7 @@ def _tell_unreadable(bad: Sequence[SetAside], n: int) -> list[Issue]:
     issue = Issue(
         code="unreadable_picture",
         severity="warning",
-        message=f"{len(bad)} of {n} pictures cannot be read and were set aside: {shown}",
+        message=f"{len(bad)} of {n} pictures cannot be read and {agree(len(bad), 'were')} set aside: {shown}",
         advice="Copy or export them again, then repeat the step.",
         samples=tuple(each.name for each in bad),
     )

@@ -24,10 +24,12 @@ from snellen.records.recipe import CopyScope, CopySearchWish
 
 # chosen by measurement: docs/explanation/copies.md
 LEAST_ALIKE, LEAST_ALIKE_COARSE = 0.90, 0.87
-LEAST_SPOILT, LEAST_SPOILT_COARSE = 0.78, 0.975
+LEAST_SPOILT, LEAST_SPOILT_COARSE, LEAST_SPOILT_IN_PLACE = 0.78, 0.98, 0.975
+LEAST_OVERLAP = 0.5
 SURE_CORRELATION = 0.95
 MOST_SEARCHED = 4000
 _KEPT_CORRELATION = 0.5
+_IN_PLACE_DEG, _IN_PLACE_SCALE = 0.5, 0.01
 
 
 def choose_search(wish: CopySearchWish | None, n: int) -> CopyScope | None:
@@ -84,10 +86,25 @@ def is_copy(link: CopyLink) -> bool:
 
     Either all details agree, or fine ones are spoilt and coarse ones agree all but perfectly, as noise and compression
     leave them. Between two photographs of one eye the coarse ones differ too, because light, focus and place do.
+    Where less than half of a picture is common, strips of different patients can agree by chance: all must be sure.
     """
+    if link.overlap < LEAST_OVERLAP and link.correlation < SURE_CORRELATION:
+        return False
     if link.correlation >= LEAST_ALIKE and link.coarse >= LEAST_ALIKE_COARSE:
         return True
-    return link.correlation >= LEAST_SPOILT and link.coarse >= LEAST_SPOILT_COARSE
+    least = LEAST_SPOILT_IN_PLACE if _lies_in_place(link) else LEAST_SPOILT_COARSE
+    return link.correlation >= LEAST_SPOILT and link.coarse >= least
+
+
+def is_sure(link: CopyLink) -> bool:
+    """Whether a person need not look at both to know that they are one picture."""
+    return link.correlation >= SURE_CORRELATION and link.overlap >= LEAST_OVERLAP
+
+
+def _lies_in_place(link: CopyLink) -> bool:
+    """Neither mirrored, turned nor cropped, as compression and noise leave a picture; others lie so by rare chance."""
+    is_turned = link.is_mirrored or abs(link.rotation_deg) > _IN_PLACE_DEG
+    return not is_turned and abs(link.scale - 1) <= _IN_PLACE_SCALE
 
 
 def describe_match(match: Match, names: Sequence[str]) -> CopyLink:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from snellen.core.letters import show_class, show_count
+from snellen.ingest.copies import group_copies, is_sure
 from snellen.records.cohort import SPLITS, CopyLink, Issue, Sample
 from snellen.records.recipe import CopyScope
 
 Groups = Sequence[Sequence[str]]
-_HOW_TO_OVERRULE = "--set data.copies=exact (in audit: --copies exact) keeps identical pictures together only"
+_HOW_TO_OVERRULE = (
+    "`snellen train DATA --set data.copies=exact` (of an audit `--copies exact`) keeps identical pictures together only"
+)
 _NOT_SEARCHED = {
     "exact": ("Only identical pictures were looked for", "A turned or compressed copy may lie in another part."),
     "off": ("Copies were not looked for", "Identical pictures may lie in several parts: every number may be too good."),
@@ -22,22 +26,24 @@ def check_copies(
     """Exact and transformed copies, and those among them whose labels contradict each other."""
     pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
     exact = _find_identical(groups, pixels_of)
+    conflicts = _check_labels(samples, groups, links)
+    what_to_do = "Settle those whose labels differ (conflicting_copies); they" if conflicts else "Nothing to do: they"
     found = []
     if exact:
         found.append(
             Issue(
                 code="exact_duplicates",
                 severity="info",
-                message=f"{_count(sum(len(names) - 1 for names in exact), *_EXACT)} of others "
-                f"({_count(len(exact), 'group', 'groups')}), such as {exact[0][0]} = {exact[0][1]}.",
-                advice="Nothing to do: copies stay on one side of every split.",
+                message=f"{show_count(sum(len(names) - 1 for names in exact), *_EXACT)} of others "
+                f"({show_count(len(exact), 'group', 'groups')}), such as {exact[0][0]} = {exact[0][1]}.",
+                advice=f"{what_to_do} stay on one side of every split.",
                 samples=tuple(name for names in exact for name in names),
             )
         )
     return [
         *found,
-        *_check_transformed(samples, groups, links),
-        *_check_labels(samples, groups),
+        *_check_transformed(samples, groups, links, what_to_do),
+        *conflicts,
         *_tell_search(asked),
     ]
 
@@ -57,7 +63,9 @@ def _find_identical(groups: Groups, pixels_of: dict[str, str]) -> list[list[str]
     return found
 
 
-def _check_transformed(samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink]) -> list[Issue]:
+def _check_transformed(
+    samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink], what_to_do: str
+) -> list[Issue]:
     facts = {sample.name: sample for sample in samples}
     several = [names for names in groups if len({facts[name].pixels_sha256 for name in names}) > 1]
     if not several:
@@ -65,33 +73,54 @@ def _check_transformed(samples: Sequence[Sample], groups: Groups, links: Sequenc
     n_copies = sum(len({facts[name].pixels_sha256 for name in names}) - 1 for names in several)
     joins = [names for names in several if len({facts[name].patient for name in names}) > 1]
     example = f", such as {links[0].first} and {links[0].second} ({links[0].describe()})" if links else ""
-    across = f" {_count(len(joins), 'group joins', 'groups join')} several patients." if joins else ""
+    across = f" {show_count(len(joins), 'group joins', 'groups join')} several patients." if joins else ""
     return [
         Issue(
             code="transformed_copies",
             severity="warning" if joins else "info",
-            message=f"{_count(n_copies, *_TRANSFORMED)} of others "
-            f"({_count(len(several), 'group', 'groups')}){example}.{across}",
-            advice="Nothing to do: they stay on one side of every split and fold. If they are different photographs, "
+            message=f"{show_count(n_copies, *_TRANSFORMED)} of others "
+            f"({show_count(len(several), 'group', 'groups')}){example}.{across}",
+            advice=f"{what_to_do} stay on one side of every split and fold. If they are different photographs, "
             f"{_HOW_TO_OVERRULE}.",
             samples=tuple(name for names in several for name in names),
         )
     ]
 
 
-def _check_labels(samples: Sequence[Sample], groups: Groups) -> list[Issue]:
+def _check_labels(samples: Sequence[Sample], groups: Groups, links: Sequence[CopyLink]) -> list[Issue]:
+    """Severe where identical pixels or sure links contradict each other; what is only alike asks for a look."""
     label_of = {sample.name: sample.label for sample in samples}
     pixels_of = {sample.name: sample.pixels_sha256 for sample in samples}
-    conflicts = [names for names in groups if len({label_of[name] for name in names}) > 1]
+
+    def list_conflicts(found: Groups) -> list[Sequence[str]]:
+        return [names for names in found if len({label_of[name] for name in names}) > 1]
+
+    conflicts = list_conflicts(groups)
     if not conflicts:
         return []
-    first = ", ".join(f"{name} ({label_of[name]})" for name in conflicts[0])
+    sure = list_conflicts(group_copies(samples, [link for link in links if is_sure(link)]))
+    clearest = (list_conflicts(group_copies(samples, ())) or sure or conflicts)[0]
+    first = ", ".join(f"{name} ({show_class(label_of[name])})" for name in clearest)
     is_exact = all(len({pixels_of[name] for name in names}) == 1 for names in conflicts)
+    if not sure:
+        return [
+            Issue(
+                code="conflicting_copies",
+                severity="warning",
+                message=f"{show_count(len(conflicts), 'group', 'groups')} of pictures that are much alike "
+                f"{'carries' if len(conflicts) == 1 else 'carry'} different labels, such as {first}. They may be "
+                "copies of one picture, or different pictures.",
+                advice="Look at them side by side. If they are one picture, ask whoever graded them; if not, nothing: "
+                "they stay in one part, which makes no number better.",
+                samples=tuple(name for names in conflicts for name in names),
+            )
+        ]
     return [
         Issue(
             code="conflicting_copies",
             severity="severe",
-            message=f"{_count(len(conflicts), 'group', 'groups')} of {'identical pictures' if is_exact else 'copies'} "
+            message=f"{show_count(len(conflicts), 'group', 'groups')} of "
+            f"{'identical pictures' if is_exact else 'copies'} "
             f"{'carries' if len(conflicts) == 1 else 'carry'} different labels, such as {first}.",
             advice="Ask whoever graded them; until then both labels are kept and count as noise.",
             samples=tuple(name for names in conflicts for name in names),
@@ -108,7 +137,9 @@ def _tell_search(asked: CopyScope | None) -> list[Issue]:
             code="copies_not_searched",
             severity="info" if asked == "exact" else "warning",
             message=f"{message}.",
-            advice=f"{effect} `snellen audit` looks for all; --set data.copies=all keeps what it finds together.",
+            advice=f"{effect} `snellen audit` looks for all; `snellen train DATA --set data.copies=all` keeps "
+            "what it finds "
+            "together.",
         )
     ]
 
@@ -125,21 +156,19 @@ def check_copies_in_splits(samples: Sequence[Sample], groups: Groups) -> list[Is
     if not shared:
         return []
     is_exact = all(len({pixels_of[name] for name in names}) == 1 for names in shared)
-    what = "identical pictures" if is_exact else "copies of pictures"
+    kind = "of identical pictures" if is_exact else "of copies of one picture"
+    what = (f"group {kind} occurs", f"groups {kind} occur")
     places = [" and ".join(sorted({split_of[name] for name in names}, key=SPLITS.index)) for names in shared]
     counts = ", ".join(f"{places.count(place)} in {place}" for place in sorted(set(places), key=places.index))
     return [
         Issue(
             code="copies_in_several_splits",
             severity="warning",
-            message=f"{len(shared)} {what} occur in several of the data's own splits ({counts}), "
+            message=f"{show_count(len(shared), *what)} in several of the data's own splits ({counts}), "
             f"such as {shared[0][0]}.",
-            advice="Nothing to do: they stay in test before val before train; the others are left out and listed in "
-            "splits.csv with the reason.",
+            advice="Nothing to do: they stay in test before val before train; `snellen train` leaves the others "
+            "out and "
+            "lists them in its splits.csv with the reason.",
             samples=tuple(name for names in shared for name in names),
         )
     ]
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"

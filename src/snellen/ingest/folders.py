@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from snellen.core.letters import agree, show_count
 from snellen.ingest.patients import RawSample, is_patient_folder
 from snellen.ingest.samples import SPLIT_NAMES, Source, guess_split, make_issue, show_names, to_text
 from snellen.ingest.tree import ARCHIVE_SUFFIXES, Tree
@@ -76,7 +77,8 @@ def check_others(tree: Tree, used: Sequence[str] = ()) -> list[Issue]:
     ]
     if not left:
         return []
-    message = f"{len(left)} files are neither pictures nor tables that were used: {show_names(left)}."
+    what = show_count(len(left), "file is neither picture nor table", "files are neither pictures nor tables")
+    message = f"{what} that {agree(len(left), 'were')} used: {show_names(left)}."
     return [make_issue("file_not_used", "info", message, "Nothing to do, unless one is a picture.", left)]
 
 
@@ -149,6 +151,8 @@ def _ignored_folders(names: Sequence[str]) -> Issue:
 
 
 def _without_class(names: Sequence[str]) -> Issue:
-    message = f"{len(names)} pictures lie in no class folder, such as {names[0]}: set aside."
+    message = (
+        f"{show_count(len(names), 'picture lies', 'pictures lie')} in no class folder, such as {names[0]}: set aside."
+    )
     advice = "Move them into the folder of their class."
     return make_issue("picture_without_class", "warning", message, advice, names)

@@ -5,6 +5,7 @@ This room knows numbers, labels and groups. It must not know what the numbers me
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.letters import show_class
 from snellen.core.quiet import hush_warnings
 from snellen.core.runtime import has_package
 from snellen.metrics.intervals import PatientBootstrap, choose_estimate
@@ -22,7 +24,7 @@ FOLDS = 5
 _RESAMPLES = 500
 _LEVEL = 0.95
 TREES = 60
-_FEWEST_GROUPS = 3
+FEWEST_GROUPS = 3
 
 Wide = NDArray[np.float64]
 
@@ -52,16 +54,20 @@ class Question:
         return min(2 * n * (sum(counts) - n) / sum(counts) for n in counts)
 
 
+def list_small_classes(labels: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Classes of too few groups to be told apart in every fold, in sorted order."""
+    counts = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    return sorted(label for label, n in counts.items() if n < FEWEST_GROUPS)
+
+
 def find_obstacle(labels: Sequence[str], groups: Sequence[str]) -> str:
     """Why no probe can be cross-validated, in words; nothing where one can."""
     if not has_package("sklearn"):
         return "scikit-learn is not installed: pip install 'snellen[eval]'"
-    names = sorted(set(labels))
-    if len(names) < 2:
+    if len(set(labels)) < 2:
         return "there is one class only"
-    of_class = {name: {g for label, g in zip(labels, groups, strict=True) if label == name} for name in names}
-    few = [name for name in names if len(of_class[name]) < _FEWEST_GROUPS]
-    return f"fewer than {_FEWEST_GROUPS} patients of {', '.join(few[:3])}" if few else ""
+    few = list_small_classes(labels, groups)
+    return f"fewer than {FEWEST_GROUPS} patients of {', '.join(map(show_class, few[:3]))}" if few else ""
 
 
 def ask(labels: Sequence[str], groups: Sequence[str]) -> Question:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.letters import agree
 from snellen.core.quiet import hush_warnings
 from snellen.core.runtime import has_package
 from snellen.ingest.feature_space import Space
@@ -143,7 +144,8 @@ def check_labels(found: LabelCheck) -> list[Issue]:
         Issue(
             code="likely_wrong_labels",
             severity="warning" if several else "info",
-            message=f"{len(strong)} of {found.n} labels are likely wrong: a probe that never saw the patient and the "
+            message=f"{len(strong)} of {found.n} labels {agree(len(strong), 'are')} likely wrong: a probe that "
+            "never saw the patient and the "
             f"most similar pictures of other patients agree on another class, such as {first.sample} "
             f"({first.label}, looks like {first.suggested}).",
             advice="Have an expert look at them without their labels. Snellen changes none, and a rare kind of a "

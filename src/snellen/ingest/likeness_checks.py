@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.letters import agree
 from snellen.ingest.feature_space import Space
 from snellen.ingest.patients import HOW_TO_TELL
 from snellen.records.cohort import Issue, Sample
@@ -40,7 +41,8 @@ def check_outliers(samples: Sequence[Sample], space: Space) -> list[Issue]:
         Issue(
             code="outlying_pictures",
             severity="warning",
-            message=f"{len(names)} of {len(samples)} pictures look like no other, such as {names[0]} "
+            message=f"{len(names)} of {len(samples)} pictures {agree(len(names), 'look')} like no other, such as "
+            f"{names[0]} "
             f"({samples[rows[0]].label}): of another modality or body part, perhaps, or damaged.",
             advice="Look whether they belong to the data. A rare finding may look so too: then keep it.",
             samples=names,

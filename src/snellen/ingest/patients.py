@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from snellen.core.errors import UsageError
+from snellen.core.letters import agree, show_count
 from snellen.ingest.patterns import find_patients
 from snellen.records.cohort import Issue, PatientRule
 
@@ -23,7 +24,7 @@ _PATIENT_FOLDER = re.compile(
     re.IGNORECASE,
 )
 _WHOLE = re.compile(r"(0|[1-9]\d*)(\.0+)?")
-HOW_TO_TELL = "--columns patient=NAME or --patients REGEX"
+HOW_TO_TELL = "--patients REGEX, or of a table or array --columns patient=NAME"
 _MIN_GROUPS = 10
 _MAX_SHARE = 0.2
 
@@ -128,7 +129,8 @@ def _settle_ids(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Iss
             Issue(
                 code="patients_alike",
                 severity="warning",
-                message=f"{len(alike)} groups of patients differ only in case, blanks or decimals and count as "
+                message=f"{show_count(len(alike), 'group')} of patients {agree(len(alike), 'differ')} only in "
+                f"case, blanks or decimals and {agree(len(alike), 'count')} as "
                 f"different patients, such as {' and '.join(repr(name) for name in alike[0])}.",
                 advice="If they are one patient, write the ids alike; otherwise that patient may be in train and test.",
                 samples=tuple(sample.name for sample in done if sample.patient in every),
@@ -267,7 +269,7 @@ def _unknown(n: int, total: int, names: tuple[str, ...] = (), advice: str = "") 
     return Issue(
         code="patients_unknown",
         severity="warning",
-        message=f"{n} of {total} pictures carry no patient: each is taken for a patient of its own.",
+        message=f"{n} of {total} pictures {agree(n, 'carry')} no patient: each is taken for a patient of its own.",
         advice=advice or f"If a patient has several pictures, say how to tell: {HOW_TO_TELL}.",
         samples=names,
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.core.letters import agree, show_class_count
 from snellen.ingest.picture_looks import Looks
 from snellen.records.cohort import Issue, Sample, Severity
 
@@ -26,43 +27,52 @@ _MOST_OF_ALL = 0.9
 _BAND = 0.1
 _FLAT_LEVELS = 8.0
 _LETTERS = 4
+_SHOWN_CLASSES = 4
 
 Rows = NDArray[np.bool_]
-_TEXTS: dict[str, tuple[Severity, str, str]] = {
+# severity, verb, what is said, what to do
+_TEXTS: dict[str, tuple[Severity, str, str, str]] = {
     "blurred_pictures": (
         "warning",
-        "are far less sharp than the rest",
+        "are",
+        "far less sharp than the rest",
         "Look at them. Where the blur is the disease (cataract) keep them; else take them out, for the model can only "
         "guess there.",
     ),
     "overexposed_pictures": (
         "warning",
-        "are burnt out: large parts are white where the rest is not",
+        "are",
+        "burnt out: large parts are white where the rest is not",
         "Look at them, and take out what no one could grade.",
     ),
     "underexposed_pictures": (
         "warning",
-        "are far darker than the rest",
+        "are",
+        "far darker than the rest",
         "Look at them, and take out what no one could grade.",
     ),
     "tiny_pictures": (
         "warning",
-        "are far smaller than the rest: thumbnails, perhaps",
+        "are",
+        "far smaller than the rest: thumbnails, perhaps",
         "Look for the full pictures. Enlarged to the model's input they show less than others.",
     ),
     "odd_colour_pictures": (
         "warning",
-        "are grey where nearly all are in colour, or in colour where nearly all are grey: of another device, perhaps",
+        "are",
+        "grey where nearly all are in colour, or in colour where nearly all are grey: of another device, perhaps",
         "Look whether they belong to the data.",
     ),
     "cut_off_pictures": (
         "warning",
-        "end early: one side is of one shade where the rest show something",
+        "end",
+        "early: one side is of one shade where the rest show something",
         "Export them again; a transfer may have been cut off.",
     ),
     "text_in_pictures": (
         "warning",
-        "seem to have letters burnt in at the rim. That may be a name or a date: a matter of privacy, and of shortcuts",
+        "seem",
+        "to have letters burnt in at the rim. That may be a name or a date: a matter of privacy, and of shortcuts",
         "Look at them, and paint over or cut off what they say before the data are passed on. Snellen reads no text.",
     ),
 }
@@ -93,13 +103,14 @@ def check_pictures(samples: Sequence[Sample], looks: Looks) -> list[Issue]:
 
 
 def _tell(code: str, own: Sequence[Sample], n: int) -> Issue:
-    severity, text, advice = _TEXTS[code]
+    severity, verb, text, advice = _TEXTS[code]
     names = tuple(sample.name for sample in own)
     by_class: dict[str, int] = {}
     for sample in own:
         by_class[sample.label] = by_class.get(sample.label, 0) + 1
-    shown = ", ".join(f"{label} {n}" for label, n in sorted(by_class.items(), key=lambda item: -item[1])[:4])
-    message = f"{len(own)} of {n} pictures {text} ({shown}), such as {names[0]}."
+    most = sorted(by_class.items(), key=lambda item: -item[1])[:_SHOWN_CLASSES]
+    shown = ", ".join(show_class_count(label, of_class) for label, of_class in most)
+    message = f"{len(own)} of {n} pictures {agree(len(own), verb)} {text} ({shown}), such as {names[0]}."
     return Issue(code=code, severity=severity, message=message, advice=advice, samples=names)
 
 
@@ -114,9 +125,12 @@ def _measure_distance(values: NDArray[np.float32], sound: Rows) -> tuple[float, 
 
 
 def _find_blurred(looks: Looks, sound: Rows) -> Rows:
-    values = looks.column("sharpness")
-    middle, far = _measure_distance(values, sound)
-    return np.asarray((far < -_FAR) & (values < middle - _BLUR))
+    found = np.zeros(len(sound), bool)
+    for name in ("sharpness", "coarse_sharpness"):
+        values = looks.column(name)
+        middle, far = _measure_distance(values, sound)
+        found |= (far < -_FAR) & (values < middle - _BLUR)
+    return found
 
 
 def _find_overexposed(looks: Looks, sound: Rows) -> Rows:

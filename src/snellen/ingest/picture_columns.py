@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from snellen.core.errors import DataError
+from snellen.core.letters import show_count
 from snellen.imaging.kinds import PICTURE_SUFFIXES
 from snellen.ingest.dicom_tree import index_tags
 from snellen.ingest.picture_index import Found, PictureIndex, look_like_uids
@@ -59,7 +60,8 @@ def check_found(found: Found) -> list[Issue]:
     if found.loose:
         value = found.loose[0]
         message = (
-            f"{len(found.loose)} rows name their picture with another case or extension, "
+            f"{show_count(len(found.loose), 'row names its', 'rows name their')} picture with another case or "
+            "extension, "
             f"such as {value!r} for {found.location_of[value]}."
         )
         issues.append(make_issue("picture_matched_loosely", "info", message, "Check the example.", found.loose))
@@ -81,7 +83,7 @@ def check_unlisted(tree: Tree, every: Sequence[Found]) -> list[Issue]:
     whole = Counter(_folder(item) for item in left if _folder(item) not in folders)
     if not left:
         return []
-    told = [f"{len(names)} pictures, such as {show_names(names[:3])}"] if names else []
+    told = [f"{show_count(len(names), 'picture')}, such as {show_names(names[:3])}"] if names else []
     told += [f"all of {folder}/ ({count})" for folder, count in whole.most_common(3)]
     more = f" and of {len(whole) - 3} more folders" if len(whole) > 3 else ""
     message = f"No row of the table names {len(left)} of the pictures below its folder: {'; '.join(told)}{more}."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snellen.core.errors import DataError
+from snellen.core.letters import show_count
 from snellen.ingest.samples import make_issue
 from snellen.ingest.tree import SHEET_SUFFIXES
 from snellen.records.cohort import Issue
@@ -61,7 +62,10 @@ def read_rows(path: Path, min_columns: int = 2) -> Rows:
             rows.append(dict(zip(header, cells, strict=False)))
             numbers.append(line)
     if ragged:
-        message = f"{len(ragged)} rows have more or fewer cells than the header's {len(header)}, such as {ragged[0]}"
+        message = (
+            f"{show_count(len(ragged), 'row has', 'rows have')} more or fewer cells than the header's "
+            f"{len(header)}, such as {ragged[0]}"
+        )
         issues.append(make_issue("ragged_row", "warning", f"{message}: set aside.", "Correct the rows.", ragged))
     _require_table(path, header, len(rows), min_columns)
     return Rows(path, tuple(header), tuple(rows), tuple(issues), tuple(numbers))

@@ -14,10 +14,20 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from snellen.core.errors import StorageError
+from snellen.core.letters import show_class
 from snellen.core.storage import compute_digest, read_json, write_atomic
 from snellen.imaging.looks import BORDER, COLOURS
 from snellen.ingest.file_facts import BYTES, NAME, build_fact_tables, describe_by_class
-from snellen.ingest.grouped_probe import TREES, Question, ask, estimate_auc, find_obstacle, probe_table
+from snellen.ingest.grouped_probe import (
+    FEWEST_GROUPS,
+    TREES,
+    Question,
+    ask,
+    estimate_auc,
+    find_obstacle,
+    list_small_classes,
+    probe_table,
+)
 from snellen.ingest.picture_looks import LOOKS_VERSION, Looks
 from snellen.planning.splits import join_groups
 from snellen.records.audit import Giveaway, Shortcuts
@@ -33,9 +43,15 @@ _SHOWN_CLASSES = 4
 
 
 def measure_shortcuts(cohort: Cohort, looks: Looks, cache: Path) -> Shortcuts:
-    """The three AUCs with intervals, and each kind of fact by itself; what was measured before comes from `cache`."""
+    """The three AUCs with intervals, and each kind of fact by itself; what was measured before comes from `cache`.
+
+    A class of too few patients is left out and named, and the others are asked: a mistyped label hides no shortcut.
+    """
     samples, groups = cohort.samples, join_groups(cohort)
-    rows = _choose_rows(samples, groups)
+    small = list_small_classes([sample.label for sample in samples], [groups[sample.name] for sample in samples])
+    if len({sample.label for sample in samples} - set(small)) < 2:
+        small = []  # nothing would be left to ask
+    rows = _choose_rows(samples, groups, set(small))
     chosen = [samples[row] for row in rows]
     labels, own = [sample.label for sample in chosen], [groups[sample.name] for sample in chosen]
     if obstacle := find_obstacle(labels, own):
@@ -45,12 +61,18 @@ def measure_shortcuts(cohort: Cohort, looks: Looks, cache: Path) -> Shortcuts:
         for s, g in zip(chosen, own, strict=True)
     )
     store = cache / "shortcuts" / f"{compute_digest([_VERSION, LOOKS_VERSION, *lines])[:24]}.json"
-    if (kept := _load(store)) is not None:
-        return kept
-    seen = Looks(looks.names, looks.values[rows])
-    found = _measure(chosen, seen, ask(labels, own))
-    write_atomic(store, found.to_json())
-    return found
+    found = _load(store)
+    if found is None:
+        found = _measure(chosen, Looks(looks.names, looks.values[rows]), ask(labels, own))
+        write_atomic(store, found.to_json())
+    return found.model_copy(update={"left_out": (*_name_small(small), *found.left_out)}) if small else found
+
+
+def _name_small(small: Sequence[str]) -> tuple[str, ...]:
+    shown = ", ".join(f"“{name}”" for name in small[:_SHOWN_CLASSES])
+    more = f" and {len(small) - _SHOWN_CLASSES} more" if len(small) > _SHOWN_CLASSES else ""
+    what = "the class" if len(small) == 1 else f"{len(small)} classes"
+    return (f"{what} {shown}{more}, with fewer than {FEWEST_GROUPS} patients",)
 
 
 def check_shortcuts(found: Shortcuts) -> list[Issue]:
@@ -58,14 +80,15 @@ def check_shortcuts(found: Shortcuts) -> list[Issue]:
     return [*_check_facts(found), *_check_border(found), *_check_colours(found), *_tell_left_out(found)]
 
 
-def _choose_rows(samples: Sequence[Sample], groups: dict[str, str]) -> NDArray[np.intp]:
-    """All rows, or whole groups drawn by the hash of their names where there are more than are needed."""
-    if len(samples) <= _MOST_PICTURES:
-        return np.arange(len(samples))
-    order = sorted({groups[sample.name] for sample in samples}, key=lambda group: compute_digest([group]))
-    rank = {group: at for at, group in enumerate(order)}
-    ranked = np.argsort([rank[groups[sample.name]] for sample in samples], kind="stable")
-    return np.sort(ranked[:_MOST_PICTURES])
+def _choose_rows(samples: Sequence[Sample], groups: dict[str, str], small: set[str]) -> NDArray[np.intp]:
+    """All rows but those of small classes, or whole groups drawn by the hash of their names where they are too many."""
+    asked = np.array([at for at, sample in enumerate(samples) if sample.label not in small], np.intp)
+    if len(asked) <= _MOST_PICTURES:
+        return asked
+    own = [groups[samples[at].name] for at in asked]
+    rank = {group: at for at, group in enumerate(sorted(set(own), key=lambda group: compute_digest([group])))}
+    ranked = np.argsort([rank[group] for group in own], kind="stable")
+    return np.sort(asked[ranked[:_MOST_PICTURES]])
 
 
 def _measure(samples: Sequence[Sample], looks: Looks, question: Question) -> Shortcuts:
@@ -169,10 +192,11 @@ def _check_border(found: Shortcuts) -> list[Issue]:
             code="shortcut_border",
             severity="warning",
             message="The class can be told from the rim and the corners of the pictures alone: AUC "
-            f"{_show_interval(found.border_auc)}. That is the mask or margin of a device, unless the disease reaches "
-            "the rim.",
-            advice="Look at the rims below, class by class. Cut off what differs (preprocess.crop_border=true, or crop "
-            "the files), and measure on each source by itself.",
+            f"{_show_interval(found.border_auc)}. The cause may be the mask or margin of a device, another "
+            "compression, size or crop of one class, or the disease itself: where it reaches the rim, and in pictures "
+            "so small that the rim holds anatomy.",
+            advice="Look at the rims below, class by class. Cut off what differs (`snellen train DATA --set "
+            "preprocess.crop_border=true`, or crop the files), and measure on each source by itself.",
         )
     ]
 
@@ -196,11 +220,12 @@ def _check_colours(found: Shortcuts) -> list[Issue]:
 def _tell_left_out(found: Shortcuts) -> list[Issue]:
     if not found.left_out:
         return []
+    how = "in part" if found.n_folds else "as a whole"
     return [
         Issue(
             code="shortcuts_left_out",
             severity="info",
-            message=f"The search for shortcuts was left out in part or whole: {'; '.join(found.left_out)}.",
+            message=f"The search for shortcuts was left out {how}: {'; '.join(found.left_out)}.",
             advice="Look at formats, sizes and rims by class yourself: the page shows them.",
         )
     ]
@@ -218,6 +243,6 @@ def _show_interval(estimate: Estimate | None) -> str:
 
 
 def _list_classes(giveaway: Giveaway) -> str:
-    shown = [f"{label}: {text}" for label, text in list(giveaway.by_class.items())[:_SHOWN_CLASSES]]
+    shown = [f"{show_class(label)}: {text}" for label, text in list(giveaway.by_class.items())[:_SHOWN_CLASSES]]
     more = len(giveaway.by_class) - _SHOWN_CLASSES
     return "; ".join(shown) + (f" and {more} more classes" if more > 0 else "")

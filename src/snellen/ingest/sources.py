@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.core.letters import agree, show_count
 from snellen.core.regular_files import describe_special
 from snellen.imaging.arrays import ARRAY_SUFFIXES
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
@@ -160,7 +161,10 @@ def _read_zip(path: Path, wish: _Wish, cache: Path | None) -> Source:
         raise type(error)(message, error.hint.replace(str(unpacked.folder), str(path))) from error
     issues = []
     if names := [name for name, _ in unpacked.damaged]:
-        message = f"{len(names)} pictures in the archive are damaged, such as {names[0]} ({unpacked.damaged[0][1]})"
+        message = (
+            f"{show_count(len(names), 'picture')} in the archive {agree(len(names), 'are')} damaged, such "
+            f"as {names[0]} ({unpacked.damaged[0][1]})"
+        )
         issues.append(
             make_issue("damaged_entry", "warning", f"{message}: set aside.", "Copy the archive again.", names)
         )

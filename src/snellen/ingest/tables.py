@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
+from snellen.core.letters import show_count
 from snellen.ingest.label_columns import LabelColumns, find_labels, read_labels, require_columns
 from snellen.ingest.patients import RawSample
 from snellen.ingest.picture_columns import check_found, check_unlisted, find_pictures, has_pictures, list_fitting
@@ -237,30 +238,52 @@ def _drop_repeated(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[
 
 
 _SET_ASIDE = {
-    "missing_picture": ("warning", "rows name a picture that is not there", "Add the pictures, or remove the rows."),
+    "missing_picture": (
+        "warning",
+        ("row names", "rows name"),
+        "a picture that is not there",
+        "Add the pictures, or remove the rows.",
+    ),
     "ambiguous_picture": (
         "warning",
-        "rows name a picture that several folders hold",
+        ("row names", "rows name"),
+        "a picture that several folders hold",
         "Write the folder into the column.",
     ),
-    "empty_label": ("info", "rows carry no label (ungraded)", "Nothing to do, unless they should be graded."),
+    "empty_label": (
+        "info",
+        ("row carries", "rows carry"),
+        "no label (ungraded)",
+        "Nothing to do, unless they should be graded.",
+    ),
     "no_class_marked": (
         "warning",
-        "rows have a one in none of the label's columns (ungraded)",
+        ("row has", "rows have"),
+        "a one in none of the label's columns (ungraded)",
         "If that means a class of its own, add a column for it.",
     ),
-    "repeated_row": ("info", "rows repeat an earlier one", "Nothing to do: each picture counts once."),
-    "conflicting_rows": ("severe", "rows give a picture another label; the first was kept", "Correct the table."),
+    "repeated_row": (
+        "info",
+        ("row repeats", "rows repeat"),
+        "an earlier one",
+        "Nothing to do: each picture counts once.",
+    ),
+    "conflicting_rows": (
+        "severe",
+        ("row gives", "rows give"),
+        "a picture another label; the first was kept",
+        "Correct the table.",
+    ),
 }
 
 
 def _set_aside(code: str, names: list[str]) -> Issue:
-    severity, what, advice = _SET_ASIDE[code]
+    severity, subject, what, advice = _SET_ASIDE[code]
     return Issue.model_validate(
         {
             "code": code,
             "severity": severity,
-            "message": f"{len(names)} {what}, such as {names[0]!r}: set aside.",
+            "message": f"{show_count(len(names), *subject)} {what}, such as {names[0]!r}: set aside.",
             "advice": advice,
             "samples": tuple(names),
         }
@@ -268,5 +291,5 @@ def _set_aside(code: str, names: list[str]) -> Issue:
 
 
 def _ungraded(name: str, label: LabelColumns, rows: Sequence[str]) -> Issue:
-    message = f"{name} has no {label.title}: its {len(rows)} rows are ungraded and were set aside."
+    message = f"{name} has no {label.title}: {show_count(len(rows), 'row is', 'rows are')} ungraded and set aside."
     return make_issue("table_without_labels", "warning", message, "Add the labels if they are known.", rows)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from snellen.core.letters import show_count
 from snellen.core.regular_files import describe_special
 from snellen.imaging.kinds import PICTURE_SUFFIXES, looks_like_picture
 from snellen.ingest.samples import make_issue, show_names
@@ -105,7 +106,10 @@ def check_tree(tree: Tree, *, has_samples: bool = True, class_depth: int | None 
     issues = []
     if tree.special:
         name, kind = tree.special[0]
-        message = f"{len(tree.special)} entries are no files, such as {name} ({kind}): they were not opened."
+        message = (
+            f"{show_count(len(tree.special), 'entry is no file', 'entries are no files')}, such as {name} "
+            f"({kind}): they were not opened."
+        )
         # of a table, a row that names one misses its picture and is counted as that
         names = [name for name, _ in tree.special if has_samples and name.lower().endswith(PICTURE_SUFFIXES)]
         issues.append(make_issue("special_file", "warning", message, "Put the pictures there, or remove them.", names))

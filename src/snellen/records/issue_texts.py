@@ -22,7 +22,7 @@ _HARMLESS: Texts = ("None.", "Reads the data as the message says.", _NONE)
 _CLASSES: Texts = (
     "The model would learn classes that are none, or that are one; every number is of those classes.",
     "Keeps the classes as they are written.",
-    'Rename them, or join them: --set \'data.merge={all = ["A", "B"]}\'.',
+    'Rename them, or join them: `snellen train DATA --set \'data.merge={all = ["A", "B"]}\'`.',
 )
 _LABELS: Texts = (
     "Contradicting labels are noise: no model can be right on both, and the numbers have a ceiling below 1.",
@@ -32,11 +32,12 @@ _LABELS: Texts = (
 _LEAK: Texts = (
     "Patients in training and test at once: every number is too good, and the intervals are too narrow.",
     "Takes the patients as it was told, and says so in every report.",
-    "--columns patient=NAME, --patients REGEX, or --patients none.",
+    "--patients REGEX or --patients none; of a table or array also --columns patient=NAME.",
 )
 _KEPT_APART: Texts = (
     "None on the numbers of Snellen. With the data's own splits as they are, test numbers would be too good.",
-    "Keeps the pictures in test before val before train; the others are left out, listed in splits.csv.",
+    "Keeps the pictures in test before val before train; `snellen train` leaves the others out, listed in its "
+    "splits.csv.",
     "Correct the splits of the data.",
 )
 _LOOKED_AT: Texts = (
@@ -89,7 +90,7 @@ ISSUE_TEXTS: dict[str, Texts] = {
     "colours_tell_class": (
         "None, where the disease changes colours. Else the model learns the camera or its settings.",
         "Varies brightness and contrast in training by the plan's augmentation.",
-        "--set augment.brightness=0.2, --set augment.contrast=0.2.",
+        "`snellen train DATA --set augment.brightness=0.2 --set augment.contrast=0.2`.",
     ),
     "shortcuts_left_out": (
         "A shortcut may be there and is not told.",
@@ -112,13 +113,18 @@ ISSUE_TEXTS: dict[str, Texts] = {
     "patients_inferred": (
         "None, if the rule is right. If not, patients are in training and test at once, and every number is too good.",
         "Takes the patients as the rule tells them, and says so in every report.",
-        "--columns patient=NAME, --patients REGEX, or --patients none.",
+        "--patients REGEX or --patients none; of a table or array also --columns patient=NAME.",
     ),
     "patients_of_several_classes": (
         "Different patients counted as one make training and test smaller, never too good; one patient with several "
         "labels is harder to learn.",
         "Keeps their pictures together.",
-        "--columns patient=NAME, or --patients REGEX.",
+        "--patients REGEX; of a table or array also --columns patient=NAME.",
+    ),
+    "patients_labelled_differently": (
+        "None where the patient does show both. Else one of the labels is wrong, and wrong labels blur the classes.",
+        "Keeps both labels and keeps the patient's pictures together in one part.",
+        "Correct the labels, or take the pictures out.",
     ),
     "patients_in_several_splits": _KEPT_APART,
     "copies_in_several_splits": _KEPT_APART,
@@ -131,12 +137,12 @@ ISSUE_TEXTS: dict[str, Texts] = {
         "None where they are kept together. Else a copy may be learned from in one part and tested in another: every "
         "number is too good. Copies count several times, which makes intervals too narrow.",
         "Keeps the copies of a picture in one part and one fold; above 4,000 pictures only with data.copies=all.",
-        "--set data.copies=exact (audit: --copies exact) keeps identical pictures together only.",
+        "`snellen train DATA --set data.copies=exact` (here: `--copies exact`) keeps identical pictures together only.",
     ),
     "copies_not_searched": (
         "Copies may lie in training and test at once: numbers may be too good.",
         "Looks for no more than was asked.",
-        "--set data.copies=all.",
+        "`snellen train DATA --set data.copies=all`.",
     ),
     "few_patients": (
         "The numbers of the class are uncertain, and so are means over classes.",
@@ -184,7 +190,7 @@ ISSUE_TEXTS: dict[str, Texts] = {
     ),
     "split_untold": (
         "They are in no number.",
-        "Leaves them out, listed in splits.csv.",
+        "`snellen train` leaves them out, listed in its splits.csv.",
         "Write their split, or give the data without splits.",
     ),
     "split_missing": ("None.", "Cuts the part from train, by patient.", "Give the part as a folder or in the table."),
@@ -216,7 +222,7 @@ ISSUE_TEXTS: dict[str, Texts] = {
     "high_bit_depth": (
         "Details outside the window are lost, details inside it are kept.",
         "Maps all by one window, measured on training pictures, in prediction too.",
-        "--set 'preprocess.window=[LOW, HIGH]'.",
+        "`snellen train DATA --set 'preprocess.window=[LOW, HIGH]'`.",
     ),
     "mixed_bit_depth": (
         "The two kinds may differ in brightness; where depth goes with the class, the model learns the depth.",

@@ -209,3 +209,31 @@ def test_audit_page_says_in_words_how_sure_a_number_can_be() -> None:
     assert "an AUC of 0.85 would be known to lie between" in text
     assert "Patients at which the former halves" in text
     assert "for an AUC of 0.85, assumed" in text
+
+
+def test_audit_page_shows_commands_as_code_and_breaks_no_option() -> None:
+    advice = "`snellen train DATA --set data.copies=all` keeps them, or --patients REGEX. `<b>`"
+    html = render(with_audit(make_cohort(make_samples()), issues=(
+        Issue(code="x", severity="warning", message="`audit`", advice=advice),)))  # fmt: skip
+    text = _Text(html).text
+    assert "`" not in text
+    assert '<code class="nowrap">audit</code>' in html
+    assert "<code>snellen train DATA --set data.copies=all</code>" in html
+    assert '<span class="nowrap">--patients</span> REGEX' in html
+    assert '<code class="nowrap">&lt;b&gt;</code>' in html
+
+
+def test_audit_page_calls_a_numeric_class_a_class_and_tells_the_order_of_grades() -> None:
+    cohort = make_cohort(make_samples(labels=("0", "1", "2")))
+    text = _Text(render(cohort, order_hint="not known: set data.ordered=true")).text
+    assert "class 0: 20, class 1: 20, class 2: 20" in text
+    assert "not known: set data.ordered=true" in text
+    assert "grades, the lowest first" in _Text(render(cohort.model_copy(update={"is_ordered": True}))).text
+
+
+def test_audit_page_says_why_patients_who_share_a_picture_count_once() -> None:
+    samples = make_samples(40)
+    cohort = with_audit(make_cohort(samples), duplicate_groups=((samples[0].name, samples[1].name),))
+    needs = compute_needs(cohort, draw_splits(cohort, (0.7, 0.15, 0.15), 0))
+    assert "80 patients above are 79 in this table" in _Text(render(with_audit(cohort, needs=needs))).text
+    assert "in this table" not in _Text(render(with_audit(make_cohort(samples), needs=needs))).text

@@ -41,6 +41,12 @@ def test_band_is_the_share_of_the_side_that_ends_early() -> None:
     assert look(framed, "band") == 0  # both sides alike: a mask, not a fault
 
 
+def test_picture_that_fades_into_one_shade_is_not_cut_off() -> None:
+    fades = draw_noise(1, 80, 60).astype(float)
+    fades[40:] = 200 + (fades[40:] - 128) * np.linspace(0.1, 0, 40)[:, None, None]
+    assert look(np.clip(fades, 0, 255).astype(np.uint8), "band") == 0
+
+
 def test_deep_grey_and_tiny_pictures_have_finite_looks() -> None:
     deep = draw_noise(2, 30, 40, 1).astype(np.uint16) * 200
     for pixels in (

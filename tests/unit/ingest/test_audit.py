@@ -12,6 +12,7 @@ from snellen.ingest.audit import (
     build_audit,
     check_classes,
     check_mixed_patients,
+    check_patient_labels,
     check_patients,
     check_splits,
 )
@@ -143,3 +144,36 @@ def test_inferred_patients_of_several_classes_are_told(origin: str, n_mixed: int
     found = check_mixed_patients(samples, rule)
     assert codes(found) == ["patients_of_several_classes"] * is_told
     assert not is_told or "such as 0_0, 0_1." in found[0].message
+
+
+def test_patient_with_several_labels_is_told_with_count_and_example() -> None:
+    own = [make_sample("a.png", "0", "P7"), make_sample("b.png", "2", "P7"), make_sample("c.png", "2", "P7")]
+    alike = [make_sample("d.png", "0", "P8"), make_sample("e.png", "0", "P8"), make_sample("f.png", "0", "P9")]
+    [issue] = check_patient_labels([*own, *alike])
+    assert (issue.code, issue.severity) == ("patients_labelled_differently", "info")
+    assert issue.message == (
+        "1 of 2 patients with several pictures has pictures of different classes, such as P7: a.png (class 0), b.png "
+        "(class 2)."
+    )
+    assert "Two eyes of a person can differ" in issue.advice
+    assert issue.samples == ("a.png", "b.png", "c.png")
+    assert check_patient_labels(alike) == []
+
+
+def test_build_audit_tells_patients_of_several_classes_once() -> None:
+    samples = [make_sample(f"{k}_{eye}", "b" if eye else "a", f"P{k}") for k in range(5) for eye in (0, 1)]
+    told = [codes([*build_audit(samples, ("a", "b"), rule, []).issues]) for rule in (RULE, INFERRED)]
+    assert ["patients_labelled_differently" in each for each in told] == [True, False]
+    assert ["patients_of_several_classes" in each for each in told] == [False, True]
+
+
+def test_numeric_class_is_no_count_in_running_text() -> None:
+    assert (
+        "class 1 (1), amd (1)"
+        in check_classes([make_sample("a", "1"), make_sample("b", "amd")], ("1", "amd"))[0].message
+    )
+
+
+def test_one_patient_in_two_splits_is_told_in_the_singular() -> None:
+    samples = [make_sample("a", "x", "1", split="train"), make_sample("b", "x", "1", split="test")]
+    assert check_splits(samples)[0].message.startswith("1 patient occurs in several")

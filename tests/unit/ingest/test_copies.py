@@ -16,7 +16,7 @@ from snellen.core.storage import clear_cache, open_cache
 from snellen.imaging.sketch import SketchStore, encode_sketch, make_sketch
 from snellen.ingest.audit import build_audit
 from snellen.ingest.cohort import read_cohort
-from snellen.ingest.copies import choose_search, find_copies, group_copies
+from snellen.ingest.copies import choose_search, find_copies, group_copies, is_copy
 from snellen.ingest.copy_issues import check_copies
 from snellen.ingest.phantom import draw_picture
 from snellen.planning.splits import choose_splits, join_groups
@@ -149,9 +149,49 @@ def test_transformed_copies_warn_where_they_join_patients(patients: str) -> None
 @pytest.mark.parametrize("same", [True, False])
 def test_copies_of_different_labels_are_severe(same: bool) -> None:
     samples = [make_sample(name, name, pixels_sha256="p" if same else name) for name in "ab"]
-    conflict = check(samples, *([] if same else [link("a", "b", 0.9)]))[-1]
+    conflict = check(samples, *([] if same else [link("a", "b", 0.97)]))[-1]
     assert (conflict.code, conflict.severity, conflict.samples) == ("conflicting_copies", "severe", ("a", "b"))
     assert ("identical pictures" in conflict.message) == same
+
+
+def test_pictures_that_are_only_much_alike_conflict_as_a_warning_that_asks_for_a_look() -> None:
+    samples = [make_sample(name, name, pixels_sha256=name) for name in "ab"]
+    conflict = check(samples, link("a", "b", 0.9))[-1]
+    assert (conflict.code, conflict.severity) == ("conflicting_copies", "warning")
+    assert "different pictures" in conflict.message
+    assert "Look at them" in conflict.advice
+
+
+def test_exact_copies_are_not_called_nothing_to_do_where_their_labels_differ() -> None:
+    samples = [make_sample(name, name, pixels_sha256="p") for name in "ab"]
+    [exact] = [issue for issue in check(samples) if issue.code == "exact_duplicates"]
+    assert exact.advice.startswith("Settle those whose labels differ")
+    [exact] = check([sample.model_copy(update={"label": "x"}) for sample in samples])
+    assert exact.advice.startswith("Nothing to do")
+
+
+def test_sure_conflict_is_severe_and_shown_first_beside_a_doubtful_one() -> None:
+    samples = [make_sample(name, name, pixels_sha256=name) for name in "abcd"]
+    conflict = check(samples, link("a", "b", 0.9), link("c", "d", 0.99))[-1]
+    assert conflict.severity == "severe"
+    assert "such as c (c), d (d)" in conflict.message
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_so"),
+    [
+        ({"correlation": 0.84, "coarse": 0.979, "overlap": 0.2, "rotation_deg": -29.6, "scale": 0.83}, False),
+        ({"correlation": 0.91, "coarse": 0.985, "overlap": 0.2}, False),
+        ({"correlation": 0.97, "coarse": 0.99, "overlap": 0.3}, True),
+        ({"correlation": 0.85, "coarse": 0.977, "scale": 1.05}, False),
+        ({"correlation": 0.83, "coarse": 0.977, "rotation_deg": -2.4}, False),
+        ({"correlation": 0.86, "coarse": 0.977}, True),
+        ({"correlation": 0.82, "coarse": 0.985, "rotation_deg": 101.5, "scale": 1.23}, True),
+    ],
+    ids=["strip", "alike strip", "sure strip", "scaled", "turned", "compressed in place", "turned, noised"],
+)
+def test_little_overlap_and_moved_pictures_need_more_to_be_copies(facts: dict[str, float], is_so: bool) -> None:
+    assert is_copy(CopyLink.model_validate({"first": "a", "second": "b", **facts})) == is_so
 
 
 def test_copies_in_several_own_splits_are_told() -> None:

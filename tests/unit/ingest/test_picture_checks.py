@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import picture_checks as bench
 import pytest
@@ -24,11 +25,20 @@ def test_fault_of_three_pictures_is_told_by_its_name(fault: str) -> None:
     assert found["precision"] == 1
 
 
+@pytest.mark.parametrize("sigma", [8, 12])
+def test_strong_blur_is_told_as_well_as_a_slight_one(sigma: int) -> None:
+    def blur(pixels: bench.Pixels, _: np.random.Generator) -> bench.Pixels:
+        return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), np.uint8)
+
+    found = bench.measure(CLEAN, SEEN, "blurred_pictures", blur)
+    assert (found["recall"], found["precision"]) == (1, 1)
+
+
 def test_clean_pictures_have_no_fault() -> None:
     assert bench.name_all(CLEAN, SEEN) == {}
 
 
-def check_values(**columns: list[float]) -> list[Issue]:
+def check_values(label: str = "a", **columns: list[float]) -> list[Issue]:
     """Issues of pictures whose looks are usual but for `columns`."""
     n = len(next(iter(columns.values())))
     usual = {"contrast": 100.0, "brightness": 120.0, "saturation": 0.5, "sharpness": -0.5}
@@ -39,7 +49,7 @@ def check_values(**columns: list[float]) -> list[Issue]:
     for name, column in columns.items():
         values[:, names.index(name)] = column
     facts = {"width_px": 300, "height_px": 300, "channels": 3}
-    samples = [make_sample(str(at), "a", **facts) for at in range(n)]
+    samples = [make_sample(str(at), label, **facts) for at in range(n)]
     return check_pictures(samples, Looks(names, values))
 
 
@@ -64,3 +74,8 @@ def test_limit_follows_the_cohort() -> None:
 
 def test_few_pictures_have_no_usual_look() -> None:
     assert check_values(sharpness=[-0.5] * 9 + [-3.0]) == []
+
+
+def test_one_picture_and_a_numeric_class_are_told_in_good_grammar() -> None:
+    [issue] = check_values(sharpness=[*np.linspace(-0.6, -0.4, 39), -2.3], label="2")
+    assert "1 of 40 pictures is far less sharp than the rest (class 2: 1), such as 39." in issue.message

@@ -145,6 +145,17 @@ def test_too_few_patients_leave_the_check_out_and_say_so(tmp_path: Path) -> None
     assert "fewer than 3 patients" in issues[0].message
 
 
+def test_tiny_class_is_left_out_and_named_and_the_others_are_asked(tmp_path: Path) -> None:
+    (tmp_path / "data" / "sikc").mkdir(parents=True)
+    (tmp_path / "data" / "sikc" / "P900.jpg").write_bytes(save_harder(900, "sick")[0])
+    _, found, issues = audit(tmp_path, save_harder, n=12)
+    assert "shortcut_facts" in list_codes(issues)
+    assert found.left_out == ("the class “sikc”, with fewer than 3 patients",)
+    [told] = [issue for issue in issues if issue.code == "shortcuts_left_out"]
+    assert "left out in part: the class “sikc”" in told.message
+    assert all("sikc" not in each.by_class for each in found.giveaways)
+
+
 def test_size_in_bytes_alone_is_to_know_only() -> None:
     sure = Estimate(value=0.9, low=0.85, high=0.95)
     unsure = Estimate(value=0.55, low=0.45, high=0.65)
