@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.core.errors import UsageError
-from snellen.core.letters import show_name
+from snellen.core.errors import DataError, UsageError
+from snellen.core.letters import show_count, show_name
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
@@ -19,6 +19,7 @@ from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.ingest.cohort import read_cohort
 from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import PACKAGES, foresee_weights
+from snellen.outputs import PLAN
 from snellen.planning.class_order import show_order
 from snellen.planning.fingerprint import compute_fingerprint
 from snellen.planning.planner import Machine, choose_plan
@@ -143,8 +144,35 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     return prepared
 
 
+def require_same_data(run: Run, prepared: Prepared) -> None:
+    """Raise DataError where the data are not those with which the run was begun: it would go on as another one."""
+    if not (run.folder / PLAN.mark).exists():
+        return  # stopped before all of it was written: nothing was learned yet
+    before = {row.sample: (row.label, row.patient, row.split, row.fold) for row in run.splits}
+    now = {row.sample: (row.label, row.patient, row.split, row.fold) for row in prepared.splits}
+    hashes_before, hashes = run.pixel_hashes, {each.name: each.pixels_sha256 for each in prepared.cohort.samples}
+    both = before.keys() & now.keys()
+    changes = {
+        "gone": before.keys() - now.keys(),
+        "new": now.keys() - before.keys(),
+        "of other pixels": {name for name in both if hashes_before.get(name) != hashes.get(name)},
+        "of another label, patient or split": {name for name in both if before[name] != now[name]},
+    }
+    told = [
+        f"{show_count(len(names), 'picture is', 'pictures are')} {what}, such as {show_name(min(names))}"
+        for what, names in changes.items()
+        if names
+    ]
+    if told:
+        raise DataError(
+            f"{run.folder} was begun with other data than {prepared.cohort.root} holds now: {'; '.join(told)}.",
+            "Put the data back as they were and resume, or begin anew: the same command with --overwrite, or another "
+            "--out.",
+        )
+
+
 def save_prepared(run: Run, prepared: Prepared, source: DataRequest) -> None:
-    """cohort.csv, audit.json, audit.html, splits.csv, fingerprint.json and plan.json."""
+    """cohort.csv, audit.json, audit.html, splits.csv, fingerprint.json and, last, plan.json."""
     save_audit(run.folder, prepared.cohort, prepared.splits, source)
     save_splits(run.folder, prepared.splits)
     run.save("fingerprint.json", prepared.fingerprint)

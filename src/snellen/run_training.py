@@ -72,7 +72,7 @@ from snellen.run_features import build_frozen, collect_features, collect_fold_fe
 from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_likeness import complete_audit, settle_audit
-from snellen.run_preparation import Prepared, prepare, save_prepared
+from snellen.run_preparation import Prepared, prepare, require_same_data, save_prepared
 from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run
 from snellen.runs import Run, log_to
@@ -109,6 +109,8 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         if prepared.plan.model.weights != "none":  # before the folder is made: what lacks weights leaves none
             find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
         goes_on = is_resumed(run, request)
+        if goes_on:
+            require_same_data(run, prepared)
         opened_before = run.record.test_opened if goes_on else 0
         record = _begin_record(request, run, command, opened_before)
         # before all else: whatever kills it from here on, the folder says what it is and how often test was opened

@@ -120,6 +120,20 @@ def test_same_command_on_an_interrupted_run_says_how_to_go_on(tiny: Path, place:
     assert f"snellen train --resume {place / 'run'}" in error
 
 
+def test_run_does_not_go_on_with_other_data(tiny: Path, undisturbed: Path, place: Path) -> None:
+    mine = place / "mine"
+    shutil.copytree(tiny, mine)
+    shutil.copytree(place / "prepared" / "graphs", place / "cache" / "graphs")
+    shutil.copy(undisturbed / "cache" / "CACHEDIR.TAG", place / "cache")
+    stop_at("caching", signal.SIGKILL, train(mine, place), place)
+    before = (place / "run" / "splits.csv").read_bytes()
+    next((mine / "normal").iterdir()).unlink()
+    error = run_snellen("train", "--resume", place / "run", expect=2).stderr
+    assert "was begun with other data" in error
+    assert "1 picture is gone, such as normal/" in error
+    assert (place / "run" / "splits.csv").read_bytes() == before
+
+
 def test_two_runs_at_once_share_a_cache(tiny: Path, undisturbed: Path, place: Path) -> None:
     (place / "a").mkdir()
     (place / "b").mkdir()

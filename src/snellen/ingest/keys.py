@@ -107,6 +107,9 @@ def _find_part(path: Path, split: str | None, arrays: list[ArrayInfo], columns: 
     rest = [item for item in arrays if item is not image and len(item.shape) in (1, 2) and item.shape[0] == n]
     single = [item for item in rest if len(item.shape) == 1 or item.shape[1] == 1]
     found = {role: _pick_named(single, role, columns) for role in ("patient", "split", "name")}
+    for role in ("patient", "split"):  # names may be those of classes, which are fewer
+        if found[role] is None:
+            _require_fitting(path, [item for item in arrays if item is not image], role, columns, n)
     rest = [item for item in rest if item not in found.values()]
     labels = _pick([item for item in arrays if item is not image], "label", columns, rest)
     if len(labels) != 1:
@@ -137,6 +140,19 @@ def _pick_named(arrays: list[ArrayInfo], role: str, columns: dict[str, str]) -> 
         return told[0] if told else None
     named = [item for item in arrays if _is_called(item.key, role)]
     return named[0] if len(named) == 1 else None
+
+
+def _require_fitting(path: Path, arrays: Sequence[ArrayInfo], role: str, columns: dict[str, str], n: int) -> None:
+    """Raise DataError for an array that is told or called as `role` and was not taken, since it does not fit."""
+    meant = _pick(list(arrays), role, columns, [item for item in arrays if _is_called(item.key, role)])
+    strange = next((item for item in meant if item.shape and item.shape[:1] != (n,)), None)
+    if strange is None and role in columns:
+        strange = next(iter(meant), None)
+    if strange:
+        raise DataError(
+            f"{path}: {strange.key} is {strange.dtype} of shape {strange.shape} for {n} pictures.",
+            f"There must be one {role} a picture. Mend it, or name another array: --columns {role}=KEY",
+        )
 
 
 def _is_called(key: str, role: str) -> bool:

@@ -113,6 +113,31 @@ def test_read_npz_refuses_labels_that_do_not_fit(tmp_path: Path, labels: NDArray
 
 
 @pytest.mark.parametrize(
+    ("key", "values", "columns"),
+    [
+        ("patients", np.arange(9) // 2, {}),
+        ("patients", np.arange(9) // 2, {"patient": "patients"}),
+        ("splits", np.array(["train", "test"] * 4 + ["test"]), {}),
+        ("cases", np.arange(20).reshape(10, 2), {"patient": "cases"}),
+    ],
+)
+def test_array_that_is_told_or_named_as_patients_or_splits_must_fit(
+    tmp_path: Path, key: str, values: NDArray[Any], columns: dict[str, str]
+) -> None:
+    arrays: dict[str, NDArray[Any]] = {"images": zeros(10, 8, 8), "labels": np.arange(10) % 2, key: values}
+    np.savez(tmp_path / "own.npz", **arrays)  # type: ignore[arg-type]  # NumPy's stub takes a key for an option
+    with pytest.raises(DataError, match=rf"{key} is .* for 10 pictures") as caught:
+        read_npz(tmp_path / "own.npz", columns)
+    assert "a picture" in caught.value.hint
+
+
+def test_names_of_classes_may_be_fewer_than_pictures(tmp_path: Path) -> None:
+    names, labels = np.array(["well", "ill"]), np.arange(10) % 2
+    np.savez(tmp_path / "own.npz", images=zeros(10, 8, 8), labels=labels, names=names, split=np.array("all"))
+    assert len(read_npz(tmp_path / "own.npz").samples) == 10
+
+
+@pytest.mark.parametrize(
     ("names", "missing"),
     [
         (("train_images",), "labels"), (("train_labels",), "images"),
