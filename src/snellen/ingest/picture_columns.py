@@ -90,15 +90,34 @@ def check_unlisted(tree: Tree, every: Sequence[Found]) -> list[Issue]:
 
 
 def _locate(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> list[Found]:
-    if asked is None and any(index.holds(name) for name in table.header):
-        raise DataError(
-            f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",
-            "Write a header above it, such as image,label.",
-        )
     values = {column: table.values(column) for column in ([asked] if asked else table.header)}
     if asked or any(look_like_uids(items) for items in values.values()):
         index.add_keys(index_tags(tree, index.pictures, by_patient=asked is not None, values=values.get(asked or "")))
-    return [index.locate(column, items) for column, items in values.items()]
+    every = [index.locate(column, items) for column, items in values.items()]
+    if asked is None:
+        _require_header(table, index, every)
+    return every
+
+
+def _require_header(table: Rows, index: PictureIndex, every: Sequence[Found]) -> None:
+    """Raise DataError where the header is a row of data: a file's name in it, or an id in a column of pictures."""
+    if any(index.holds(name) for name in table.header) or any(_is_data(table, index, found) for found in every):
+        raise DataError(
+            f"{table.path} has no header: its first row ({', '.join(table.header)}) reads like data.",
+            "Write a first line that names the columns, such as image,label.",
+        )
+
+
+def _is_data(table: Rows, index: PictureIndex, found: Found) -> bool:
+    """Whether the header's cell is a picture without a row, as its column's cells are pictures, and no name besides:
+    it has a digit, or another cell of the header is a value of its column.
+    """
+    name = found.column
+    own = index.locate("", [name]).fitting - found.fitting
+    if not own or len(found.fitting) < _MIN_FOUND * max(len({value for value in table.values(name) if value}), 1):
+        return False
+    others = [column for column in table.header if column and column != name]
+    return any(map(str.isdecimal, name)) or any(column in table.values(column) for column in others)
 
 
 def _choose_best(table: Rows, tree: Tree, every: Sequence[Found]) -> Found:

@@ -85,3 +85,26 @@ def test_pictures_that_no_table_of_a_split_names_are_told(tmp_path: Path) -> Non
     write_table(tmp_path, "image,label\ne.png,sick\nf.png,well\ng.png,sick\nh.png,well\n", (), name="test.csv")
     issues = {issue.code: issue.samples for issue in read_source(str(tmp_path), {}).issues}
     assert issues["picture_not_in_table"] == ("images/x.png",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "im0,amd\nim1,normal\nim2,amd\nim3,normal\n",
+        "im0,rare\nim1,normal\nim2,amd\nim3,normal\nim4,amd\n",
+        "amd,p1,x/im0\nnormal,p2,x/im1\namd,p3,x/im2\nnormal,p4,x/im3\n",
+    ],
+)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_first_row_that_names_a_picture_by_its_id_is_no_header(tmp_path: Path, text: str, is_folder: bool) -> None:
+    path = write_table(tmp_path, text, [f"x/im{number}.png" for number in range(5)])
+    with pytest.raises(DataError, match=r"labels.csv has no header: its first row \(.*im0.*\) reads like data") as caught:
+        read_source(str(tmp_path if is_folder else path), {})
+    assert "such as image,label" in caught.value.hint
+
+
+@pytest.mark.parametrize("head", ["image", "image1"])
+def test_a_header_called_like_a_picture_is_a_header(tmp_path: Path, head: str) -> None:
+    rows = "image1,sick\nim1,well\nim2,sick\nim3,well\n" if head == "image1" else "im0,sick\nim1,well\nim2,sick\n"
+    table = read(tmp_path, f"{head},label\n{rows}", [f"{head}.png", *(f"im{number}.png" for number in range(4))])
+    assert len(table.samples) == rows.count("\n")

@@ -318,7 +318,7 @@ def test_table_in_a_folder_beside_the_pictures_is_found(tmp_path: Path) -> None:
 
 def test_header_that_names_a_picture_is_no_header(tmp_path: Path) -> None:
     path = write_table(tmp_path, "a.png,sick\nb.png,well\nc.png,sick\nd.png,well\n")
-    with pytest.raises(DataError, match="so it is no header"):
+    with pytest.raises(DataError, match=r"labels.csv has no header: its first row \(a.png, sick\) reads like data"):
         read(path)
 
 
