@@ -98,7 +98,9 @@ def test_pictures_that_no_table_of_a_split_names_are_told(tmp_path: Path) -> Non
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_a_first_row_that_names_a_picture_by_its_id_is_no_header(tmp_path: Path, text: str, is_folder: bool) -> None:
     path = write_table(tmp_path, text, [f"x/im{number}.png" for number in range(5)])
-    with pytest.raises(DataError, match=r"labels.csv has no header: its first row \(.*im0.*\) reads like data") as caught:
+    with pytest.raises(
+        DataError, match=r"labels.csv has no header: its first row \(.*im0.*\) reads like data"
+    ) as caught:
         read_source(str(tmp_path if is_folder else path), {})
     assert "such as image,label" in caught.value.hint
 
@@ -108,3 +110,23 @@ def test_a_header_called_like_a_picture_is_a_header(tmp_path: Path, head: str) -
     rows = "image1,sick\nim1,well\nim2,sick\nim3,well\n" if head == "image1" else "im0,sick\nim1,well\nim2,sick\n"
     table = read(tmp_path, f"{head},label\n{rows}", [f"{head}.png", *(f"im{number}.png" for number in range(4))])
     assert len(table.samples) == rows.count("\n")
+
+
+@pytest.mark.parametrize("end", ["", ".png", ".0"])
+@pytest.mark.parametrize("name", ["{:04}.png", "img_{:03}.png"])
+def test_ids_that_lost_their_leading_zeros_are_told_and_not_matched(tmp_path: Path, name: str, end: str) -> None:
+    cell = name.replace(":04", "").replace(":03", "").replace(".png", end)
+    text = "label,image\n" + "".join(f"{n % 2},{cell.format(n)}\n" for n in range(1, 9))
+    files = [name.format(n) for n in range(1, 9)]
+    with pytest.raises(
+        DataError, match=f"image with 0 of 8 found; a cell is '{cell.format(1)}', a file {files[0]}"
+    ) as caught:
+        read(tmp_path, text, files)
+    said = f"Without leading zeros 8 of the cells of image would fit, such as '{cell.format(1)}' for {files[0]}"
+    assert caught.value.hint.startswith(said)
+
+
+def test_cells_that_differ_in_more_than_zeros_are_shown_beside_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"0 of 4 found; a cell is 'a.png', a file x1.png") as caught:
+        read(tmp_path, ROWS, ["x1.png", "x2.png"])
+    assert "zeros" not in caught.value.hint

@@ -47,7 +47,8 @@ def test_line_of_excel_that_tells_the_delimiter_is_understood(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "above", ["# exported 22.11.2026\n\n", "\n  \n", "# by A, B\n# C, D\n#\n\n", "\t# a;b\r\n", '# "x", y, z\n', "sep=,\n"]
+    "above",
+    ["# exported 22.11.2026\n\n", "\n  \n", "# by A, B\n# C, D\n#\n\n", "\t# a;b\r\n", '# "x", y, z\n', "sep=,\n"],
 )
 def test_blank_lines_and_comments_above_the_header_are_left_out(tmp_path: Path, above: str) -> None:
     rows = read(tmp_path, above + TEXT)
