@@ -130,7 +130,8 @@ def _choose_best(table: Rows, tree: Tree, every: Sequence[Found]) -> Found:
     if len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
         raise DataError(
             f"{table.path}: no column names pictures below {tree.root} "
-            f"(best: {best.column} with {len(best.location_of)} of {n_values} found{_show_example(table, tree, best)}).",
+            f"(best: {best.column} with {len(best.location_of)} of {n_values} found"
+            f"{_show_example(table, tree, best)}).",
             _find_lost_zeros(table, tree, every)
             + "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
         )
