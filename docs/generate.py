@@ -290,8 +290,10 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     "folders_hold_same_folders": (
         "severe",
         "All class folders hold folders of the same names, such as `siteA/normal` and `siteB/normal`: the inner ones "
-        "look like the classes (or, called `train` and `test`, like splits). The outer ones were read as classes.",
-        "Re-arrange the folders so that the classes are the outer ones, or give a table.",
+        "look like the classes (or, called `train` and `test`, like splits). The outer ones were read as classes. Or "
+        "one class folder holds folders that are called like the other classes, such as `export/amd` beside `amd`.",
+        "Re-arrange the folders so that the classes are the outer ones, or give a table. Take an export or a copy of "
+        "the classes out of the data.",
     ),
     "class_names_alike": (
         "severe",

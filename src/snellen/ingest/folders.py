@@ -103,13 +103,18 @@ def _check_classes(samples: Sequence[RawSample]) -> list[Issue]:
 
 
 def _check_inner(samples: Sequence[RawSample]) -> list[Issue]:
-    """The same folders within every class: those may be the classes, and what was read as classes sites or eyes."""
+    """The same folders within every class: those may be the classes, and what was read as classes sites or eyes.
+    Or the classes within one of them: that is a copy, a part or an export of the rest.
+    """
     inner: dict[str, set[str]] = {}
     for sample in samples:
         inner.setdefault(sample.label, set()).update([sample.folder.casefold()] if sample.folder else [])
     if len(inner) < 2:
         return []
     same = {name for name in set.intersection(*inner.values()) if not is_patient_folder(name)}
+    held = {name: found for name in inner if (found := _find_classes_within(name, inner))}
+    if held and not same:
+        return [_tell_classes_within(name, found) for name, found in sorted(held.items())]
     if len(same) < 2 or same <= _SIDES or 2 * len(same) < len(set.union(*inner.values())):
         return []
     outer, shown = sorted(inner), sorted(same)
@@ -126,6 +131,24 @@ def _check_inner(samples: Sequence[RawSample]) -> list[Issue]:
             "with image, label and, for example, site."
         )
     return [make_issue("folders_hold_same_folders", "severe", message, to_text(advice))]
+
+
+def _find_classes_within(name: str, inner: dict[str, set[str]]) -> list[str]:
+    """The other classes after which the folders within class `name` are called, where these are most of the folders
+    and two classes at least, or all there are. Among many folders of patients, some are called like grades.
+    """
+    others = [label for label in inner if label.casefold() != name.casefold()]
+    found = sorted(label for label in others if label.casefold() in inner[name])
+    is_enough = len(found) >= 2 or (bool(found) and len(found) == len(others))
+    return found if is_enough and 2 * len(found) >= len(inner[name]) else []
+
+
+def _tell_classes_within(name: str, found: Sequence[str]) -> Issue:
+    message = f"The folder {show_names([name])} was read as a class, but holds folders named like the classes "
+    advice = f"Take it out of the data, or move its pictures into the folders of their classes ({name}/{found[0]}/… "
+    return make_issue(
+        "folders_hold_same_folders", "severe", f"{message}({show_names(found)}).", to_text(f"{advice}→ {found[0]}/…).")
+    )
 
 
 def _table_not_used(tree: Tree, tables: Sequence[str]) -> Issue:

@@ -136,8 +136,26 @@ def require_single(table: Rows, names: Sequence[str]) -> None:
             f"{table.path}: {len(several)} of {len(table.rows)} rows have a one in several of the columns "
             f"{show_names(names)} (multi-label), such as {shown}.",
             "Multi-label is out of scope: Snellen is for one label a picture. To tell one condition from the rest, "
-            f"give its column: --columns label={names[0]}",
+            f"give its column: --columns label={names[0]}{_advise_fewer(table, names)}",
         )
+
+
+def _advise_fewer(table: Rows, names: Sequence[str]) -> str:
+    """How to leave out columns that are no classes; the one without which each row has exactly one 1 is named."""
+
+    def is_single(left: Sequence[str]) -> bool:
+        return all(sum(_ONE.fullmatch(row[name]) is not None for name in left) == 1 for row in table.rows)
+
+    if len(names) < 3:
+        return ""
+    rest_of = {out: [name for name in names if name != out] for out in names}
+    found = [out for out, rest in rest_of.items() if is_single(rest)]
+    if len(found) != 1:
+        return ". If some of these columns are no classes, name those that are: --columns label=A+B+C"
+    return (
+        f". If {found[0]} is no class, name the others, of which each row has exactly one: "
+        f"--columns label={'+'.join(rest_of[found[0]])}"
+    )
 
 
 def _read_one_hot(row: dict[str, str], names: Sequence[str]) -> str:

@@ -140,14 +140,16 @@ def _settle_ids(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Iss
 
 
 def _by_tags_and_names(samples: Sequence[RawSample], title: str) -> tuple[list[RawSample], PatientRule, list[Issue]]:
-    rest, rule, issues = _by_inference([sample for sample in samples if not sample.is_dicom])
+    rest, rule, told_of_rest = _by_inference([sample for sample in samples if not sample.is_dicom])
     by_name = {sample.name: sample for sample in rest}
     done = [
         by_name.get(sample.name) or replace(sample, patient=sample.patient or get_own_patient(sample.name))
         for sample in samples
     ]
-    silent = tuple(sample.name for sample in samples if sample.is_dicom and not sample.patient)
-    issues += [_unknown(len(silent), len(samples), silent)] if silent else []
+    # one count of all samples, not one of the photographs and one of the files with tags; no names stand for all
+    nameless = {name for issue in told_of_rest for name in issue.samples or by_name}
+    alone = [sample.name for sample in samples if (not sample.patient if sample.is_dicom else sample.name in nameless)]
+    issues = [_unknown(len(alone), len(samples), tuple(alone), n_tags=len(alone) - len(nameless))] if alone else []
     told = f"{title}: {len(samples) - len(rest)} pictures; {rule.rule}"
     return done, _describe(done, told if rule.origin != "none" else f"{told}: {len(rest)} pictures", "inferred"), issues
 
@@ -265,11 +267,12 @@ def _describe(samples: Sequence[RawSample], rule: str, origin: str) -> PatientRu
     return PatientRule.model_validate({"rule": rule, "origin": origin, "n": len(members), "examples": examples})
 
 
-def _unknown(n: int, total: int, names: tuple[str, ...] = (), advice: str = "") -> Issue:
+def _unknown(n: int, total: int, names: tuple[str, ...] = (), advice: str = "", n_tags: int = 0) -> Issue:
+    files = f" ({n_tags} of them in DICOM files without a PatientID)" if n_tags else ""
     return Issue(
         code="patients_unknown",
         severity="warning",
-        message=f"{n} of {total} pictures {agree(n, 'carry')} no patient: each is taken for a patient of its own.",
+        message=f"{n} of {total} pictures {agree(n, 'carry')} no patient{files}: each is taken for a patient of its own.",
         advice=advice or f"If a patient has several pictures, say how to tell: {HOW_TO_TELL}.",
         samples=names,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from snellen.core.errors import DataError
@@ -16,6 +17,7 @@ from snellen.ingest.tree import Tree
 from snellen.records.cohort import Issue
 
 _MIN_FOUND = 0.5
+_SHOWN = 40
 
 
 def find_pictures(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> Found:
@@ -92,27 +94,86 @@ def check_unlisted(tree: Tree, every: Sequence[Found]) -> list[Issue]:
 
 
 def _locate(table: Rows, index: PictureIndex, tree: Tree, asked: str | None) -> list[Found]:
-    if asked is None and any(index.holds(name) for name in table.header):
-        raise DataError(
-            f"{table.path}: the first row names a picture ({', '.join(table.header)}), so it is no header.",
-            "Write a header above it, such as image,label.",
-        )
     values = {column: table.values(column) for column in ([asked] if asked else table.header)}
     if asked or any(look_like_uids(items) for items in values.values()):
         index.add_keys(index_tags(tree, index.pictures, by_patient=asked is not None, values=values.get(asked or "")))
-    return [index.locate(column, items) for column, items in values.items()]
+    every = [index.locate(column, items) for column, items in values.items()]
+    if asked is None:
+        _require_header(table, index, every)
+    return every
+
+
+def _require_header(table: Rows, index: PictureIndex, every: Sequence[Found]) -> None:
+    """Raise DataError where the header is a row of data: a file's name in it, or an id in a column of pictures."""
+    if any(index.holds(name) for name in table.header) or any(_is_data(table, index, found) for found in every):
+        raise DataError(
+            f"{table.path} has no header: its first row ({', '.join(table.header)}) reads like data.",
+            "Write a first line that names the columns, such as image,label.",
+        )
+
+
+def _is_data(table: Rows, index: PictureIndex, found: Found) -> bool:
+    """Whether the header's cell is a picture without a row, as its column's cells are pictures, and no name besides:
+    it has a digit, or another cell of the header is a value of its column.
+    """
+    name = found.column
+    own = index.locate("", [name]).fitting - found.fitting
+    if not own or len(found.fitting) < _MIN_FOUND * max(len({value for value in table.values(name) if value}), 1):
+        return False
+    others = [column for column in table.header if column and column != name]
+    return any(map(str.isdecimal, name)) or any(column in table.values(column) for column in others)
 
 
 def _choose_best(table: Rows, tree: Tree, every: Sequence[Found]) -> Found:
     best = max(every, key=lambda found: (len(found.location_of), len(found.ambiguous)))
+    if not best.fitting:  # none is better than another: the one with most values is the likeliest to be meant
+        best = max(every, key=lambda found: len(set(table.values(found.column))))
     n_values = len({value for value in table.values(best.column) if value})
     if len(best.location_of) + len(best.ambiguous) < _MIN_FOUND * max(n_values, 1):
         raise DataError(
             f"{table.path}: no column names pictures below {tree.root} "
-            f"(best: {best.column} with {len(best.location_of)} of {n_values} found).",
-            "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
+            f"(best: {best.column} with {len(best.location_of)} of {n_values} found"
+            f"{_show_example(table, tree, best)}).",
+            _find_lost_zeros(table, tree, every)
+            + "Keep the table beside the pictures' folder; --columns image=NAME tells the column.",
         )
     return best
+
+
+def _show_example(table: Rows, tree: Tree, best: Found) -> str:
+    """A cell that names no picture, beside what a picture is called."""
+    cell = next((value for value in table.values(best.column) if value and value not in best.location_of), "")
+    return f"; a cell is {cell[:_SHOWN]!r}, a file {show_names(tree.pictures[:1])}" if cell and tree.pictures else ""
+
+
+def _find_lost_zeros(table: Rows, tree: Tree, every: Sequence[Found]) -> str:
+    """The column whose cells would be files' names without leading zeros: said, not matched, for 7 may be 07 or 007."""
+    files = defaultdict(list)
+    for picture in tree.pictures:
+        name = picture.rpartition("/")[2]
+        files[_strip_zeros(name)].append(name)
+    best: tuple[str, list[str]] = ("", [])
+    for found in every:
+        values = {value for value in table.values(found.column) if value}
+        lost = sorted(value for value in values - set(found.location_of) if _strip_zeros(value) in files)
+        if len(lost) > len(best[1]) and len(lost) + len(found.location_of) >= _MIN_FOUND * len(values):
+            best = found.column, lost
+    column, lost = best
+    if not lost:
+        return ""
+    return (
+        f"Without leading zeros {len(lost)} of the cells of {column} would fit, such as {lost[0]!r} for "
+        f"{show_names(files[_strip_zeros(lost[0])][:1])}: a spreadsheet may have dropped them. Write the cells as the "
+        "files are called. "
+    )
+
+
+def _strip_zeros(name: str) -> str:
+    """The name without folder, picture's suffix and leading zeros: 1 of `images/0001.png`, also of `1.0`."""
+    name = name.replace("\\", "/").rpartition("/")[2].casefold()
+    suffix = next((suffix for suffix in PICTURE_SUFFIXES if name.endswith(suffix)), "")
+    plain = re.sub(r"(?<!\d)0+(?=\d)", "", name.removesuffix(suffix))
+    return plain.removesuffix(".0")
 
 
 def _list_rivals(every: Sequence[Found], best: Found) -> list[Found]:

@@ -19,6 +19,9 @@ from snellen.records.cohort import Issue
 _DELIMITERS = ",;\t|"
 _BOMS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _PROBED = 4096
+_SHOWN = 60
+_LINE = re.compile(r"[^\r\n]*")
+_ABOVE = re.compile(r"[^\S\r\n]*(#[^\r\n]*)?(\r\n|\r|\n)")
 _SHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods are zip archives, .xls is an OLE file
 
 
@@ -48,9 +51,9 @@ def read_rows(path: Path, min_columns: int = 2) -> Rows:
     if encoding == "cp1252":
         message = f"{path.name} is no UTF-8 and was read as Windows-1252."
         issues.append(make_issue("table_encoding", "info", message, "Check names with accents; export it as UTF-8."))
-    delimiter, text = _find_delimiter(text)
-    lines = _read_lines(path, text, delimiter)
-    _, header = next(lines, (0, []))
+    delimiter, text, above = _find_delimiter(text)
+    lines = _read_lines(path, text, delimiter, above)
+    at, header = next(lines, (0, []))
     while header and not header[-1]:
         header.pop()
     rows, ragged, numbers = [], [], []
@@ -67,7 +70,9 @@ def read_rows(path: Path, min_columns: int = 2) -> Rows:
             f"{len(header)}, such as {ragged[0]}"
         )
         issues.append(make_issue("ragged_row", "warning", f"{message}: set aside.", "Correct the rows.", ragged))
-    _require_table(path, header, len(rows), min_columns)
+    if not rows or len(header) < min_columns:
+        raise _no_table(path, len(rows), len(ragged), header, f"line {at}, “{delimiter.join(header)[:_SHOWN]}”,")
+    _require_names(path, header, at)
     return Rows(path, tuple(header), tuple(rows), tuple(issues), tuple(numbers))
 
 
@@ -98,35 +103,71 @@ def _guess_utf16(data: bytes) -> str:
     return ""
 
 
-def _find_delimiter(text: str) -> tuple[str, str]:
-    """The delimiter, and the text without Excel's line `sep=;`, which tells it."""
-    text = text.lstrip("\r\n")
+def _find_delimiter(text: str) -> tuple[str, str, int]:
+    """The delimiter, the text from the header on, and how many lines lie above it: Excel's line `sep=;` tells it."""
+    text, above = _skip_comments(text)
     if told := re.match(r"sep=(.)\r?\n", text):
-        return told.group(1), text[told.end() :]
-    first = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])
-    return max(_DELIMITERS, key=first.count), text
+        return told.group(1), text[told.end() :], above + 1
+    return _guess_delimiter(text), text, above
 
 
-def _read_lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, stripped cells) of every line that is not blank."""
+def _skip_comments(text: str) -> tuple[str, int]:
+    """The text without the lines above its header that are blank or begin with #, and how many these are.
+
+    A line that begins with # is the header where the next has as many cells: `# image,label`.
+    """
+    at = n = 0  # by places in the text: to cut it at each line would take quadratic time
+    while line := _ABOVE.match(text, at):
+        if line.group(1) and _is_header(line.group(1), _first_line(text, line.end())):
+            break
+        at, n = line.end(), n + 1
+    return text[at:], n
+
+
+def _is_header(comment: str, below: str) -> bool:
+    delimiter = _guess_delimiter(below)
+    n_marks = _first_line(below).count(delimiter)
+    return not below.lstrip().startswith("#") and 0 < n_marks == _first_line(comment).count(delimiter)
+
+
+def _guess_delimiter(text: str) -> str:
+    return max(_DELIMITERS, key=_first_line(text).count)
+
+
+def _first_line(text: str, at: int = 0) -> str:
+    """Without what stands in quotes."""
+    line = _LINE.match(text, at)
+    return re.sub(r'"[^"]*"', "", line.group() if line else "")
+
+
+def _read_lines(path: Path, text: str, delimiter: str, above: int) -> Iterator[tuple[int, list[str]]]:
+    """(line number, stripped cells) of every line that is not blank; `above` lines of the file are not in `text`."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
-                yield reader.line_num, stripped
+                yield above + reader.line_num, stripped
     except csv.Error as error:
         raise DataError(
-            f"{path} is no well-formed table: {error} (before line {reader.line_num}).", "Check quotes and delimiters."
+            f"{path} is no well-formed table: {error} (before line {above + reader.line_num}).",
+            "Check quotes and delimiters.",
         ) from error
 
 
-def _require_table(path: Path, header: list[str], n_rows: int, min_columns: int) -> None:
-    if not n_rows or len(header) < min_columns:
-        raise DataError(
-            f"{path} has {n_rows} rows and {len(header)} columns.",
-            "A table needs a header, an image and a label column.",
-        )
+def _no_table(path: Path, n_rows: int, n_ragged: int, header: list[str], place: str) -> DataError:
+    message = f"{path} has {n_rows} rows and {len(header)} columns"
+    if header:
+        message += f": {place} was read as the header"
+    if n_ragged:
+        message += f", and {n_ragged} rows have more or fewer cells"
+    return DataError(f"{message}.", "A table needs a header, an image and a label column.")
+
+
+def _require_names(path: Path, header: list[str], line: int) -> None:
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
-        raise DataError(f"{path} has several columns called {twice[0]!r}.", "Rename all but one.")
+        raise DataError(
+            f"{path} has several columns called {twice[0]!r}.",
+            f"Rename all but one; if line {line} is data, write a line above it that names the columns.",
+        )

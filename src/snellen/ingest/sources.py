@@ -31,6 +31,7 @@ from snellen.ingest.tree import (
     ARCHIVE_SUFFIXES,
     SHEET_SUFFIXES,
     TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
     Tree,
     check_tree,
     read_tree,
@@ -111,7 +112,8 @@ def _read_path(path: Path, wish: _Wish, cache: Path | None) -> Source:
         if columns:
             raise UsageError(f"--columns is for tables and array files; {path} is a list.", "Leave it out.")
         return read_given(path)
-    if suffix in (*TABLE_SUFFIXES, *SHEET_SUFFIXES, ".txt"):
+    is_text = suffix in TEXT_SUFFIXES and not looks_like_picture(path)
+    if is_text or suffix in (*TABLE_SUFFIXES, *SHEET_SUFFIXES):
         tree = read_tree(path.parent)
         return _from_table(tree, read_table(path, columns, tree))
     if suffix in ARRAY_SUFFIXES:
@@ -252,6 +254,9 @@ def _explain_folder(tree: Tree, classes: list[str], tables: list[str], arrays: l
         hints.append(f"Which table? Give one as DATA: {show_names(tables)}.")
     if sheets := tree.list_files(SHEET_SUFFIXES, deep=True):
         hints.append(f"{show_names(sheets)}: open it and export the sheet as CSV.")
+    notes = [name for name in tree.list_files(TEXT_SUFFIXES, deep=True) if not _is_readme(name)]
+    if notes and tree.pictures and not tables:
+        hints.append(f"{show_names(notes)}: if {'it' if len(notes) == 1 else 'one'} is the table, give it as DATA.")
     if len(arrays) > 1:
         hints.append(f"Which file? Give one as DATA: {show_names(arrays)}.")
     if any(is_dicom(tree.root, name) for name in tree.pictures[:_PROBED]):
@@ -266,6 +271,10 @@ def _explain_folder(tree: Tree, classes: list[str], tables: list[str], arrays: l
         "labels cannot be told.",
         " ".join([*hints, f"DATA is {LAYOUTS}; class folders need at least two classes."]),
     )
+
+
+def _is_readme(name: str) -> bool:
+    return name.rsplit("/", 1)[-1].lower().startswith(("readme", "license", "licence"))
 
 
 def _read_split_tables(tree: Tree, names: list[str], columns: dict[str, str]) -> Source | None:

@@ -15,6 +15,7 @@ from snellen.ingest.samples import make_issue, show_names
 from snellen.records.cohort import Issue
 
 TABLE_SUFFIXES = (".csv", ".tsv")
+TEXT_SUFFIXES = (".txt", ".tab", ".dat")  # a table only where it is named: it may be notes or anything
 SHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # what systems and network disks put beside pictures; Synology's @eaDir holds thumbnails of them

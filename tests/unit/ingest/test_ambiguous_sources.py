@@ -45,6 +45,28 @@ def test_sides_and_patients_in_every_class_are_no_classes(tmp_path: Path, inner:
     assert list_codes(read_source(str(write_pictures(tmp_path, names)), {})) == []
 
 
+@pytest.mark.parametrize("prefix", ["", "train/", "x/"])
+@pytest.mark.parametrize("inner", [("amd", "normal"), ("AMD", "Normal", "more"), ("amd", "normal", "dme")])
+def test_a_class_that_holds_the_classes_again_is_severe(tmp_path: Path, prefix: str, inner: Sequence[str]) -> None:
+    classes = [name.lower() for name in inner if name != "more"]
+    names = [f"{prefix}{name}/{k}.png" for name in classes for k in range(2)]
+    names += [f"{prefix}export/{name}/{k}.png" for name in inner for k in range(2)]
+    names += [f"test/{name}/{k}.png" for name in classes for k in range(2) if prefix == "train/"]
+    issues = read_source(str(write_pictures(tmp_path, names)), {}).issues
+    [issue] = [issue for issue in issues if issue.code == "folders_hold_same_folders"]
+    said = "The folder export was read as a class, but holds folders named like the classes"
+    assert (issue.severity, issue.message) == ("severe", f"{said} ({', '.join(sorted(classes))}).")
+    assert issue.advice.startswith("Take it out of the data, or move its pictures")
+
+
+@pytest.mark.parametrize("inner", [("1", "5", "6", "7", "8"), ("1",), ("0",)])
+def test_folders_of_patients_that_are_called_like_some_grades_are_no_classes(
+    tmp_path: Path, inner: Sequence[str]
+) -> None:
+    names = [f"{grade}/x.png" for grade in "123"] + [f"0/{name}/{k}.png" for name in inner for k in range(2)]
+    assert list_codes(read_source(str(write_pictures(tmp_path, names)), {})) == []
+
+
 def test_the_same_folders_within_split_folders_are_severe(tmp_path: Path) -> None:
     names = [f"{part}/{site}/{name}/1.png" for part in ("train", "val", "test") for site in "ab" for name in ("x", "y")]
     assert list_codes(read_source(str(write_pictures(tmp_path, names)), {})) == ["folders_hold_same_folders"]

@@ -172,7 +172,17 @@ def test_photographs_of_unknown_patients_beside_dicom_files_are_told(folder: Pat
     write_pictures(folder, ["well/a.png", "sick/b.png"])
     cohort = read_whole(folder)
     assert cohort.patients.rule.endswith("one patient a picture: no rule fits the names: 2 pictures")
-    assert "patients_unknown" in {issue.code for issue in cohort.audit.issues}
+    (issue,) = [issue for issue in cohort.audit.issues if issue.code == "patients_unknown"]
+    assert set(issue.samples) == {"well/a.png", "sick/b.png"}
+    assert issue.message.startswith("2 of 6 pictures carry no patient: ")
+
+
+def test_unknown_patients_of_photographs_and_of_dicom_files_are_counted_together(folder: Path) -> None:
+    change(folder / "well/P2_left_1.dcm", PatientID="")
+    write_pictures(folder, ["well/a.png", "sick/b.png"])
+    (issue,) = [issue for issue in read_whole(folder).audit.issues if issue.code == "patients_unknown"]
+    assert set(issue.samples) == {"well/P2_left_1.dcm", "well/a.png", "sick/b.png"}
+    assert issue.message.startswith("3 of 6 pictures carry no patient (1 of them in DICOM files without a PatientID): ")
 
 
 def test_an_empty_cell_of_the_patient_column_is_filled_by_the_tag(folder: Path) -> None:

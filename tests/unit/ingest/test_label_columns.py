@@ -50,6 +50,24 @@ def test_several_ones_are_refused_as_multi_label_with_the_first_rows() -> None:
     assert "out of scope" in caught.value.hint
 
 
+def test_a_covariate_beside_clean_classes_is_named_and_the_classes_can_be_told() -> None:
+    rows = ["a 1 0 0 1", "b 0 1 0 0", "c 0 0 1 1", "d 1 0 0 0", "e 0 1 0 1", "f 0 0 1 0"]
+    table = make("image", "normal", "amd", "dme", "male", rows=rows)
+    with pytest.raises(DataError, match="3 of 6 rows") as caught:
+        find(table)
+    assert caught.value.hint.endswith(
+        "--columns label=normal. If male is no class, name the others, of which each row has exactly one: "
+        "--columns label=normal+amd+dme"
+    )
+    assert read_labels(table, find(table, "normal+amd+dme"))[0] == ["normal", "amd", "dme"] * 2
+
+
+def test_no_column_is_named_where_leaving_out_one_does_not_make_the_rest_classes() -> None:
+    with pytest.raises(DataError) as caught:
+        find(MULTI)
+    assert "If some of these columns are no classes, name those that are: --columns label=A+B" in caught.value.hint
+
+
 def test_one_of_several_conditions_can_be_told() -> None:
     assert read_labels(MULTI, find(MULTI, "G"))[0] == ["0", "1", "1", "1"]
 

@@ -85,3 +85,48 @@ def test_pictures_that_no_table_of_a_split_names_are_told(tmp_path: Path) -> Non
     write_table(tmp_path, "image,label\ne.png,sick\nf.png,well\ng.png,sick\nh.png,well\n", (), name="test.csv")
     issues = {issue.code: issue.samples for issue in read_source(str(tmp_path), {}).issues}
     assert issues["picture_not_in_table"] == ("images/x.png",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "im0,amd\nim1,normal\nim2,amd\nim3,normal\n",
+        "im0,rare\nim1,normal\nim2,amd\nim3,normal\nim4,amd\n",
+        "amd,p1,x/im0\nnormal,p2,x/im1\namd,p3,x/im2\nnormal,p4,x/im3\n",
+    ],
+)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_first_row_that_names_a_picture_by_its_id_is_no_header(tmp_path: Path, text: str, is_folder: bool) -> None:
+    path = write_table(tmp_path, text, [f"x/im{number}.png" for number in range(5)])
+    with pytest.raises(
+        DataError, match=r"labels.csv has no header: its first row \(.*im0.*\) reads like data"
+    ) as caught:
+        read_source(str(tmp_path if is_folder else path), {})
+    assert "such as image,label" in caught.value.hint
+
+
+@pytest.mark.parametrize("head", ["image", "image1"])
+def test_a_header_called_like_a_picture_is_a_header(tmp_path: Path, head: str) -> None:
+    rows = "image1,sick\nim1,well\nim2,sick\nim3,well\n" if head == "image1" else "im0,sick\nim1,well\nim2,sick\n"
+    table = read(tmp_path, f"{head},label\n{rows}", [f"{head}.png", *(f"im{number}.png" for number in range(4))])
+    assert len(table.samples) == rows.count("\n")
+
+
+@pytest.mark.parametrize("end", ["", ".png", ".0"])
+@pytest.mark.parametrize("name", ["{:04}.png", "img_{:03}.png"])
+def test_ids_that_lost_their_leading_zeros_are_told_and_not_matched(tmp_path: Path, name: str, end: str) -> None:
+    cell = name.replace(":04", "").replace(":03", "").replace(".png", end)
+    text = "label,image\n" + "".join(f"{n % 2},{cell.format(n)}\n" for n in range(1, 9))
+    files = [name.format(n) for n in range(1, 9)]
+    with pytest.raises(
+        DataError, match=f"image with 0 of 8 found; a cell is '{cell.format(1)}', a file {files[0]}"
+    ) as caught:
+        read(tmp_path, text, files)
+    said = f"Without leading zeros 8 of the cells of image would fit, such as '{cell.format(1)}' for {files[0]}"
+    assert caught.value.hint.startswith(said)
+
+
+def test_cells_that_differ_in_more_than_zeros_are_shown_beside_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"0 of 4 found; a cell is 'a.png', a file x1.png") as caught:
+        read(tmp_path, ROWS, ["x1.png", "x2.png"])
+    assert "zeros" not in caught.value.hint

@@ -46,6 +46,28 @@ def test_line_of_excel_that_tells_the_delimiter_is_understood(tmp_path: Path) ->
     assert list(read(tmp_path, "sep=;\n" + TEXT.replace(",", ";")).rows) == ROWS
 
 
+@pytest.mark.parametrize(
+    "above",
+    ["# exported 22.11.2026\n\n", "\n  \n", "# by A, B\n# C, D\n#\n\n", "\t# a;b\r\n", '# "x", y, z\n', "sep=,\n"],
+)
+def test_blank_lines_and_comments_above_the_header_are_left_out(tmp_path: Path, above: str) -> None:
+    rows = read(tmp_path, above + TEXT)
+    n = above.count("\n")
+    assert (list(rows.rows), rows.numbers) == (ROWS, (n + 2, n + 3))
+
+
+@pytest.mark.parametrize("above", ["", "# exported\n"])
+@pytest.mark.parametrize("first", ["#", "# image", "#image file"])
+def test_a_header_that_begins_with_a_hash_stays_the_header(tmp_path: Path, above: str, first: str) -> None:
+    rows = read(tmp_path, f"{above}{first},label\na.png,Ödem\n")
+    assert (rows.header, len(rows.rows)) == ((first, "label"), 1)
+
+
+def test_a_title_above_the_header_is_named_as_what_was_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2, “Grades of the clinic”, was read as the header, and 3 rows have"):
+        read(tmp_path, f"# x\nGrades of the clinic\n{TEXT}")
+
+
 @pytest.mark.parametrize("row", ["c.png", "c.png,x,left", "c.png,x,,y"])
 def test_ragged_row_is_set_aside_by_its_line(tmp_path: Path, row: str) -> None:
     rows = read(tmp_path, f"{TEXT}{row}\n")

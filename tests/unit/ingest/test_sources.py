@@ -318,8 +318,20 @@ def test_table_in_a_folder_beside_the_pictures_is_found(tmp_path: Path) -> None:
 
 def test_header_that_names_a_picture_is_no_header(tmp_path: Path) -> None:
     path = write_table(tmp_path, "a.png,sick\nb.png,well\nc.png,sick\nd.png,well\n")
-    with pytest.raises(DataError, match="so it is no header"):
+    with pytest.raises(DataError, match=r"labels.csv has no header: its first row \(a.png, sick\) reads like data"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels.TAB", "labels.dat"])
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_text_that_may_be_the_table_is_named_and_can_be_given(tmp_path: Path, name: str, folder: str) -> None:
+    pictures = [f"{folder}{letter}.png" for letter in "abcd"]
+    path = write_table(tmp_path, "image,label\na.png,0\nb.png,1\nc.png,0\nd.png,1\n", pictures, name=name)
+    (tmp_path / "README.txt").write_text("notes")
+    with pytest.raises(DataError, match="0 tables: labels cannot be told") as caught:
+        read(tmp_path)
+    assert caught.value.hint.startswith(f"{name}: if it is the table, give it as DATA. ")
+    assert len(read(path).samples) == 4
 
 
 @pytest.mark.parametrize("name", ["labels.xlsx", "labels.ods"])
