@@ -14,7 +14,7 @@ from snellen.outputs import RUN, Output, make_output, require_output
 from snellen.runs import Run
 from snellen.workflow import train as train_run
 
-_PATIENTS = 160
+_PATIENTS = {"oct": 200, "fundus": 200, "glomeruli": 160}
 _MARK = "SYNTHETIC.txt"
 _DEFECTS = "DEFECTS.json"
 
@@ -45,7 +45,7 @@ def draw(
     say(f"Drawing a synthetic cohort ({kind}) into {out}")
     cohort = out / f"synthetic-{kind}"
     with show_bar("Drawing", "patients") as advance:
-        write_cohort(PhantomSpec(kind=kind, n_patients=n_patients or _PATIENTS), cohort, progress=advance)
+        write_cohort(PhantomSpec(kind=kind, n_patients=n_patients or _PATIENTS[kind]), cohort, progress=advance)
     if with_defects:
         _spoil(out, cohort)
     return cohort

@@ -124,7 +124,7 @@ def test_the_more_pictures_the_less_is_learned_until_nothing_is() -> None:
 
 def test_what_takes_too_long_says_so() -> None:
     assert (
-        "100000 pictures would take more than 5 minutes on 2 processors"
+        "100000 pictures would take more than 7 minutes on 2 processors"
         in get_reason(choose(n=100_000)[1], "unfreeze")[1]
     )
 
