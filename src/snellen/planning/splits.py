@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from snellen.core.errors import UsageError, require_no_problems
+from snellen.core.letters import show_count
 from snellen.core.storage import compute_digest
 from snellen.planning.folds import assign_folds
 from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
@@ -90,9 +91,11 @@ def list_lacking(cohort: Cohort, splits: Sequence[Split], parts: Sequence[str] =
     """A sentence for every class that one of `parts` does not hold; none where training is possible."""
     patients: dict[tuple[str, str], set[str]] = defaultdict(set)
     all_patients: dict[str, set[str]] = defaultdict(set)
+    all_groups: dict[str, set[str]] = defaultdict(set)
     for row in splits:
         patients[row.split, row.label].add(row.patient)
         all_patients[row.label].add(row.patient)
+        all_groups[row.label].add(row.group)
     counts = Counter(sample.label for sample in cohort.samples)
     problems = []
     if len(cohort.classes) < 2:
@@ -100,8 +103,10 @@ def list_lacking(cohort: Cohort, splits: Sequence[Split], parts: Sequence[str] =
     for name in cohort.classes:
         empty = [part for part in parts if not patients[part, name]]
         if empty:
+            n_patients, n_groups = len(all_patients[name]), len(all_groups[name])
+            joined = f", {show_count(n_groups, 'group')} by shared pictures or copies," if n_groups < n_patients else ""
             problems.append(
-                f"class {name}: {counts[name]} pictures of {len(all_patients[name])} patient(s) leave "
+                f"class {name}: {counts[name]} pictures of {n_patients} patient(s){joined} leave "
                 f"{' and '.join(empty)} without one"
             )
     return problems

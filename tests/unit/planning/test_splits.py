@@ -163,6 +163,14 @@ def test_choose_splits_tells_too_small_classes_all_at_once() -> None:
     assert "class a" not in caught.value.message
 
 
+def test_choose_splits_counts_the_groups_that_copies_make_of_patients() -> None:
+    samples = [make_sample(f"a/{at}", "a", f"p{at}") for at in range(9)]
+    samples += [make_sample(f"b/{at}", "b", f"q{at}", pixels_sha256=f"same-{at // 5}") for at in range(9)]
+    with pytest.raises(DataError) as caught:
+        split(make_cohort(samples))
+    assert "class b: 9 pictures of 9 patient(s), 2 groups by shared pictures or copies, leave" in caught.value.message
+
+
 def test_choose_splits_of_too_few_patients_says_what_to_do() -> None:
     with pytest.raises(DataError) as caught:
         split(make_cohort([make_sample("a", "a"), make_sample("b", "b")]))
