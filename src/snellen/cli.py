@@ -90,9 +90,7 @@ def demo(
     defects: Annotated[
         bool, typer.Option("--defects", help="Plant one defect of each kind, to see what the audit finds.")
     ] = False,
-    patients: Annotated[
-        int | None, typer.Option(min=6, max=100_000, help="So many patients; 160 or 200 by rule.")
-    ] = None,
+    patients: Annotated[int | None, typer.Option(min=6, max=100_000, help="So many patients; 160 by rule.")] = None,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train on it, or draw it only.")] = True,
     overwrite: Overwrite = False,
 ) -> None:

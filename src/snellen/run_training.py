@@ -80,6 +80,7 @@ from snellen.training.features import FeatureStore
 from snellen.training.probe import fit_baselines
 
 _STEP = 256
+_MOST_EMBEDDED = 1000
 _RECORD_BYTES = 5_000_000
 
 
@@ -316,10 +317,10 @@ def _write_bundle(
     )
     say(f"Bundle: exporting the network, and comparing the export with it on {len(model.pixels)} pictures")
     session = write_graph(model, run.bundle)
-    if tuned.changes_backbone:
-        model = _with_own_embedding(model, run.bundle, learned, pixels)
     # thresholds come from the exported graph's scores, so that no rounding moves a picture across one
-    probabilities = _score(session, pixels, pixels.select(learned.samples), learned.folds)
+    probabilities, embedding = _score(session, pixels, pixels.select(learned.samples), learned.folds)
+    if tuned.changes_backbone:
+        model = _with_own_embedding(model, run.bundle, learned, pixels, embedding)
     model = replace(model, conformal=fit_sets(learned, probabilities, plan))
     if doubt := doubt_thresholds(learned.labels, probabilities, plan):
         say(f"Warning: {doubt}")
@@ -334,20 +335,31 @@ def _count_gate_patients(learned: Learned) -> int:
     return len({sample.patient for sample, own in zip(learned.samples, is_own, strict=True) if own})
 
 
-def _with_own_embedding(model: TrainedModel, bundle: Path, learned: Learned, pixels: PixelCache) -> TrainedModel:
-    """What the gate is fitted on, by the fine-tuned graph: kept in the run's folder until the bundle is written."""
+def _with_own_embedding(
+    model: TrainedModel,
+    bundle: Path,
+    learned: Learned,
+    pixels: PixelCache,
+    held_embedding: NDArray[np.float32] | None = None,
+) -> TrainedModel:
+    """What the gate is fitted on, by the fine-tuned graph: embeddings of what was held out, `(M, D)` where they are
+    known, and of up to 1000 training pictures, drawn under the seed. They are kept in the run's folder until the bundle
+    is written.
+    """
     plan = model.plan
     folder = bundle.parent / CHECKPOINTS / EMBEDDINGS
     store = FeatureStore(bundle / MODEL_FILE, pixels, plan.augment, folder, plan.training.seed, plan.training.threads)
     held = pixels.select(learned.samples)
-    own = held if learned.folds is None else held[learned.folds == 0]
-    train = pixels.select(model.trained_on) if learned.folds is None else held[learned.folds != 0]
-    train = train[~np.isin(train, own)]
+    is_own = np.ones(len(held), bool) if learned.folds is None else learned.folds == 0
+    train = pixels.select(model.trained_on) if learned.folds is None else held[~is_own]
+    train = train[~np.isin(train, held[is_own])]
+    if len(train) > _MOST_EMBEDDED:
+        train = np.random.default_rng(plan.training.seed).choice(train, _MOST_EMBEDDED, replace=False)
     table = store.compute(train, 0)
     return replace(
         model,
         read_train_embedding=lambda: (block for _, block in table.iterate_blocks(views=1)),
-        val_embedding=store.compute(own, 0).load()[0],
+        val_embedding=store.compute(held[is_own], 0).load()[0] if held_embedding is None else held_embedding[is_own],
     )
 
 
@@ -373,15 +385,19 @@ def _count_shares(labels: NDArray[np.int64], plan: Plan) -> dict[str, float]:
 
 def _score(
     session: GraphSession, pixels: PixelCache, rows: NDArray[np.intp], folds: NDArray[np.intp] | None
-) -> NDArray[np.float32]:
-    """Probabilities `(N, C)` of rows of the cache, with few pictures in memory at a time; with folds by one member."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities `(N, C)`, with folds by one member, and embeddings `(N, D)` of rows of the cache, with few pictures
+    in memory at a time.
+    """
     name = "probabilities" if folds is None else "member_probabilities"
-    parts = []
+    probabilities, embeddings = [], []
     for start in range(0, len(rows), _STEP):
         step = slice(start, start + _STEP)
-        found = session.run(pixels.take(rows[step]), (name,))[name]
-        parts.append(found if folds is None else found[np.arange(len(found)), folds[step]])
-    return np.concatenate(parts)
+        found = session.run(pixels.take(rows[step]), (name, "embedding"))
+        each = found[name] if folds is None else found[name][np.arange(len(found[name])), folds[step]]
+        probabilities.append(each)
+        embeddings.append(found["embedding"])
+    return np.concatenate(probabilities), np.concatenate(embeddings)
 
 
 def _evaluate_splits(

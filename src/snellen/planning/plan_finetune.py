@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 from snellen.core.errors import UsageError
@@ -13,14 +12,14 @@ from snellen.records.recipe import FinetuneWish
 
 MIN_PICTURES = 150
 MIN_PATIENTS = 12
-BUDGET_S = 400
+BUDGET_S = 300  # of the ten minutes that a training may take, also on a slow machine
 FOLDS_BUDGET_S = 1200
 _LEARNED_PER_S = 2e10  # multiplications a thread: rough, from EfficientNet-Lite0 on a busy machine
 _RUN_PER_S = 1.5e10  # the same for the frozen layers, which are the large ones
 _PASSES = 3  # a step costs the forward pass and twice as much backwards
-_SHARES = (0.6, 0.35)
-_EPOCHS = (12, 8, 6, 4)
-_FEWEST_VIEWS = 2
+_EPOCHS = ((0.6, (12, 8, 6, 4)), (0.35, (12, 8, 6, 4, 3, 2)))  # of each share, the larger first
+_ASKED = (0.6, 12, 4)  # share, epochs and views where none of them fits and it is asked for all the same
+_FEWEST_VIEWS, _FEWEST_VIEWS_OF_MANY = 3, 2
 _VIEWS_IN_ALL = 30_000
 _FIRST_EPOCHS = 30
 
@@ -87,13 +86,13 @@ def plan_finetune(
         reason = "the head alone learns, on the feature map of the frozen network"
         ledger.decisions.append(Decision(key=f"{place}.unfreeze", value="none", how="rule", reason=reason))
         ledger.decisions.append(Decision(key=f"{place}.share", value=0.0, how="rule", reason="the backbone is frozen"))
-        rules = _list_rules(0.0, (_EPOCHS[0], begin.views), device) | _change_rules(wish, begin, 0.0)
+        rules = _list_rules(0.0, (_ASKED[1], begin.views), device) | _change_rules(wish, begin, 0.0)
         found = {key: ledger.settle(f"{place}.{key}", getattr(wish, key), rule) for key, rule in rules.items()}
         return _require_begin(FinetunePlan(unfreeze="none", share=0.0, **found), place, begin)
     unfreeze = ledger.settle(f"{place}.unfreeze", wish.unfreeze, ("top", "rule", reason))
-    share, epochs, views = (
-        (size.share, size.epochs, size.views) if size.epochs else (_SHARES[0], _EPOCHS[0], _EPOCHS[-1])
-    )
+    share, epochs, views = (size.share, size.epochs, size.views) if size.epochs else _ASKED
+    if wish.epochs != "auto":
+        views = min(views, wish.epochs)
     whole = unfreeze == "all"
     if whole and wish.share not in ("auto", 1):
         raise UsageError(
@@ -197,13 +196,19 @@ def _choose_size(fingerprint: Fingerprint, means: Means) -> _Size:
     if not means.cost:
         return _Size(0, 0, 0, 'this network cannot be cut in two; unfreeze = "all" lets the whole of it learn')
     reason = "validation decides whether it pays, and averages both models where it cannot tell"
-    most = max(_FEWEST_VIEWS, _VIEWS_IN_ALL // n)
-    for share, epochs in product(_SHARES, _EPOCHS):
-        for views in (epochs, epochs // 2, _FEWEST_VIEWS):
+    for share, epochs in ((share, epochs) for share, choices in _EPOCHS for epochs in choices):
+        for views in _list_views(epochs, n):
             learning = _PASSES * share * epochs / _LEARNED_PER_S
             seconds = means.cost * n / means.threads * (learning + (1 - share) * (1 + views) / _RUN_PER_S)
-            if views <= most and (means.device != "cpu" or seconds <= means.budget_s):
+            if means.device != "cpu" or seconds <= means.budget_s:
                 return _Size(share, epochs, views, reason)
     return _Size(
         0, 0, 0, f"{n} pictures would take more than {means.budget_s / 60:.0f} minutes on {means.threads} processors"
     )
+
+
+def _list_views(epochs: int, n: int) -> list[int]:
+    """One an epoch, or half as many but three at least; fewer only of so many pictures that the disk would fill."""
+    most = max(_FEWEST_VIEWS_OF_MANY, _VIEWS_IN_ALL // n)
+    wanted = [views for views in (epochs, epochs // 2) if views >= min(epochs, _FEWEST_VIEWS)]
+    return [views for views in wanted if views <= most] or [most]

@@ -33,7 +33,7 @@ from snellen.records.plan import (
 )
 from snellen.records.recipe import FinetuneWish, Optimizer, StageWish
 
-_FORWARD_BUDGET = 14_000
+_FORWARD_BUDGET = 9_000
 _L2_STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 _DECAY_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 

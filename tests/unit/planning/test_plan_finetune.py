@@ -122,9 +122,29 @@ def test_the_more_pictures_the_less_is_learned_until_nothing_is() -> None:
     assert len(set(sizes)) > 3
 
 
+@pytest.mark.parametrize("n", [200, 1_000, 2_000, 4_000, 6_000])
+def test_views_are_one_an_epoch_or_half_as_many_and_not_fewer_than_three(n: int) -> None:
+    made, _ = choose(n=n)
+    assert made is not None
+    assert made.views in (made.epochs, made.epochs // 2)
+    assert made.views >= min(3, made.epochs)
+
+
+def test_fewer_epochs_asked_draw_no_views_that_none_would_see() -> None:
+    made, _ = choose(n=300, epochs=5)
+    assert made is not None
+    assert (made.epochs, made.views) == (5, 5)
+
+
+def test_disk_does_not_fill_with_views_of_many_pictures() -> None:
+    made, _ = choose(n=100_000, machine=(2, "cuda"))
+    assert made is not None
+    assert made.views == 2
+
+
 def test_what_takes_too_long_says_so() -> None:
     assert (
-        "100000 pictures would take more than 7 minutes on 2 processors"
+        "100000 pictures would take more than 5 minutes on 2 processors"
         in get_reason(choose(n=100_000)[1], "unfreeze")[1]
     )
 
