@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from snellen.core.letters import agree, show_count
 from snellen.records.cohort import Issue, Sample, Severity
 
 # note of the reader → code of the issue
@@ -17,48 +18,49 @@ _CODES = {
     "dicom_window": "dicom_window",
     "dicom_window_ignored": "dicom_window_ignored",
 }
+_VERBS = ("are", "have", "carry", "hold", "were")
 # code → severity, what is said after the number of pictures, advice
 _TEXTS: dict[str, tuple[Severity, str, str]] = {
     "blank_pictures": (
         "warning",
-        "are blank: all one colour, so that nothing can be seen in them",
+        "{are} blank: all one colour, with nothing to be seen",
         "Take them out, or export them again: the model would learn that an empty picture means their class. `predict` "
         "does not answer on such.",
     ),
     "animated_pictures": (
         "info",
-        "are animations (GIF, WebP or APNG); their first picture is used",
+        "{are} animated (GIF, WebP or APNG); the first picture of each is used",
         "Export the pictures that matter one by one if it is not the first.",
     ),
     "multi_page_pictures": (
         "info",
-        "hold several pages (TIFF); the first is used",
+        "{hold} several pages (TIFF); the first is used",
         "Export the pages that matter one by one if it is not the first.",
     ),
     "transparent_pictures": (
         "info",
-        "have transparent parts; they are laid on the background of the plan",
+        "{have} transparent parts, laid on the background of the plan",
         "Set preprocess.background to white or black, whichever the pictures were drawn for.",
     ),
     "colour_profiles": (
         "info",
-        "carry a colour profile other than sRGB and were converted to sRGB",
+        "{carry} a colour profile other than sRGB and {were} converted to sRGB",
         "Nothing to do: colours of different devices become comparable.",
     ),
     "colour_profiles_ignored": (
         "warning",
-        "carry a colour profile that is damaged, of another colour space or beside 16-bit colours; colours are taken "
+        "{carry} a colour profile that is damaged, of another colour space or beside 16-bit colours; colours are taken "
         "as they are stored",
         "Export them as sRGB if other pictures of the cohort are.",
     ),
     "dicom_window": (
         "info",
-        "are DICOM with a window or look-up table of their own, which was applied",
+        "{are} DICOM with a window or look-up table, which was applied",
         "Check that it is the one by which the labels were given.",
     ),
     "dicom_window_ignored": (
         "warning",
-        "are DICOM with a window or look-up table that cannot be used; their values are kept",
+        "{are} DICOM with a window or look-up table that cannot be used; values are kept as stored",
         "Export them again, with a valid window.",
     ),
 }
@@ -71,7 +73,8 @@ def check_kinds(samples: Sequence[Sample], notes: Mapping[str, Sequence[str]]) -
         names = [sample.name for sample in samples if note in notes.get(sample.name, ())]
         if names:
             severity, text, advice = _TEXTS[code]
-            message = f"{len(names)} of {len(samples)} pictures {text}, such as {names[0]}."
+            said = text.format_map({verb: agree(len(names), verb) for verb in _VERBS})
+            message = f"{len(names)} of {len(samples)} pictures {said}, such as {names[0]}."
             found.append(Issue(code=code, severity=severity, message=message, advice=advice, samples=tuple(names)))
     return [*found, *_check_depth(samples)]
 
@@ -85,8 +88,8 @@ def _check_depth(samples: Sequence[Sample]) -> list[Issue]:
         Issue(
             code="high_bit_depth",
             severity="info",
-            message=f"{len(deep)} of {len(samples)} pictures have more than 8 bits a channel, such as {names[0]} "
-            f"({deep[0].bits}). One window, measured on training pictures, maps them to 256 levels.",
+            message=f"{len(deep)} of {len(samples)} pictures {agree(len(deep), 'have')} more than 8 bits a channel, "
+            f"such as {names[0]} ({deep[0].bits}). One window, measured on training pictures, maps them to 256 levels.",
             advice="See preprocess.window in the plan; set it in the recipe if the values have a meaning of their own.",
             samples=names,
         )
@@ -97,9 +100,9 @@ def _check_depth(samples: Sequence[Sample]) -> list[Issue]:
             Issue(
                 code="mixed_bit_depth",
                 severity="warning",
-                message=f"Bits a channel differ: {len(deep)} pictures with more than 8 (such as {names[0]}), "
-                f"{len(plain)} with 8 (such as {plain[0]}). Only the former go through the window: the two may differ "
-                "in brightness.",
+                message=f"Bits a channel differ: {show_count(len(deep), 'picture')} with more than 8 "
+                f"(such as {names[0]}), {len(plain)} with 8 (such as {plain[0]}). Only the former go through the "
+                "window: the two may differ in brightness.",
                 advice="Export all in one way. If depth goes with the label, a model learns the depth.",
                 samples=plain if len(plain) < len(deep) else names,
             )
