@@ -21,7 +21,7 @@ from snellen.records.evaluation import EvidenceCheck
 
 SHARES = (0.0, 0.03, 0.07, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0)
 MOST_PICTURES = {CLASS_ACTIVATION: 16}
-_MOST_WHERE_SLOW = 8  # occlusion asks the graph some two hundred times a picture
+_MOST_WHERE_SLOW = 4  # occlusion asks the graph some two hundred times a picture
 _CELLS = 16
 _MOVES = 2
 _RANDOM_HEADS = 2
@@ -31,23 +31,23 @@ Floats = NDArray[np.float64]
 
 def check_evidence(predictor: Predictor, pictures: Sequence[Pixels], seed: int) -> EvidenceCheck | None:
     """Both checks on preprocessed pictures `(H, W, C)`, each for the class it is called; None of no picture."""
-    method = predictor.open_explainer().method
-    n = min(len(pictures), MOST_PICTURES.get(method, _MOST_WHERE_SLOW))
+    explainer = predictor.open_explainer()
+    n = min(len(pictures), MOST_PICTURES.get(explainer.method, _MOST_WHERE_SLOW))
     if not n:
         return None
     random = np.random.default_rng(seed)
     chosen = [pictures[at] for at in sorted(random.choice(len(pictures), n, replace=False))]
     by_map, by_random, alike = list[Floats](), list[Floats](), list[list[float]]()
     for pixels in follow(chosen, "Checking evidence maps", n):
-        found = predictor.explain_pixels(pixels)
-        at = predictor.classes.index(found.class_name)
-        cells = _pool(found.array)
+        at = predictor.call(pixels)
+        own, *others = explainer.explain_beside_random(pixels, at, [seed + k for k in _heads()])
+        cells = _pool(own)
         by_map.append(_delete(predictor, pixels, at, cells))
         moved = [np.roll(cells, random.integers(_CELLS // 4, _CELLS - _CELLS // 4, 2), (0, 1)) for _ in range(_MOVES)]
         by_random.append(np.mean([_delete(predictor, pixels, at, each) for each in moved], axis=0))
-        alike.append([_correlate(found.array, _draw_random(predictor, pixels, at, seed + k)) for k in _heads()])
+        alike.append([_correlate(own, other) for other in others])
     return EvidenceCheck(
-        method=method,
+        method=explainer.method,
         n=n,
         shares=SHARES,
         by_map=_mean(by_map),
@@ -59,10 +59,6 @@ def check_evidence(predictor: Predictor, pictures: Sequence[Pixels], seed: int) 
 
 def _heads() -> range:
     return range(1, _RANDOM_HEADS + 1)
-
-
-def _draw_random(predictor: Predictor, pixels: Pixels, at: int, seed: int) -> NDArray[np.float32]:
-    return predictor.open_explainer(seed).explain(pixels, at)
 
 
 def _delete(predictor: Predictor, pixels: Pixels, at: int, cells: NDArray[np.float32]) -> Floats:

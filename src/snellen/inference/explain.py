@@ -43,59 +43,60 @@ class EvidenceMap:
 
 
 class Explainer:
-    """Maps of one graph. With `seed` the head's weights are replaced by random ones: such maps must look different."""
+    """Maps of one graph."""
 
-    def __init__(self, session: GraphSession, *, seed: int | None = None) -> None:
+    def __init__(self, session: GraphSession) -> None:
         self._session = session
-        self._seed = seed
         self.method = CLASS_ACTIVATION if CLASS_MAP in session.outputs else OCCLUSION
 
     def explain(self, pixels: Pixels, at: int) -> Floats:
         """Evidence for class `at` in one preprocessed picture `(H, W, C)`: `(H, W)` within 0 and 1."""
+        return self.explain_beside_random(pixels, at, ())[0]
+
+    def explain_beside_random(self, pixels: Pixels, at: int, seeds: Sequence[int]) -> list[Floats]:
+        """The map of `explain`, and one a seed with random weights in place of the head: these must look different.
+
+        All from the same passes through the graph.
+        """
         compute = self._compute_activation if self.method == CLASS_ACTIVATION else self._compute_occlusion
-        return scale_evidence(compute(pixels, at))
+        return [scale_evidence(each) for each in compute(pixels, at, seeds)]
 
-    def _compute_activation(self, pixels: Pixels, at: int) -> Floats:
-        if self._seed is None:
-            class_map = self._session.run(pixels[None], (CLASS_MAP,))[CLASS_MAP][0]
-        else:
-            found = self._session.run(pixels[None], ("feature_map", "logits"))
-            weight = self._draw_weight(len(found["logits"][0]), len(found["feature_map"][0]))
-            class_map = np.einsum("dhw,cd->chw", found["feature_map"][0], weight)
+    def _compute_activation(self, pixels: Pixels, at: int, seeds: Sequence[int]) -> list[Floats]:
+        found = self._session.run(pixels[None], (CLASS_MAP, "feature_map"))
+        own, features = found[CLASS_MAP][0], found["feature_map"][0]
+        drawn = (np.einsum("dhw,cd->chw", features, _draw_weight(seed, len(own), len(features))) for seed in seeds)
         height, width = pixels.shape[:2]
-        found_map = np.ascontiguousarray(_against_others(class_map, at), np.float32)
-        return np.asarray(cv2.resize(found_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+        maps = (np.ascontiguousarray(_against_others(each, at), np.float32) for each in (own, *drawn))
+        return [
+            np.asarray(cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR), np.float32) for each in maps
+        ]
 
-    def _compute_occlusion(self, pixels: Pixels, at: int) -> Floats:
+    def _compute_occlusion(self, pixels: Pixels, at: int, seeds: Sequence[int]) -> list[Floats]:
         """Mean fall of the class's log odds over the windows that cover a place."""
         height, width = pixels.shape[:2]
         windows = list_windows(height, width)
         blurred = blur_away(pixels)
-        before = self._read_margins(pixels[None], at)[0]
-        fall = np.zeros((height, width), np.float64)
+        before = self._read_margins(pixels[None], at, seeds)[:, 0]
+        fall = np.zeros((1 + len(seeds), height, width), np.float64)
         covered = np.zeros((height, width), np.float64)
         for start in range(0, len(windows), _AT_ONCE):
             part = windows[start : start + _AT_ONCE]
             batch = np.repeat(pixels[None], len(part), axis=0)
             for picture, (rows, columns) in zip(batch, part, strict=True):
                 picture[rows, columns] = blurred[rows, columns]
-            for (rows, columns), margin in zip(part, self._read_margins(batch, at), strict=True):
-                fall[rows, columns] += before - margin
+            for (rows, columns), margins in zip(part, self._read_margins(batch, at, seeds).T, strict=True):
+                fall[:, rows, columns] += (before - margins)[:, None, None]
                 covered[rows, columns] += 1
-        return (fall / covered).astype(np.float32)
+        return list((fall / covered).astype(np.float32))
 
-    def _read_margins(self, batch: Pixels, at: int) -> NDArray[np.float64]:
-        """`(N, H, W, C)` → log odds of class `at` against all others together, `(N,)`."""
+    def _read_margins(self, batch: Pixels, at: int, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """`(N, H, W, C)` → log odds of class `at` against all others together, by the head and by the random ones:
+        `(1 + S, N)`.
+        """
         found = self._session.run(batch, ("logits", "embedding"))
-        logits = found["logits"].astype(np.float64)
-        if self._seed is not None:
-            logits = found["embedding"].astype(np.float64) @ self._draw_weight(*_shape_head(found)).T
-        others = np.delete(logits, at, axis=1)
-        highest = others.max(1)
-        return np.asarray(logits[:, at] - highest - np.log(np.exp(others - highest[:, None]).sum(1)))
-
-    def _draw_weight(self, n_classes: int, n_features: int) -> NDArray[np.float64]:
-        return np.random.default_rng(self._seed).normal(size=(n_classes, n_features))
+        own, features = found["logits"].astype(np.float64), found["embedding"].astype(np.float64)
+        drawn = (features @ _draw_weight(seed, own.shape[1], features.shape[1]).T for seed in seeds)
+        return np.stack([_compute_margins(logits, at) for logits in (own, *drawn)])
 
 
 def scale_evidence(evidence: Floats) -> Floats:
@@ -140,5 +141,11 @@ def _against_others(class_map: NDArray[np.floating], at: int) -> NDArray[np.floa
     return np.asarray(class_map[at] - others.mean(0)) if len(others) else np.asarray(class_map[at])
 
 
-def _shape_head(found: dict[str, Floats]) -> tuple[int, int]:
-    return found["logits"].shape[1], found["embedding"].shape[1]
+def _compute_margins(logits: NDArray[np.float64], at: int) -> NDArray[np.float64]:
+    others = np.delete(logits, at, axis=1)
+    highest = others.max(1)
+    return np.asarray(logits[:, at] - highest - np.log(np.exp(others - highest[:, None]).sum(1)))
+
+
+def _draw_weight(seed: int, n_classes: int, n_features: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=(n_classes, n_features))

@@ -168,9 +168,13 @@ class Predictor:
             explainer.explain(pixels, at), explainer.method, self.classes[at], float(probabilities[0, at]), pixels
         )
 
-    def open_explainer(self, seed: int | None = None) -> Explainer:
-        """What draws evidence maps of this bundle; with `seed` one whose head is random, to compare them with."""
-        return Explainer(self._session, seed=seed)
+    def call(self, pixels: NDArray[np.uint8]) -> int:
+        """Which class one preprocessed picture `(height, width, channels)` is called."""
+        return int(decide(self.score_pixels(pixels[None]).probabilities, self.manifest.decision)[0])
+
+    def open_explainer(self) -> Explainer:
+        """What draws evidence maps of this bundle."""
+        return Explainer(self._session)
 
     def _try_prepare(self, source: PictureSource) -> NDArray[np.uint8] | PictureError:
         try:

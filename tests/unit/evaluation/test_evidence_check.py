@@ -12,7 +12,6 @@ from models import deliver_plain_bundle
 from pictures import draw_smooth
 from snellen.evaluation.evidence_check import SHARES, check_evidence
 from snellen.evaluation.evidence_figures import build_evidence, describe_evidence, draw_evidence
-from snellen.inference.explain import EvidenceMap
 from snellen.inference.load import load_bundle
 from snellen.inference.predictor import Predictor
 from snellen.records.evaluation import EvidenceCheck
@@ -38,9 +37,9 @@ def test_check_is_the_same_for_the_same_seed(predictor: Predictor) -> None:
     found = check_evidence(predictor, draw_pictures(), 3)
     assert found == check_evidence(predictor, draw_pictures(), 3)
     assert found is not None
-    assert (found.n, found.shares, found.method) == (5, SHARES, "occlusion")
+    assert (found.n, found.shares, found.method) == (4, SHARES, "occlusion")
     assert len(found.by_map) == len(found.by_random) == len(SHARES)
-    assert len(found.random_head) == 5
+    assert len(found.random_head) == 4
 
 
 def test_curves_begin_with_the_picture_and_end_with_the_whole_of_it_blurred(predictor: Predictor) -> None:
@@ -59,16 +58,12 @@ def test_random_head_is_told_from_the_own(predictor: Predictor) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.inner, name)
 
-        def explain_pixels(self, pixels: np.ndarray) -> EvidenceMap:
-            array = pixels[..., 0].astype(np.float32) / 255
-            return EvidenceMap(array, "occlusion", "sick", 0.5, pixels)
-
-        def open_explainer(self, _seed: int | None = None) -> Any:
+        def open_explainer(self) -> Any:
             class Same:
                 method = "occlusion"
 
-                def explain(self, pixels: np.ndarray, _at: int) -> np.ndarray:
-                    return pixels[..., 0].astype(np.float32) / 255
+                def explain_beside_random(self, pixels: np.ndarray, _at: int, seeds: list[int]) -> list[np.ndarray]:
+                    return [pixels[..., 0].astype(np.float32) / 255] * (1 + len(seeds))
 
             return Same()
 
