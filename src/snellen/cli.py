@@ -339,7 +339,9 @@ def evaluate(
     data: Annotated[str | None, typer.Argument(help="Other data. Without it: the run's own.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, val, test or all of the run's own data; oof of a run in folds. [default: test]"),
+        typer.Option(
+            help="train, val, calibration, test or all of the run's own data; oof of a run in folds. [default: test]"
+        ),
     ] = None,
     by: Annotated[
         list[str] | None,

@@ -35,7 +35,8 @@ MOST_ALIKE = 20_000
 
 def foresee_splits(cohort: Cohort) -> tuple[Cohort, tuple[Split, ...]]:
     """The splits that `train` would draw by default, and the cohort with an issue where they cannot be filled."""
-    splits = draw_splits(cohort, DataWish().fractions, seed=0)
+    wish = DataWish()
+    splits = draw_splits(cohort, wish.fractions, 0, wish.calibration_patients)
     audit = cohort.audit.with_issues(check_lacking(cohort, splits))
     return cohort.model_copy(update={"audit": audit}), splits
 

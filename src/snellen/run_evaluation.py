@@ -282,7 +282,7 @@ def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: Pixel
             evaluation=evaluation,
             scores=scored.to_scores(),
             unit_scores=_score_units(predictor.manifest, scored, evaluation),
-            validation=run.validation if evaluation.split not in ("val", "oof") else None,
+            validation=run.validation if evaluation.split not in ("val", "calibration", "oof") else None,
             distilled=run.distilled_evaluation,
             plan=run.plan,
             fingerprint=run.fingerprint,
@@ -321,8 +321,13 @@ def note_split(split: str, opened: int) -> tuple[str, ...]:
     notes = []
     if split in ("val", "all"):
         notes.append(
-            "Epoch, regularisation, calibration and operating points were chosen on the validation patients: "
-            "their numbers are too good. The test split tells."
+            "Epoch, regularisation and, where no patients are kept for that, calibration and operating points were "
+            "chosen on the validation patients: their numbers are too good. The test split tells."
+        )
+    if split in ("calibration", "all"):
+        notes.append(
+            "Calibration and operating points were chosen on the patients that are kept for it, where there are such: "
+            "their numbers are a little too good."
         )
     if split == "oof":
         notes.append(

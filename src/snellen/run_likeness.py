@@ -27,7 +27,7 @@ from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import join_groups
 from snellen.records.audit import LabelCheck
-from snellen.records.cohort import Cohort, Issue, Sample, Split
+from snellen.records.cohort import PARTS, Cohort, Issue, Sample, Split
 from snellen.records.plan import Fingerprint, Plan
 from snellen.run_audit import FEWEST_ALIKE, MOST_ALIKE, save_audit, tell_left_out
 from snellen.run_features import build_frozen, export_backbone
@@ -99,7 +99,7 @@ def compute_features(cohort: Cohort, splits: Sequence[Split], cache: Path) -> tu
     load_weights(frozen.backbone, name, plan.model.weights)
     graph = export_backbone(frozen, plan, cache)
     prepared = Prepared(cohort, tuple(splits), fingerprint, plan, cache)
-    used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
+    used = [sample for part in PARTS for sample in prepared.members(part)]
     rest = [sample for sample in cohort.samples if sample.name not in {each.name for each in used}]
     pixels = prepared.build_pixels([*used, *rest])
     store = FeatureStore(graph, pixels, plan.augment, cache, plan.training.seed, plan.training.threads)

@@ -25,7 +25,7 @@ from snellen.planning.fingerprint import compute_fingerprint
 from snellen.planning.planner import Machine, choose_plan
 from snellen.planning.recipe_files import LoadedRecipe
 from snellen.planning.splits import choose_splits
-from snellen.records.cohort import Cohort, Sample, Split
+from snellen.records.cohort import PARTS, SPLITS, Cohort, Sample, Split
 from snellen.records.plan import UNDECIDED, Fingerprint, Plan
 from snellen.records.recipe import DataWish
 from snellen.records.run import DataRequest, TrainRequest
@@ -100,7 +100,10 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     cohort, cache = read_data(request.source, loaded.recipe.data, loaded.recipe.evaluation.subgroups)
     n_folds = loaded.recipe.evaluation.folds
     split_seed = request.seed if request.split_seed is None else request.split_seed
-    splits = choose_splits(cohort, loaded.recipe.data.fractions, split_seed, n_folds=n_folds)
+    wish = loaded.recipe.data
+    splits = choose_splits(
+        cohort, wish.fractions, split_seed, n_folds=n_folds, calibration_patients=wish.calibration_patients
+    )
     cohort = examine(cohort, splits, cache)
     say_worst(cohort.audit)
     train = {row.sample for row in splits if row.split == "train"}
@@ -126,14 +129,12 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
             "more threads than processors wait for each other."
         )
     prepared = Prepared(cohort, splits, fingerprint, plan, cache)
-    counts = {part: len(prepared.members(part)) for part in ("train", "val", "test")}
+    counts = {part: len(prepared.members(part)) for part in PARTS}
     left_out = Counter(row.reason for row in splits if row.split == "left_out")
     reasons = "; ".join(f"{count}: {reason}" for reason, count in left_out.most_common())
-    parts = f"{n_folds} folds of {counts['train']}" if n_folds else f"train {counts['train']}, val {counts['val']}"
-    say(
-        f"Splits: {parts}, test {counts['test']} pictures"
-        + (f"; {left_out.total()} left out ({reasons})" if left_out else "")
-    )
+    shown = {f"{n_folds} folds of": counts["train"], "test": counts["test"]} if n_folds else counts
+    parts = [f"{part} {count}" for part, count in shown.items() if count or part in SPLITS]
+    say(f"Splits: {', '.join(parts)} pictures" + (f"; {left_out.total()} left out ({reasons})" if left_out else ""))
     for decision in plan.decisions:
         if decision.reason.startswith(UNDECIDED):
             say(f"Warning: {decision.key} = {show_name(str(decision.value))}: {decision.reason}")

@@ -47,7 +47,7 @@ from snellen.outputs import RUN, make_output
 from snellen.planning.recipe_files import load_recipe
 from snellen.planning.splits import compute_split_sha256, list_joined
 from snellen.records.bundle import Calibration
-from snellen.records.cohort import Cohort, Sample
+from snellen.records.cohort import PARTS, Cohort, Sample
 from snellen.records.plan import Plan
 from snellen.records.run import (
     ChosenHead,
@@ -58,6 +58,7 @@ from snellen.records.run import (
     TrainRequest,
     WeightsRecord,
 )
+from snellen.run_calibration import hold_for_calibration, list_learned_from
 from snellen.run_distillation import Distilled, distill, measure_distilled, plan_alone, tell_unmeasured
 from snellen.run_evaluation import (
     build_intervals,
@@ -185,7 +186,7 @@ def _train_bundle(
         say(_describe_weights(plan, progress.weights))
         require_room(run.folder, _estimate_run_bytes(frozen, plan), "the run with its bundle")
         graph = export_backbone(frozen, plan, prepared.cache)
-    used = [sample for part in ("train", "val", "test") for sample in prepared.members(part)]
+    used = [sample for part in PARTS for sample in prepared.members(part)]
     say(describe_need(prepared.cache, measure_need(used, plan, map_shape[0])))
     with timed(progress.durations_s, "preprocess"):
         pixels = prepared.build_pixels(used)
@@ -218,7 +219,8 @@ def _train_bundle(
                 progress.baselines |= _score_frozen_baselines(prepared, store, learned)
     release_memory()
     with timed(progress.durations_s, "write bundle"):
-        predictor, model = _write_bundle(run, progress, learned, (bench, tuned))
+        held = hold_for_calibration(bench, store, learned, tuned)
+        predictor, model = _write_bundle(run, progress, held, (bench, tuned))
     if not plan.evaluation.distill:
         return predictor, bench, None
     with timed(progress.durations_s, "distill"):
@@ -287,11 +289,11 @@ def _write_bundle(
     classifier = (
         build_tuned_classifier(bench, tuned.networks) if tuned.networks else Classifier(bench.frozen, learned.head)
     )
-    fitted = fit_calibration(tuned.logits, learned.labels, [sample.patient for sample in learned.samples])
+    fitted = fit_calibration(learned.logits, learned.labels, [sample.patient for sample in learned.samples])
     classifier.calibrate(fitted.calibrator.temperature, fitted.calibrator.bias.tolist())
     if not fitted.is_sound:
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
-    learned_from = [sample for part in ("val", "train") for sample in prepared.members(part)]
+    learned_from = list_learned_from(bench)
     rows = pixels.select(learned_from)[:PARITY_SAMPLES]
     baselines = fit_baselines(learned.table, learned.table_labels, plan.model.n_classes)
     model = TrainedModel(
@@ -322,15 +324,16 @@ def _write_bundle(
     if tuned.changes_backbone:
         model = _with_own_embedding(model, run.bundle, learned, pixels, embedding)
     model = replace(model, conformal=fit_sets(learned, probabilities, plan))
-    if doubt := doubt_thresholds(learned.labels, probabilities, plan):
+    if doubt := doubt_thresholds(learned.labels, probabilities, plan, learned.held_name):
         say(f"Warning: {doubt}")
-    finish_bundle(model, session, choose_thresholds(learned.labels, probabilities, plan), run.bundle)
+    thresholds = choose_thresholds(learned.labels, probabilities, plan, learned.held_name)
+    finish_bundle(model, session, thresholds, run.bundle)
     shutil.rmtree(run.folder / CHECKPOINTS / EMBEDDINGS, ignore_errors=True)
     return load_bundle(run.bundle, threads=plan.training.threads), model
 
 
 def _count_gate_patients(learned: Learned) -> int:
-    """Patients behind the embeddings that limit the gate: validation, or with folds the first of them."""
+    """Patients behind the embeddings that limit the gate: all that are held out, or with folds the first of them."""
     is_own = np.ones(len(learned.samples), bool) if learned.folds is None else learned.folds == 0
     return len({sample.patient for sample, own in zip(learned.samples, is_own, strict=True) if own})
 
@@ -343,8 +346,8 @@ def _with_own_embedding(
     held_embedding: NDArray[np.float32] | None = None,
 ) -> TrainedModel:
     """What the gate is fitted on, by the fine-tuned graph: embeddings of what was held out, `(M, D)` where they are
-    known, and of up to 1000 training pictures, drawn under the seed. They are kept in the run's folder until the bundle
-    is written.
+    known, and of up to 1000 others that it is made of, drawn under the seed. They are kept in the run's folder until
+    the bundle is written.
     """
     plan = model.plan
     folder = bundle.parent / CHECKPOINTS / EMBEDDINGS

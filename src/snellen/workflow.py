@@ -35,7 +35,7 @@ from snellen.outputs import (
 )
 from snellen.records.base import Record
 from snellen.records.bundle import Prediction
-from snellen.records.cohort import Cohort, Split
+from snellen.records.cohort import PARTS, Cohort, Split
 from snellen.records.comparison import Comparison
 from snellen.records.doctor import Diagnosis
 from snellen.records.evaluation import Evaluation
@@ -456,10 +456,10 @@ def evaluate(
 
     require_known(options, DataOptions, "data", "split", "by", "unit", "out", "overwrite")
     columns = to_texts(by, "by")
-    if split not in (None, "train", "val", "test", "all", "oof"):
+    if split not in (None, *PARTS, "all", "oof"):
         raise UsageError(
             f"--split {split}: there is no such split.",
-            "Splits are train, val, test and all; of runs in folds also oof.",
+            "Splits are train, val, test and all; of large cohorts also calibration, of runs in folds oof.",
         )
     wanted = next((each for each in UNITS if each == unit), None)
     if unit is not None and wanted is None:

@@ -19,7 +19,7 @@ from snellen.evaluation.audit_needs import build_needs, explain_joined, explain_
 from snellen.evaluation.audit_shortcuts import LIMIT, build_chart, build_facts, explain_reach
 from snellen.evaluation.pages import open_environment
 from snellen.evaluation.wording import format_count, list_some, name_classes, name_split
-from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
+from snellen.records.cohort import PARTS, SPLITS, Cohort, Issue, Sample, Split
 from snellen.records.evaluation import Estimate
 
 THUMBNAIL_PX = 128
@@ -65,12 +65,12 @@ class ClassRow:
     name: str
     pictures: int
     patients: int
-    parts: tuple[int, int, int]
+    parts: dict[str, int]
     share: float
 
     @property
     def lacking(self) -> list[str]:
-        return [part for part, count in zip(SPLITS, self.parts, strict=True) if not count]
+        return [part for part in SPLITS if not self.parts[part]]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def render_audit(page: AuditPage) -> str:
         "n_group_pictures": min(N_GROUP_PICTURES, len(audit.duplicate_groups)),
         "samples": choose_samples(cohort),
         "tables": audit_tables,
-        "parts": SPLITS,
+        "parts": list_parts(page.splits),
         "worst": [(issue, _begin(issue.message)) for issue in audit.list_worst()],
         "issue_pictures": {issue.code: choose_issue_pictures(cohort, issue) for issue in audit.issues},
         **_add_shortcuts(page),
@@ -162,6 +162,12 @@ def choose_issue_pictures(cohort: Cohort, issue: Issue) -> list[Sample]:
     return [by_name[name] for name in wanted if name in by_name]
 
 
+def list_parts(splits: Sequence[Split]) -> list[str]:
+    """The three that every training needs, and calibration where there is one."""
+    has = {row.split for row in splits}
+    return [part for part in PARTS if part in SPLITS or part in has]
+
+
 def list_classes(cohort: Cohort, splits: Sequence[Split]) -> list[ClassRow]:
     """Every class in the cohort's order, counted against the splits."""
     patients: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -177,7 +183,7 @@ def list_classes(cohort: Cohort, splits: Sequence[Split]) -> list[ClassRow]:
             name,
             counts.get(name, 0),
             len(of_class[name]),
-            (len(patients[name, "train"]), len(patients[name, "val"]), len(patients[name, "test"])),
+            {part: len(patients[name, part]) for part in list_parts(splits)},
             counts.get(name, 0) / most if most else 0.0,
         )
         for name in cohort.classes
@@ -196,7 +202,7 @@ def list_groups(page: AuditPage) -> list[CopyGroup]:
         labels = Counter(label_of[name] for name in names)
         if len(labels) > 1:
             notes.append("labels contradict: " + ", ".join(f"{show_class(label)} ({n})" for label, n in labels.items()))
-        places = sorted({own[name] for name in names if name in own}, key=SPLITS.index)
+        places = sorted({own[name] for name in names if name in own}, key=PARTS.index)
         if len(places) > 1:
             notes.append("in several splits: " + ", ".join(name_split(place) for place in places))
         shown = choose_shown(links, names)

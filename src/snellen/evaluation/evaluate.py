@@ -25,6 +25,7 @@ from snellen.evaluation.measures import (
 )
 from snellen.evaluation.subgroups import read_columns
 from snellen.evaluation.units import Units, describe_units, group_labelled, join_patients, note_groups
+from snellen.evaluation.wording import name_split
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
 from snellen.inference.shift import Tally
@@ -158,9 +159,11 @@ def require_known_classes(classes: Sequence[str], samples: Sequence[Sample]) -> 
 
 
 def choose_thresholds(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32], plan: Plan
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], plan: Plan, chosen_on: str
 ) -> tuple[Threshold, ...]:
-    """Operating points of a binary task, from validation labels `(N,)` and probabilities `(N, 2)` only."""
+    """Operating points of a binary task, from labels `(N,)` and probabilities `(N, 2)` of `chosen_on`: val, calibration
+    or oof.
+    """
     if plan.data.positive is None:
         return ()
     at = plan.data.classes.index(plan.data.positive)
@@ -174,7 +177,6 @@ def choose_thresholds(
     ]
     if plan.evaluation.miss_cost:
         rules.append(("costs", f"cost={plan.evaluation.miss_cost:g}", False))
-    chosen_on = "oof" if plan.evaluation.folds else "val"
     n_positive = int(is_positive.sum())
     return tuple(
         Threshold(
@@ -190,8 +192,8 @@ def choose_thresholds(
     )
 
 
-def doubt_thresholds(labels: NDArray[np.int64], probabilities: NDArray[np.float32], plan: Plan) -> str:
-    """Why chosen thresholds may lie anywhere: validation, given as in `choose_thresholds`, parts both classes wholly.
+def doubt_thresholds(labels: NDArray[np.int64], probabilities: NDArray[np.float32], plan: Plan, chosen_on: str) -> str:
+    """Why chosen thresholds may lie anywhere: what is given as in `choose_thresholds` parts both classes wholly.
     Empty where it does not.
     """
     if plan.data.positive is None:
@@ -201,8 +203,8 @@ def doubt_thresholds(labels: NDArray[np.int64], probabilities: NDArray[np.float3
     if not len(positive) or not len(negative) or positive.min() <= negative.max():
         return ""
     return (
-        f"validation parts both classes wholly: any threshold from {negative.max():.3f} to {positive.min():.3f} is as "
-        "good there. The lowest score of a positive was taken; expect misses just below it."
+        f"{name_split(chosen_on)} parts both classes wholly: any threshold from {negative.max():.3f} to "
+        f"{positive.min():.3f} is as good there. The lowest score of a positive was taken; expect misses just below it."
     )
 
 

@@ -203,6 +203,11 @@ def _say_unknown(evaluation: Evaluation) -> str:
     return f" Of those measured here they are {list_some(counts, 8)}." if counts else ""
 
 
+def _tell_fitted(evaluation: Evaluation) -> str:
+    fitted = evaluation.calibration is not None and evaluation.calibration.fitted_on != "val"
+    return "" if fitted else ", its calibration and its thresholds"
+
+
 def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
     if evaluation.split == "train":
         yield Notice(
@@ -214,10 +219,16 @@ def _notices_of_split(evaluation: Evaluation) -> Iterator[Notice]:
     if evaluation.split == "val":
         yield Notice(
             "severe",
-            "These numbers are measured on validation pictures, which chose the model, its calibration and "
-            "its thresholds.",
+            f"These numbers are measured on validation pictures, which chose the model{_tell_fitted(evaluation)}.",
             "They are optimistic. Numbers to report need the test split.",
             covers="chosen on the validation patients",
+        )
+    if evaluation.split == "calibration":
+        yield Notice(
+            "warning",
+            "These numbers are measured on the pictures that calibration and thresholds were fitted on.",
+            "They are a little optimistic. Numbers to report need the test split.",
+            covers="fitted on the calibration patients",
         )
     if evaluation.split == "oof":
         yield Notice(

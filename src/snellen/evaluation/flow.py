@@ -15,6 +15,7 @@ from snellen.core.letters import reveal
 from snellen.evaluation.svg import Drawing
 from snellen.evaluation.tables import Table
 from snellen.evaluation.wording import format_count, knows_patients, name_split
+from snellen.records.cohort import PARTS
 
 if TYPE_CHECKING:
     from snellen.evaluation.report import ReportInputs
@@ -42,11 +43,11 @@ def list_boxes(inputs: ReportInputs) -> list[Box]:
         boxes.append(Box(("Found", format_count(audit.n_samples, "picture")), aside))
         who = "patients not known" if audit.patients.origin == "none" else format_count(audit.patients.n, "patient")
         boxes.append(Box(("Read", f"{format_count(audit.n_read, 'picture')}", who)))
-    counts = Counter(each.split for each in inputs.splits)
+    counts = Counter[str](each.split for each in inputs.splits)
     if counts:
         parts = [
             f"{name_split(split).capitalize()}: {counts[split]}{_count_patients(inputs, split)}"
-            for split in ("train", "val")
+            for split in PARTS[:-1]
             if counts[split] and split != evaluation.split
         ]
         left = [f"Left out: {format_count(counts['left_out'], 'picture')}"] if counts["left_out"] else []

@@ -25,7 +25,7 @@ from snellen.evaluation.svg import (
     write_row_labels,
 )
 from snellen.evaluation.wording import name_split
-from snellen.records.cohort import Split
+from snellen.records.cohort import PARTS, Split
 from snellen.records.run import ChosenHead, EpochRecord, StageOutcome
 
 WIDTH_IN = 4.6
@@ -152,7 +152,7 @@ def draw_finetuning(epochs: Sequence[EpochRecord], outcomes: Sequence[StageOutco
 def draw_class_counts(splits: Sequence[Split], classes: Sequence[str]) -> Drawing | None:
     """Pictures of each class in each split, with the number at the end of each bar unless there are many."""
     counts = Counter[tuple[str, str]]((each.split, each.label) for each in splits)
-    shown = [split for split in ("train", "val", "test") if any(key[0] == split for key in counts)]
+    shown = [split for split in PARTS if any(key[0] == split for key in counts)]
     if not shown:
         return None
     is_dense = len(classes) > MAX_CLASSES_WITH_NUMBERS

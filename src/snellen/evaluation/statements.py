@@ -24,6 +24,7 @@ from snellen.evaluation.wording import (
     order_metrics,
 )
 from snellen.metrics.decision import CALLED
+from snellen.records.cohort import PARTS
 from snellen.records.evaluation import Estimate
 
 if TYPE_CHECKING:  # which imports what draws
@@ -82,13 +83,13 @@ def _preprocessing(inputs: ReportInputs) -> str:
 
 
 def _partition(inputs: ReportInputs) -> str:
-    counts = Counter(each.split for each in inputs.splits)
-    patients = {split: len({each.patient for each in inputs.splits if each.split == split}) for split in counts}
+    counts = Counter[str](each.split for each in inputs.splits)
+    patients = {part: len({each.patient for each in inputs.splits if each.split == part}) for part in counts}
     is_known = inputs.evaluation.intervals.unit == "patient"
     shown = [
         f"{name_split(split)} {format_count(counts[split], 'picture')}"
         + (f" of {format_count(patients[split], 'patient')}" if is_known else "")
-        for split in ("train", "val", "test")
+        for split in PARTS
         if counts[split]
     ]
     left = f"; {counts['left_out']} left out" if counts["left_out"] else ""

@@ -32,7 +32,7 @@ from snellen.evaluation.wording import (
 )
 from snellen.metrics.decision import CALLED
 from snellen.records.audit import Shortcuts
-from snellen.records.cohort import Split
+from snellen.records.cohort import PARTS, Split
 from snellen.records.evaluation import Estimate, Evaluation
 from snellen.records.plan import Decision, Fingerprint
 from snellen.records.run import ChosenHead, EpochRecord, Resampling, StageOutcome
@@ -237,7 +237,7 @@ def _format_mean(values: Sequence[float | None]) -> str:
 def build_splits(splits: Sequence[Split], classes: Sequence[str], *, has_patients: bool = True) -> Table:
     """Pictures, patients where they are known, and classes of each split."""
     rows = []
-    for split in ("train", "val", "test", "left_out"):
+    for split in (*PARTS, "left_out"):
         own = [each for each in splits if each.split == split]
         if own:
             counts = Counter(each.label for each in own)

@@ -103,7 +103,8 @@ BASELINES = {
 COMPARED = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic", "f1")
 RULES = {"youden": "highest sensitivity + specificity", "argmax": "the more probable of the two classes"}
 SPLITS = {
-    "train": "training", "val": "validation", "all": "whole", "left_out": "left out", "oof": "out-of-fold",
+    "train": "training", "val": "validation", "calibration": "calibration", "all": "whole", "left_out": "left out",
+    "oof": "out-of-fold",
     ENSEMBLE: "out-of-fold scores of the ensemble",
 }  # fmt: skip
 

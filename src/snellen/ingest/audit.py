@@ -9,7 +9,7 @@ from snellen.core.letters import agree, show_class, show_count, show_name
 from snellen.ingest.copies import group_copies
 from snellen.ingest.copy_issues import check_copies, check_copies_in_splits
 from snellen.ingest.patients import HOW_TO_TELL
-from snellen.records.cohort import SPLITS, Audit, CopyLink, Issue, PatientRule, Sample, SetAside
+from snellen.records.cohort import PARTS, Audit, CopyLink, Issue, PatientRule, Sample, SetAside
 from snellen.records.recipe import CopyScope
 
 _SMALL_CLASS = 30
@@ -171,7 +171,7 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
 
 def _count_places(places: Iterable[set[str]]) -> str:
     """`2 in train and test, 1 in train and val`."""
-    counts = Counter(" and ".join(sorted(where, key=SPLITS.index)) for where in places)
+    counts = Counter(" and ".join(sorted(where, key=PARTS.index)) for where in places)
     return ", ".join(f"{count} in {where}" for where, count in counts.most_common())
 
 

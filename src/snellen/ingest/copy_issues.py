@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from snellen.core.letters import show_class, show_count
 from snellen.ingest.copies import group_copies, is_sure
-from snellen.records.cohort import SPLITS, CopyLink, Issue, Sample
+from snellen.records.cohort import PARTS, CopyLink, Issue, Sample
 from snellen.records.recipe import CopyScope
 
 Groups = Sequence[Sequence[str]]
@@ -158,7 +158,7 @@ def check_copies_in_splits(samples: Sequence[Sample], groups: Groups) -> list[Is
     is_exact = all(len({pixels_of[name] for name in names}) == 1 for names in shared)
     kind = "of identical pictures" if is_exact else "of copies of one picture"
     what = (f"group {kind} occurs", f"groups {kind} occur")
-    places = [" and ".join(sorted({split_of[name] for name in names}, key=SPLITS.index)) for names in shared]
+    places = [" and ".join(sorted({split_of[name] for name in names}, key=PARTS.index)) for names in shared]
     counts = ", ".join(f"{places.count(place)} in {place}" for place in sorted(set(places), key=places.index))
     return [
         Issue(

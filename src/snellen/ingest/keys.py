@@ -13,6 +13,7 @@ from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
 from snellen.ingest.samples import PATIENT_NAMES, SPLIT_NAMES, simplify_name
+from snellen.records.cohort import PARTS
 
 ROLES = ("image", "label", "patient", "split")
 _NAMES = {
@@ -68,7 +69,7 @@ def find_parts(path: Path, arrays: Sequence[ArrayInfo], columns: dict[str, str])
     if None in has_images:
         raise _undecided(path, "image", [item for item in arrays if is_image(item)])
     # a split whose pictures are of another kind is an error, not a split that is not there
-    order = [split for split in ("train", "val", "test") if split in has_images or _is_meant(by_split[split])]
+    order = [split for split in PARTS if split in has_images or _is_meant(by_split[split])]
     return [_find_part(path, split, by_split[split], columns) for split in order]
 
 

@@ -18,7 +18,7 @@ from snellen.core.storage import compute_digest
 from snellen.imaging.packed_pixels import IMAGES
 from snellen.ingest.patients import RawSample
 from snellen.ingest.sources import Source
-from snellen.records.cohort import SPLITS, Audit, Cohort, Issue, Packed, PatientRule, Sample
+from snellen.records.cohort import PARTS, Audit, Cohort, Issue, Packed, PatientRule, Sample
 from snellen.records.plan import Fingerprint, PreprocessPlan
 
 SCHEMA_KEY = "snellen_schema"
@@ -33,7 +33,7 @@ RECORDS = "records"
 DIGEST_KEY = "facts_sha256"
 _RECORD_NAMES = ("audit", "fingerprint")
 _ATTRIBUTES = ("classes", "preprocess", "cohort")
-_PARTS = (*SPLITS, "left_out")
+_PARTS = (*PARTS, "left_out")
 _AGAIN = "Copy it again from where it was packed, or repeat `snellen pack`."
 _MAX_SIZE_PX = 2048
 _DAMAGED = (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)

@@ -13,7 +13,7 @@ from snellen.records.cohort import Cohort, Issue, Severity
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
+    "calibration": "calibration", "test": "test", "testing": "test",
 }  # fmt: skip
 LAYOUTS = (
     "class folders, train/val/test folders of class folders, a CSV or one CSV a split, a zip of these, an .npz, "

@@ -19,7 +19,7 @@ from snellen.ingest.picture_index import Found, PictureIndex, get_root_name, res
 from snellen.ingest.rows import Rows, read_rows
 from snellen.ingest.samples import PATIENT_NAMES, SPLIT_NAMES, guess_split, make_issue, simplify_name
 from snellen.ingest.tree import Tree, read_tree
-from snellen.records.cohort import Issue
+from snellen.records.cohort import PARTS, Issue
 
 ROLES = ("image", "label", "patient", "split")
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
@@ -225,11 +225,10 @@ def _read_patient(value: str) -> str | None:
 
 
 def _drop_repeated(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[Issue]]:
-    """Of a picture that several tables name, the last split's row is kept: test before val before train."""
-    rank = {"train": 0, "val": 1, "test": 2}
+    """Of a picture that several tables name, the last split's row is kept: test before calibration, val and train."""
     best: dict[str, RawSample] = {}
     dropped: dict[str, list[str]] = defaultdict(list)
-    for sample in sorted(samples, key=lambda item: -rank[item.split or "train"]):
+    for sample in sorted(samples, key=lambda item: -PARTS.index(item.split or "train")):
         kept = best.setdefault(sample.location, sample)
         if kept is not sample:
             dropped["repeated_row" if kept.label == sample.label else "conflicting_rows"].append(sample.name)

@@ -10,12 +10,13 @@ import numpy as np
 from snellen.core.errors import require_no_problems
 from snellen.records.cohort import Split
 
-_POOL = ("train", "val")
+_POOL = ("train", "val", "calibration")
+_DEVELOPMENT = ("train", "val")
 _SALT = 7  # another stream of chance than that of the splits
 
 
 def assign_folds(splits: Sequence[Split], n_folds: int, seed: int) -> tuple[Split, ...]:
-    """Train and val become one pool, split `train`, whose groups are dealt to folds 0 … K-1, class by class.
+    """Train, val and calibration become one pool, split `train`, its groups dealt to folds 0 … K-1, class by class.
 
     The same for the same seed, whatever the order of the rows. Raises DataError that lists every class with too few
     groups: a member needs each class beside the fold it does not see and the fold that chooses.
@@ -34,7 +35,7 @@ def draw_folds(rows: Sequence[Split], n_folds: int, seed: int) -> dict[str, int]
 
     Raises DataError naming each class that some fold lacks.
     """
-    pool = [row for row in rows if row.split in _POOL]
+    pool = [row for row in rows if row.split in _DEVELOPMENT]
     fold_of = _deal(pool, n_folds, seed)
     held: dict[str, set[int]] = defaultdict(set)
     patients: dict[str, set[str]] = defaultdict(set)

@@ -24,7 +24,7 @@ def compute_needs(cohort: Cohort, splits: Sequence[Split], auc: float | None = N
         groups[row.label].add(row.group)
         if row.split == "test":
             test[row.label].add(row.group)
-        if row.split in ("train", "val"):
+        if row.split in ("train", "val", "calibration"):
             pool[row.label].add(row.group)
     used = min(max(ASSUMED_AUC if auc is None else auc, 0.5), 1.0)
     n_all, n_test = len({row.group for row in splits}), len({row.group for row in splits if row.split == "test"})

@@ -44,8 +44,19 @@ def plan_data(loaded: LoadedRecipe, cohort: Cohort, ledger: Ledger) -> DataPlan:
         wish.fractions,
         (wish.fractions, "fixed", "used only for the parts that the data do not bring themselves"),
     )
+    patients = ledger.settle(
+        "data.calibration_patients",
+        wish.calibration_patients,
+        (wish.calibration_patients, "fixed", "from so many on, calibration and thresholds have a part of their own"),
+    )
     return DataPlan(
-        task=task, classes=classes, ordered=ordered, positive=positive, merge=wish.merge, fractions=fractions
+        task=task,
+        classes=classes,
+        ordered=ordered,
+        positive=positive,
+        merge=wish.merge,
+        fractions=fractions,
+        calibration_patients=patients,
     )
 
 

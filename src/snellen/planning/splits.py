@@ -1,4 +1,4 @@
-"""Who is in train, val and test. A group is a patient with all copies of its pictures: it is never divided."""
+"""Who is in which part. A group is a patient with all copies of its pictures: it is never divided."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from snellen.core.errors import UsageError, require_no_problems
 from snellen.core.letters import show_count
 from snellen.core.storage import compute_digest
 from snellen.planning.folds import assign_folds
-from snellen.records.cohort import SPLITS, Cohort, Issue, Sample, Split
+from snellen.records.cohort import PARTS, SPLITS, Cohort, Issue, Sample, Split
 
+_CALIBRATION_SHARE = 2 / 3
 _WAY_OUT = (
     "Collect more patients of these classes, remove the classes, or, if the patients were told wrongly, "
     "say how: --patients REGEX, in a table also --columns patient=NAME, or --patients none (then every number is "
@@ -21,19 +22,25 @@ _WAY_OUT = (
 
 
 def choose_splits(
-    cohort: Cohort, fractions: tuple[float, float, float], seed: int, *, n_folds: int = 0
+    cohort: Cohort,
+    fractions: tuple[float, float, float],
+    seed: int,
+    *,
+    n_folds: int = 0,
+    calibration_patients: int = 0,
 ) -> tuple[Split, ...]:
     """A row a sample, in the cohort's order.
 
     The data's own splits are kept; what shares a patient or a picture, copied in whatever way, across them leaves the
     training side. A part that the data lack is cut from train by group. Without own splits all is
-    drawn: groups stratified by class, the same for the same seed whatever the order of the files. With
-    folds, train and val are one pool dealt to them. Where the fraction of test is 0 and the data bring no
-    test, there is none.
+    drawn: groups stratified by class, the same for the same seed whatever the order of the files. From
+    `calibration_patients` groups on (0: never) a part `calibration` is cut too, as `draw_splits` says. With
+    folds, all but test are one pool dealt to them, and nothing is cut for calibration. Where the fraction of test is 0
+    and the data bring no test, there is none.
     Raises DataError that lists every class which cannot fill the parts, UsageError for impossible fractions.
     """
     _require_fractions(fractions)
-    splits = draw_splits(cohort, fractions, seed)
+    splits = draw_splits(cohort, fractions, seed, 0 if n_folds else calibration_patients)
     has_test = fractions[2] > 0 or any(sample.split == "test" for sample in cohort.samples)
     parts = [part for part in SPLITS if part != "test" or has_test]
     if n_folds:
@@ -59,20 +66,40 @@ def _require_fractions(fractions: tuple[float, float, float]) -> None:
         )
 
 
-def draw_splits(cohort: Cohort, fractions: tuple[float, float, float], seed: int) -> tuple[Split, ...]:
-    """As `choose_splits`, but parts may stay empty: the audit shows what is lacking."""
+def draw_splits(
+    cohort: Cohort, fractions: tuple[float, float, float], seed: int, calibration_patients: int = 0
+) -> tuple[Split, ...]:
+    """As `choose_splits`, but parts may stay empty: the audit shows what is lacking.
+
+    The part `calibration` is as large as val, and where val is drawn, too, each has two thirds of val's fraction. There
+    is none where it would lack a class.
+    """
     groups = join_groups(cohort)
+    has_own = any(sample.split == "calibration" for sample in cohort.samples)
+    if calibration_patients and not has_own and len(set(groups.values())) >= calibration_patients:
+        splits = _draw(cohort, groups, _share_out(fractions), seed)
+        if not list_lacking(cohort, splits, PARTS[1:3]):
+            return splits
+    return _draw(cohort, groups, dict(zip(SPLITS[1:], fractions[1:], strict=True)), seed)
+
+
+def _share_out(fractions: tuple[float, float, float]) -> dict[str, float]:
+    share = _CALIBRATION_SHARE * fractions[1]
+    return {"val": share, "calibration": share, "test": fractions[2]}
+
+
+def _draw(cohort: Cohort, groups: dict[str, str], shares: dict[str, float], seed: int) -> tuple[Split, ...]:
+    """The data's own parts, and those of `shares` that they lack, cut from train."""
     own: dict[str, str] = {sample.name: sample.split for sample in cohort.samples if sample.split}
     part: dict[str, str] = {}
     reason: dict[str, str] = {}
     if own:
         part, reason = _keep_own(cohort.samples, groups, own)
         has = set(part.values())
-        shares = {"val": fractions[1], "test": fractions[2]}
-        lacking = {name: share for name, share in shares.items() if name not in has and share > 0}
     else:
         part = dict.fromkeys((sample.name for sample in cohort.samples), "train")
-        lacking = {name: share for name, share in zip(SPLITS[1:], fractions[1:], strict=True) if share > 0}
+        has = {"train"}
+    lacking = {name: share for name, share in shares.items() if name not in has and share > 0}
     if lacking:
         pool = [sample for sample in cohort.samples if part.get(sample.name) == "train"]
         part.update(_cut(pool, groups, lacking, seed))
@@ -134,7 +161,7 @@ def _find_way_out(cohort: Cohort) -> str:
         return f"{merged}A classifier needs pictures of at least two classes."
     if not own:
         return _WAY_OUT
-    parts = ", ".join(part for part in SPLITS if part in own)
+    parts = ", ".join(part for part in PARTS if part in own)
     return (
         f"The data bring their own splits ({parts}), which are kept: there the classes are lacking. Put pictures of "
         "them into each, remove the classes, or give the data without splits to have them drawn by patient."
@@ -193,7 +220,7 @@ def _keep_own(
         if where is None:
             reason[sample.name] = "no split is told for it"
             continue
-        stays = max(places[groups[sample.name]], key=SPLITS.index)
+        stays = max(places[groups[sample.name]], key=PARTS.index)
         if where == stays:
             part[sample.name] = where
         else:

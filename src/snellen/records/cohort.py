@@ -14,7 +14,8 @@ from snellen.records.plan import Fingerprint, PreprocessPlan
 from snellen.records.recipe import CopyScope
 
 Severity = Literal["info", "warning", "severe"]
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")  # what every training needs
+PARTS = ("train", "val", "calibration", "test")  # in the order in which a patient of two parts moves up
 MERGED = ", merged: "
 # what is known of every picture, to measure parts of a cohort by
 FACTS = ("eye", "format", "size", "channels", "bits", "series")
@@ -204,6 +205,6 @@ class Split(Record):
     patient: str
     group: str
     label: str
-    split: Literal["train", "val", "test", "left_out"]
+    split: Literal["train", "val", "calibration", "test", "left_out"]
     reason: str = ""
     fold: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = None

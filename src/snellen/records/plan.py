@@ -76,6 +76,7 @@ class DataPlan(Record):
     positive: str | None
     merge: dict[str, tuple[str, ...]] = {}
     fractions: tuple[float, float, float]
+    calibration_patients: int = 0
 
 
 class PreprocessPlan(Record):

@@ -70,7 +70,8 @@ Folds = Annotated[int, Field(ge=0, le=20), AfterValidator(_require_three)]
 
 
 class DataWish(Record):
-    """`fractions` are those of train, val and test where the data bring no splits of their own.
+    """`fractions` are those of train, val and test where the data bring no splits of their own. From
+    `calibration_patients` on a part of its own is kept for calibration, thresholds and sets; 0 is never.
 
     `order` names every class once, from lowest to highest. `merge` maps a class to the labels of the data that mean it;
     labels that it does not list stay classes. `copies` are kept together in every split and fold: `all` that show one
@@ -84,6 +85,7 @@ class DataWish(Record):
     positive: ClassName | Auto = "auto"
     merge: dict[ClassName, Annotated[tuple[Label, ...], Field(min_length=1)]] = {}
     fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15)
+    calibration_patients: Annotated[int, Field(ge=0)] = 1000
     copies: CopySearchWish = "auto"
 
 

@@ -440,7 +440,8 @@ BOTH = np.column_stack([ILL, 1 - ILL])
 )
 def test_threshold_is_as_worked_out_by_hand(name: str, rule: str, threshold: float) -> None:
     points = {
-        point.name: point for point in choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
+        point.name: point
+        for point in choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"), "val")
     }
     assert points[name].rule == rule
     # float32 probabilities carry 7 digits
@@ -448,24 +449,24 @@ def test_threshold_is_as_worked_out_by_hand(name: str, rule: str, threshold: flo
 
 
 def test_thresholds_are_on_the_positive_class_wherever_it_stands() -> None:
-    first = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
-    second = choose_thresholds(1 - LABELS, BOTH[:, ::-1], make_plan(("well", "ill"), positive="ill"))
+    first = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"), "val")
+    second = choose_thresholds(1 - LABELS, BOTH[:, ::-1], make_plan(("well", "ill"), positive="ill"), "val")
     assert first == second
 
 
 def test_threshold_counts_its_own_picture_as_positive() -> None:
     # stored as float64 of the graph's float32: the picture that it was chosen on stays on its side
-    points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
+    points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"), "val")
     assert points[0].threshold == float(ILL[2])
 
 
 def test_one_threshold_is_the_default() -> None:
-    points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
+    points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"), "val")
     assert [point.name for point in points if point.is_default] == ["balanced"]
 
 
 def test_thresholds_say_what_chose_them() -> None:
-    points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"))
+    points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"), "val")
     chosen_on = {point.name: point.chosen_on for point in points}
     assert chosen_on == {"balanced": "val", "screening": "val", "confirming": "val", "most-likely": "fixed"}
     behind = {point.name: (point.n_positive, point.n_negative) for point in points}
@@ -475,12 +476,12 @@ def test_thresholds_say_what_chose_them() -> None:
 
 
 def test_no_positive_class_gives_no_thresholds() -> None:
-    assert choose_thresholds(np.arange(6) % 3, np.full((6, 3), 1 / 3, np.float32), make_plan(CLASSES)) == ()
+    assert choose_thresholds(np.arange(6) % 3, np.full((6, 3), 1 / 3, np.float32), make_plan(CLASSES), "val") == ()
 
 
 def test_thresholds_need_both_classes() -> None:
     with pytest.raises(DataError, match="4 positives, 0 negatives"):
-        choose_thresholds(LABELS[:4], BOTH[:4], make_plan(("ill", "well"), positive="ill"))
+        choose_thresholds(LABELS[:4], BOTH[:4], make_plan(("ill", "well"), positive="ill"), "val")
 
 
 @pytest.fixture(scope="module")
@@ -571,6 +572,6 @@ def test_thresholds_are_doubted_only_where_validation_parts_both_classes_wholly(
     plan = make_plan(("ill", "well"), positive="ill")
     ill = np.array([0.9, 0.6, 0.3, 0.2], np.float32)
     apart, mixed = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    assert "from 0.300 to 0.600" in doubt_thresholds(apart, np.column_stack([ill, 1 - ill]), plan)
-    assert doubt_thresholds(mixed, np.column_stack([ill, 1 - ill]), plan) == ""
-    assert doubt_thresholds(apart, np.column_stack([ill, 1 - ill]), make_plan(CLASSES)) == ""
+    assert "from 0.300 to 0.600" in doubt_thresholds(apart, np.column_stack([ill, 1 - ill]), plan, "val")
+    assert doubt_thresholds(mixed, np.column_stack([ill, 1 - ill]), plan, "val") == ""
+    assert doubt_thresholds(apart, np.column_stack([ill, 1 - ill]), make_plan(CLASSES), "val") == ""

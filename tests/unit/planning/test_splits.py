@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from pictures import make_cohort, make_sample
 from snellen.core.errors import DataError, UsageError
 from snellen.planning.splits import choose_splits, compute_split_sha256, join_groups
-from snellen.records.cohort import SPLITS, Cohort, Sample, Split
+from snellen.records.cohort import PARTS, SPLITS, Cohort, Sample, Split
 
 FRACTIONS = (0.7, 0.15, 0.15)
 SEEDS = range(12)
@@ -356,3 +356,57 @@ def test_the_way_out_of_own_splits_is_no_question_of_patients() -> None:
 def test_fractions_that_do_not_fill_the_whole_are_refused(fractions: tuple[float, float, float]) -> None:
     with pytest.raises(UsageError, match="add up to 1"):
         choose_splits(simulate(0), fractions, 0)
+
+
+def draw_with_calibration(cohort: Cohort, least: int, seed: int = 0, n_folds: int = 0) -> tuple[Split, ...]:
+    return choose_splits(cohort, FRACTIONS, seed, n_folds=n_folds, calibration_patients=least)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_calibration_has_patients_of_its_own_and_every_class(seed: int) -> None:
+    cohort = simulate(seed)
+    rows = draw_with_calibration(cohort, 100, seed)
+    assert {(row.split, row.label) for row in rows} == {(part, label) for part in PARTS for label in SHARES}
+    assert find_shared(cohort, rows, "patient") == find_shared(cohort, rows, "pixels_sha256") == set()
+
+
+def test_calibration_is_as_large_as_validation_at_the_cost_of_both_sides() -> None:
+    counts = Counter(row.split for row in draw_with_calibration(simulate(0, n_patients=900), 800))
+    shares = {part: count / counts.total() for part, count in counts.items()}
+    wanted = {"train": 1 - FRACTIONS[2] - 4 / 3 * FRACTIONS[1], "val": 2 / 3 * FRACTIONS[1], "test": FRACTIONS[2]}
+    assert shares == pytest.approx({**wanted, "calibration": 2 / 3 * FRACTIONS[1]}, abs=0.02)
+
+
+def test_calibration_is_cut_from_as_many_groups_on_as_are_asked() -> None:
+    cohort = simulate(0, copies=0)
+    n = len(set(join_groups(cohort).values()))
+    assert "calibration" in to_parts(draw_with_calibration(cohort, n)).values()
+    assert draw_with_calibration(cohort, n + 1) == draw_with_calibration(cohort, 0) == split(cohort)
+
+
+def test_calibration_is_not_cut_where_it_would_lack_a_class() -> None:
+    samples = [make_sample(f"{n}", "ab"[n % 2], f"P{n}") for n in range(60)]
+    samples += [make_sample(f"rare{n}", "rare", f"R{n}") for n in range(3)]
+    assert {row.split for row in draw_with_calibration(make_cohort(samples), 20)} == set(SPLITS)
+
+
+def test_calibration_beside_the_data_s_own_parts_is_cut_from_train() -> None:
+    cohort = make_cohort(make_own(n=60))
+    before, after = to_parts(split(cohort)), to_parts(draw_with_calibration(cohort, 20))
+    moved = {name for name in before if before[name] != after[name]}
+    assert moved
+    assert {(before[name], after[name]) for name in moved} == {("train", "calibration")}
+
+
+def test_calibration_that_the_data_bring_is_kept() -> None:
+    cohort = make_cohort(make_own(PARTS, n=80))
+    for least in (0, 10):
+        assert {row.sample: row.split for row in draw_with_calibration(cohort, least)} == {
+            sample.name: sample.split for sample in cohort.samples
+        }
+
+
+def test_calibration_is_not_cut_beside_folds_and_goes_into_them_where_it_is_given() -> None:
+    assert {row.split for row in draw_with_calibration(simulate(0), 10, n_folds=3)} == {"train", "test"}
+    given = draw_with_calibration(make_cohort(make_own(PARTS, n=80)), 10, n_folds=3)
+    assert {row.split for row in given} == {"train", "test"}

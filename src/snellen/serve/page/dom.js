@@ -63,7 +63,7 @@ export function download(content, name, type = "text/csv;charset=utf-8") {
 }
 
 const rules = { youden: "Youden index", argmax: "most probable" };
-const places = { val: "validation patients", oof: "patients out of fold", "ensemble-oof": "patients out of fold" };
+const places = { val: "validation patients", calibration: "calibration patients", oof: "patients out of fold", "ensemble-oof": "patients out of fold" };
 
 export function describePoint(point, positive) {
   const where = point.chosen_on === "fixed" ? "not chosen on data" : `chosen on ${places[point.chosen_on] ?? point.chosen_on}`;
