@@ -41,6 +41,7 @@ from snellen.inference.predictor import Predictor
 from snellen.inference.session import GraphSession
 from snellen.metrics.calibrators import CalibrationFit, fit_calibration
 from snellen.modeling.architectures import LISTED, Classifier, FrozenBackbone, compute_map_shape
+from snellen.modeling.cut import count_multiplications
 from snellen.modeling.devices import choose_device
 from snellen.modeling.weights import find_weights, load_weights
 from snellen.outputs import RUN, make_output
@@ -314,6 +315,7 @@ def _write_bundle(
         patients=prepared.cohort.patients,
         prevalence=_count_shares(learned.table_labels, plan),
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
+        multiplications=count_multiplications(plan.model, plan.preprocess),
         seen=measure_seen(pixels, learned_from, plan.training.seed),
         val_patients=_count_gate_patients(learned),
     )

@@ -59,6 +59,7 @@ class TrainedModel:
     patients: PatientRule
     prevalence: dict[str, float] = field(default_factory=dict)
     tuned_share: float = 0.0
+    multiplications: float = 0.0
     distilled_from: str | None = None
     seen: Seen | None = None
     val_patients: int | None = None
@@ -152,6 +153,7 @@ def finish_bundle(
         trained_on=_describe_training(model),
         prevalence=model.prevalence,
         tuned_share=model.tuned_share,
+        multiplications=model.multiplications,
         distilled_from=model.distilled_from,
         plan_sha256=compute_digest([model.plan.model_dump_json()]),
         intended_use=INTENDED_USE,

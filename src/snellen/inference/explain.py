@@ -21,7 +21,8 @@ from snellen.records.bundle import CLASS_MAP
 
 CLASS_ACTIVATION = "class activation"
 OCCLUSION = "occlusion"
-_CELLS = 8  # an occluding window is an eighth of the side, moved by half of itself
+_CELLS = 8  # an occluding window is an eighth of the side, moved by half of itself, or in a slow network by all of it
+_SLOW = 2e9  # multiplications of a picture: MobileNetV2 at 224 px has 0.3e9, VGG16 15e9
 _AT_ONCE = 64
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -43,10 +44,11 @@ class EvidenceMap:
 
 
 class Explainer:
-    """Maps of one graph."""
+    """Maps of one graph, whose backbone has so many `multiplications` a picture."""
 
-    def __init__(self, session: GraphSession) -> None:
+    def __init__(self, session: GraphSession, multiplications: float = 0.0) -> None:
         self._session = session
+        self._overlaps = multiplications <= _SLOW
         self.method = CLASS_ACTIVATION if CLASS_MAP in session.outputs else OCCLUSION
 
     def explain(self, pixels: Pixels, at: int) -> Floats:
@@ -74,7 +76,7 @@ class Explainer:
     def _compute_occlusion(self, pixels: Pixels, at: int, seeds: Sequence[int]) -> list[Floats]:
         """Mean fall of the class's log odds over the windows that cover a place."""
         height, width = pixels.shape[:2]
-        windows = list_windows(height, width)
+        windows = list_windows(height, width, overlap=self._overlaps)
         blurred = blur_away(pixels)
         before = self._read_margins(pixels[None], at, seeds)[:, 0]
         fall = np.zeros((1 + len(seeds), height, width), np.float64)
@@ -106,12 +108,13 @@ def scale_evidence(evidence: Floats) -> Floats:
     return np.asarray(found / most if np.isfinite(most) and most > 0 else np.zeros_like(found), np.float32)
 
 
-def list_windows(height: int, width: int) -> list[tuple[slice, slice]]:
-    """Overlapping windows that cover a picture: each place but those at the border lies in four."""
+def list_windows(height: int, width: int, *, overlap: bool = True) -> list[tuple[slice, slice]]:
+    """Windows that cover a picture: with `overlap` each place but those at the border lies in four."""
 
     def cut(length: int) -> list[slice]:
         side = max(1, length // _CELLS)
-        starts = sorted({*range(0, length - side + 1, max(1, side // 2)), length - side})
+        step = max(1, side // 2) if overlap else side
+        starts = sorted({*range(0, length - side + 1, step), length - side})
         return [slice(start, start + side) for start in starts]
 
     return [(rows, columns) for rows in cut(height) for columns in cut(width)]

@@ -174,7 +174,7 @@ class Predictor:
 
     def open_explainer(self) -> Explainer:
         """What draws evidence maps of this bundle."""
-        return Explainer(self._session)
+        return Explainer(self._session, self.manifest.multiplications)
 
     def _try_prepare(self, source: PictureSource) -> NDArray[np.uint8] | PictureError:
         try:

@@ -110,7 +110,8 @@ class Manifest(Record):
     `prevalence` holds the shares of the classes in the training part; bundles of earlier versions have none.
     `decision` is the rule by which probabilities become the prediction. `distilled_from` is the sha256 of the manifest
     of the ensemble that this network stands for, if it does. `abstain_by` says whether a picture whose conformal set is
-    not one class gets no answer (`set`), or only what the gate refuses.
+    not one class gets no answer (`set`), or only what the gate refuses. `multiplications` are those of one
+    picture's pass through the backbone, 0 where they are not known.
     """
 
     schema_version: int = MANIFEST_SCHEMA
@@ -136,6 +137,7 @@ class Manifest(Record):
     trained_on: TrainedOn
     prevalence: dict[str, float] = {}
     tuned_share: float = 0.0
+    multiplications: float = 0.0
     distilled_from: str | None = None
     plan_sha256: str
     intended_use: str

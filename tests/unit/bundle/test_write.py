@@ -63,7 +63,7 @@ def test_manifest_keys_are_those_of_schema_1(delivered: Delivered) -> None:
         "decision", "merge",
         "input", "outputs", "n_members", "preprocess", "calibration", "thresholds", "conformal",
         "abstain_by", "backbone", "weights", "trained_on",
-        "prevalence", "tuned_share", "distilled_from", "plan_sha256", "intended_use", "files",
+        "prevalence", "tuned_share", "multiplications", "distilled_from", "plan_sha256", "intended_use", "files",
     ]  # fmt: skip
 
 

@@ -120,10 +120,34 @@ def test_random_head_is_the_same_for_the_same_seed(predictor: Predictor) -> None
     assert np.array_equal(alone[1], both[2])
 
 
+class Counting:
+    """A graph in which the first pixel's red is the evidence for class 1, and that counts what it is asked."""
+
+    outputs = ("logits", "embedding")
+    asked = 0
+
+    def run(self, pixels: np.ndarray, _outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+        self.asked += len(pixels)
+        red = pixels[:, 0, 0, :1].astype(np.float32) / 255
+        return {"logits": np.hstack([-red, red]), "embedding": red}
+
+
+@pytest.mark.parametrize(("multiplications", "n"), [(0.0, 225), (2e9, 225), (15e9, 64)])
+def test_slow_network_is_asked_less_and_its_evidence_found_as_well(multiplications: float, n: int) -> None:
+    session = Counting()
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[0, 0] = 255
+    found = Explainer(session, multiplications).explain(picture, 1)  # type: ignore[arg-type]
+    assert session.asked == n + 1
+    assert np.unravel_index(found.argmax(), found.shape) == (0, 0)
+    assert found[8:, 8:].max() == 0
+
+
+@pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (64, 64), (50, 31), (3, 5)])
-def test_windows_cover_every_place(height: int, width: int) -> None:
+def test_windows_cover_every_place(height: int, width: int, overlap: bool) -> None:
     covered = np.zeros((height, width), int)
-    for rows, columns in list_windows(height, width):
+    for rows, columns in list_windows(height, width, overlap=overlap):
         covered[rows, columns] += 1
     assert covered.min() >= 1
 
