@@ -44,6 +44,7 @@ METHODS = {
     "wilson": "Wilson",
     "delong": "DeLong",
     "obuchowski": "Obuchowski",
+    "newcombe": "Newcombe",
     "sandwich": "sandwich variance",
     "none": "none",
 }

@@ -44,7 +44,8 @@ def compute_estimates(
 
     Corrected percentile intervals of a patient bootstrap (see `PatientBootstrap`, `choose_estimate`). The calibration
     errors have none: a resampled error is larger than the error itself, so that its percentiles say nothing. The AUC of
-    two classes has that of DeLong or Obuchowski (see `compute_correlated_aucs`) on the scale of log odds.
+    two classes has that of DeLong or Obuchowski (see `compute_correlated_aucs`) on the scale of log odds, or Newcombe's
+    where it is 0 or 1; average precision has that of the resamples' spread on the same scale.
     Accuracy, balanced accuracy, recall and precision get Wilson's interval where no resample can differ (a value of 0
     or 1): its n is the number of patients behind the score, not of pictures. For macro means it is the effective number
     C² / Σ 1/n_c of the n_c patients of each class: the n whose proportion has the variance of the mean of C
@@ -65,6 +66,9 @@ def compute_estimates(
         else choose_estimate(value, resamples[name], settings.level, n_units.get(name), bootstrap.n_behind)
         for name, value in values.items()
     }
+    found["average_precision"] = _estimate_on_log_odds(
+        found["average_precision"], resamples["average_precision"], settings.level, bootstrap.n_behind
+    )
     if probs.shape[1] == 2:
         column = 1 if positive is None else positive
         found["auc"] = _estimate_auc(found["auc"], labels == column, probs[:, column], bootstrap, settings.level)
@@ -119,6 +123,9 @@ def compute_per_class_estimates(
             for score, is_same in is_fixed.items()
             if is_same
         }
+        estimates["average_precision"] = _estimate_on_log_odds(
+            estimates["average_precision"], resamples["average_precision"][:, c], settings.level, behind
+        )
         estimates["auc"] = _estimate_auc(estimates["auc"], labels == c, probs[:, c], bootstrap, settings.level)
         result[name] = PerClass(
             n=int((labels == c).sum()), n_patients=bootstrap.count_patients(labels == c), **estimates
@@ -251,7 +258,11 @@ def _estimate_auc(
     bootstrap: PatientBootstrap,
     level: float,
 ) -> Estimate:
-    """The same AUC with the interval of a formula; `resampled` where too few patients allow none, or it is 0 or 1."""
+    """The same AUC with the interval of a formula; `resampled` where too few patients allow none."""
+    n_positive, n_negative = bootstrap.count(is_positive), bootstrap.count(~is_positive)
+    if resampled.value in (0.0, 1.0):
+        low, high = compute_extreme_auc_interval(resampled.value, n_positive, n_negative, level)
+        return Estimate(value=resampled.value, low=low, high=high, method="newcombe")
     try:
         found = compute_correlated_aucs(is_positive, [scores], [str(unit) for unit in bootstrap.unit_of_sample])
     except DataError:
@@ -259,11 +270,61 @@ def _estimate_auc(
     auc, variance = float(found.aucs[0]), float(found.covariance[0, 0])
     if not 0 < auc < 1 or variance <= 0:
         return resampled
-    n = max(3, min(bootstrap.count(is_positive), bootstrap.count(~is_positive)))
-    half = find_t_quantile(0.5 + level / 2, n - 1) * float(np.sqrt(variance)) / (auc * (1 - auc))
-    middle = float(np.log(auc / (1 - auc)))
+    low, high = _reach_on_log_odds(auc, float(np.sqrt(variance)), min(n_positive, n_negative), level)
+    return Estimate(value=resampled.value, low=low, high=high, method=found.method)
+
+
+def _estimate_on_log_odds(
+    resampled: Estimate, resamples: NDArray[np.float64], level: float, n_behind: float
+) -> Estimate:
+    """The same score with the spread of its `resamples` (B,) as standard error, on the scale of log odds.
+
+    What lies between the value and the resamples' middle is taken for bias. For a score whose percentiles miss the
+    truth near 1, where they cannot reach as far up as down.
+    """
+    value = resampled.value
+    if value is None or resampled.low is None or not 0 < value < 1:
+        return resampled
+    low, high = _reach_on_log_odds(
+        value, float(np.nanstd(resamples, ddof=1)), n_behind, level, bias=float(np.nanmedian(resamples)) - value
+    )
+    return Estimate(value=value, low=low, high=high, method=resampled.method)
+
+
+def _reach_on_log_odds(
+    value: float, error: float, n_behind: float, level: float, *, bias: float = 0.0
+) -> tuple[float, float]:
+    """Both ends around `value`, of standard error `error`, by Student's distribution on the scale of log odds."""
+    slope = value * (1 - value)
+    half = find_t_quantile(0.5 + level / 2, max(n_behind, 3.0) - 1) * error / slope
+    middle = float(np.log(value / (1 - value))) - bias / slope
     low, high = (float(1 / (1 + np.exp(-end))) for end in (middle - half, middle + half))
-    return Estimate(value=resampled.value, low=min(low, auc), high=max(high, auc), method=found.method)
+    return min(low, value), max(high, value)
+
+
+def compute_extreme_auc_interval(
+    auc: float, n_positive: int, n_negative: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of an AUC of 1 (or 0), where the variance of resamples and of formulas vanishes.
+
+    Newcombe 2006 (Statistics in Medicine 25:559), method 5: the AUC θ that lies as many standard errors from 1 as the
+    level asks, with the variance of Hanley and McNeil 1982 at θ, both groups' sizes in it replaced by their mean.
+    `n_positive` and `n_negative` count patients. Raises DataError where one of them is 0.
+    """
+    if auc not in (0.0, 1.0):
+        raise DataError(f"An AUC of {auc} has an interval of its own.", "Use compute_correlated_aucs.")
+    if n_positive < 1 or n_negative < 1:
+        raise DataError("An AUC needs pictures with and without the class.", "Use a test set that has both.")
+    z, more = NormalDist().inv_cdf(0.5 + level / 2), (n_positive + n_negative) / 2 - 1
+    low, high = 0.0, 1.0
+    for _ in range(
+        60
+    ):  # halving (1 - θ)² = z² variance, both sides divided by 1 - θ: the left one falls, the right one rises
+        theta = (low + high) / 2
+        spread = 1 + more * (1 - theta) / (2 - theta) + more * theta / (1 + theta)
+        is_too_low = 1 - theta > z**2 * theta * spread / (n_positive * n_negative)
+        low, high = (theta, high) if is_too_low else (low, theta)
+    return (low, 1.0) if auc == 1.0 else (0.0, 1 - low)
 
 
 def _correct_tails(value: float, resamples: NDArray[np.float64], level: float, n_behind: float) -> tuple[float, float]:

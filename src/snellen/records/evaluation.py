@@ -14,7 +14,7 @@ class Estimate(Record):
     value: float | None
     low: float | None = None
     high: float | None = None
-    method: Literal["bootstrap", "wilson", "delong", "obuchowski", "sandwich", "none"] = "bootstrap"
+    method: Literal["bootstrap", "wilson", "delong", "obuchowski", "newcombe", "sandwich", "none"] = "bootstrap"
 
 
 class Intervals(Record):

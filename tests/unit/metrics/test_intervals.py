@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import norm, t
+from sklearn.metrics import average_precision_score
 
 from snellen.core.errors import DataError
 from snellen.metrics import scores as scores_module
 from snellen.metrics.intervals import (
     choose_estimate,
     compute_estimates,
+    compute_extreme_auc_interval,
     compute_per_class_estimates,
     compute_wilson_interval,
     draw_patient_weights,
@@ -178,6 +180,48 @@ def test_auc_of_two_classes_has_the_interval_of_a_formula():
         ends = [1 / (1 + np.exp(-(np.log(found.value / (1 - found.value)) + sign * half))) for sign in (-1, 1)]
         assert found.method == method
         assert (found.low, found.high) == close(tuple(ends), rel=1e-4)
+
+
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(20, 20), (20, 80), (3, 200)])
+def test_auc_of_one_has_newcombes_interval(n_positive, n_negative):
+    low, high = compute_extreme_auc_interval(1.0, n_positive, n_negative)
+    # Hanley and McNeil 1982 by their own symbols, at the lower end, each group's size replaced by the mean of both
+    q1, q2, mean = low / (2 - low), 2 * low**2 / (1 + low), (n_positive + n_negative) / 2
+    variance = (low * (1 - low) + (mean - 1) * (q1 - low**2) + (mean - 1) * (q2 - low**2)) / (n_positive * n_negative)
+    assert (1 - low) / np.sqrt(variance) == close(Z, rel=1e-5)
+    assert high == 1.0
+    assert compute_extreme_auc_interval(0.0, n_positive, n_negative) == close((0.0, 1 - low))
+
+
+def test_auc_of_one_counts_patients_and_no_pictures():
+    labels, patients = np.repeat([0, 1], 40), [f"P{row // 2}" for row in range(80)]
+    probabilities = np.eye(2)[labels]
+    found = compute_estimates(labels, probabilities, patients, settings=SETTINGS)["auc"]
+    of_class = compute_per_class_estimates(labels, probabilities, patients, classes=("a", "b"), settings=SETTINGS)
+    assert (found.method, found.low) == ("newcombe", compute_extreme_auc_interval(1.0, 20, 20)[0])
+    assert of_class["b"].auc == found
+
+
+@pytest.mark.parametrize(("auc", "sizes"), [(0.9, (20, 20)), (1.0, (0, 20))])
+def test_interval_of_an_extreme_auc_is_refused_without_one(auc, sizes):
+    with pytest.raises(DataError):
+        compute_extreme_auc_interval(auc, *sizes)
+
+
+def test_average_precision_has_the_spread_of_resamples_on_the_scale_of_log_odds():
+    random = np.random.default_rng(3)
+    labels = np.repeat([0, 1], [20, 80])
+    scores = 1 / (1 + np.exp(-(2 * labels + random.normal(size=100))))
+    patients = [str(row) for row in range(100)]
+    probabilities = np.column_stack([1 - scores, scores])
+    found = compute_per_class_estimates(labels, probabilities, patients, classes=("0", "1"), settings=SETTINGS)
+    weights = draw_patient_weights(labels, patients, n_resamples=SETTINGS.n_resamples, seed=SETTINGS.seed)
+    spread = [average_precision_score(labels, scores, sample_weight=row) for row in weights]
+    value = found["1"].average_precision.value
+    half = t.ppf(0.975, 19) * np.std(spread, ddof=1) / (value * (1 - value))
+    middle = np.log(value / (1 - value)) + (value - np.median(spread)) / (value * (1 - value))
+    ends = 1 / (1 + np.exp(-(middle + np.array([-half, half]))))
+    assert (found["1"].average_precision.low, found["1"].average_precision.high) == close(tuple(ends), rel=2e-3)
 
 
 def test_a_perfect_classifier_has_wilson_intervals_over_patients(cohort):
