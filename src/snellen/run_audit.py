@@ -92,6 +92,17 @@ def tell_left_out(reason: str) -> Issue:
     )
 
 
+def tell_labels_left_out(reason: str, *, is_in_part: bool = False) -> Issue:
+    """Why labels, of all pictures or of some classes, were not looked at; outliers and likeness were."""
+    where = " in all classes" if is_in_part else ""
+    return Issue(
+        code="labels_left_out",
+        severity="info",
+        message=f"Likely wrong labels were not looked for{where}: {reason}.",
+        advice="Look at the labels of these pictures yourself, or give more patients.",
+    )
+
+
 def save_audit(
     folder: Path,
     cohort: Cohort,

@@ -17,6 +17,7 @@ from snellen.core.progress import say
 from snellen.core.runtime import count_threads, has_package
 from snellen.imaging.cache import PixelCache
 from snellen.ingest.feature_space import build_space
+from snellen.ingest.grouped_probe import list_small_classes, tell_small_classes
 from snellen.ingest.label_checks import Labelled, check_labels, find_label_obstacle, find_suspects, probe_features
 from snellen.ingest.likeness_checks import check_likeness, check_outliers
 from snellen.metrics.calibration import apply_temperature
@@ -29,7 +30,7 @@ from snellen.planning.splits import join_groups
 from snellen.records.audit import LabelCheck
 from snellen.records.cohort import PARTS, Cohort, Issue, Sample, Split
 from snellen.records.plan import Fingerprint, Plan
-from snellen.run_audit import FEWEST_ALIKE, MOST_ALIKE, save_audit, tell_left_out
+from snellen.run_audit import FEWEST_ALIKE, MOST_ALIKE, save_audit, tell_labels_left_out, tell_left_out
 from snellen.run_features import build_frozen, export_backbone
 from snellen.run_learning import Learned
 from snellen.run_preparation import Prepared
@@ -47,7 +48,7 @@ def examine_likeness(cohort: Cohort, splits: Sequence[Split], cache: Path) -> Co
         obstacle, features, by = error.message, np.zeros((0, 0), np.float32), ""
     if obstacle:
         return add_issues(cohort, [tell_left_out(obstacle)])
-    return _add(cohort, cohort.samples, features, by, None)
+    return add_likeness(cohort, cohort.samples, features, by, None)
 
 
 def complete_audit(prepared: Prepared, learned: Learned, built: tuple[PixelCache, FeatureStore]) -> Cohort:
@@ -63,7 +64,7 @@ def complete_audit(prepared: Prepared, learned: Learned, built: tuple[PixelCache
     by, own = prepared.plan.model.backbone, None
     if learned.folds is not None:
         by, own = f"{by}, by the run's own folds", apply_temperature(learned.logits, 1.0)
-    cohort = _add(prepared.cohort, samples, features, by, own)
+    cohort = add_likeness(prepared.cohort, samples, features, by, own)
     for issue in cohort.audit.issues:
         if issue.code in _ASKED:
             say(f"{issue.severity.capitalize()}: {issue.message}")
@@ -112,21 +113,32 @@ def _plan(cohort: Cohort, fingerprint: Fingerprint) -> Plan:
     return choose_plan(load_recipe("auto"), cohort, fingerprint, Machine(count_threads(), 0, has_offline))
 
 
-def _add(
+def add_likeness(
     cohort: Cohort,
     samples: Sequence[Sample],
     features: NDArray[np.float32],
     by: str,
     probabilities: NDArray[np.float64] | None,
 ) -> Cohort:
+    """The cohort with what `features` `(N, D)` of `samples` say of them: outliers, likeness, labels.
+
+    `probabilities` `(N, C)` are of whatever did not see the picture's group; without them a probe is asked. Classes of
+    too few patients for a probe keep their labels unasked, and an issue says so.
+    """
     groups = join_groups(cohort)
     data = Labelled(samples, cohort.classes, [groups[sample.name] for sample in samples], cohort.is_ordered)
     space = build_space(features, data.groups)
     issues = [*check_outliers(samples, space), *check_likeness(samples, space)]
+    small = set(list_small_classes([sample.label for sample in samples], data.groups))
+    is_asked = np.array([sample.label not in small for sample in samples])
+    if small:
+        data, features = data.select(is_asked), features[is_asked]
     if obstacle := find_label_obstacle(data):
-        return add_issues(cohort, [*issues, tell_left_out(obstacle)])
-    if probabilities is None:
-        probabilities, _ = probe_features(features, data)
-    found: LabelCheck = find_suspects(probabilities, space, data, by)
+        return add_issues(cohort, [*issues, tell_labels_left_out(obstacle)])
+    if small:
+        issues.append(tell_labels_left_out(tell_small_classes(sorted(small)), is_in_part=True))
+        space = build_space(features, data.groups)
+    given = probe_features(features, data)[0] if probabilities is None else probabilities[is_asked]
+    found: LabelCheck = find_suspects(given, space, data, by)
     cohort = add_issues(cohort, [*issues, *check_labels(found)])
     return cohort.model_copy(update={"audit": cohort.audit.model_copy(update={"labels": found})})

@@ -67,7 +67,13 @@ def find_obstacle(labels: Sequence[str], groups: Sequence[str]) -> str:
     if len(set(labels)) < 2:
         return "there is one class only"
     few = list_small_classes(labels, groups)
-    return f"fewer than {FEWEST_GROUPS} patients of {', '.join(map(show_class, few[:3]))}" if few else ""
+    return tell_small_classes(few) if few else ""
+
+
+def tell_small_classes(classes: Sequence[str]) -> str:
+    """Which classes have too few groups, in words."""
+    more = f" and {len(classes) - 3} more" if len(classes) > 3 else ""
+    return f"fewer than {FEWEST_GROUPS} patients of {', '.join(map(show_class, classes[:3]))}{more}"
 
 
 def ask(labels: Sequence[str], groups: Sequence[str]) -> Question:

@@ -6,7 +6,7 @@ This room knows features, labels and groups. It must not know networks or files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,11 @@ class Labelled:
     @property
     def labels(self) -> NDArray[np.int64]:
         return np.array([self.classes.index(sample.label) for sample in self.samples], np.int64)
+
+    def select(self, is_kept: NDArray[np.bool_]) -> Labelled:
+        """The samples where `is_kept` `(N,)`; the classes stay."""
+        rows = np.flatnonzero(is_kept).tolist()
+        return replace(self, samples=[self.samples[row] for row in rows], groups=[self.groups[row] for row in rows])
 
 
 def find_label_obstacle(data: Labelled) -> str:
