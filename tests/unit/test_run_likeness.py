@@ -12,7 +12,7 @@ CLASSES = ("a", "b", "rare")
 
 
 def ask_about(n_rare: int, *, is_from_folds: bool = False):
-    """180 patients of two classes that lie apart, four labels exchanged, and a few of a third; features of 40 numbers."""
+    """180 patients of two classes that lie apart, four labels exchanged, and a few patients of a third class."""
     random = np.random.default_rng(0)
     numbers = np.concatenate([np.arange(180) % 2, np.full(n_rare, 2)])
     features = 6 * np.eye(3, 40)[numbers] + random.normal(0, 0.5, (len(numbers), 40))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
-from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate
+from snellen.metrics.intervals import PatientBootstrap, Patients, estimate_difference, find_t_quantile
 from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.scores import Scores, compute_scores, require_labels_and_probabilities
 from snellen.records.evaluation import Estimate, Intervals
@@ -46,8 +46,8 @@ def compute_differences(
 ) -> dict[str, Estimate]:
     """Every score of the second `probabilities` `(N, C)` minus that of the first; arguments as in `compute_estimates`.
 
-    Paired: patients are resampled once, and both models are scored on the same resample (corrected percentile
-    intervals of the differences). Where all resamples agree, as of equal models, there is no interval.
+    Paired: patients are resampled once, and both models are scored on the same resample (intervals from the spread of
+    the differences, see `estimate_difference`). Where all resamples agree, as of equal models, there is no interval.
     """
     found = pair_scores(
         labels,
@@ -93,8 +93,8 @@ def pair_scores(
         name: Paired(
             _to_number(first[name][0]),
             _to_number(second[name][0]),
-            choose_estimate(
-                float(second[name][0] - first[name][0]), resamples[name], settings.level, n_behind=bootstrap.n_behind
+            estimate_difference(
+                float(second[name][0] - first[name][0]), resamples[name], settings.level, bootstrap.n_behind
             ),
             _measure_spread(resamples[name]),
         )
@@ -145,7 +145,10 @@ def _pair_aucs(
     difference, error = found.subtract()
     if error == 0:
         return replace(resampled, difference=Estimate(value=difference, method="none"), standard_error=0.0)
-    half = NormalDist().inv_cdf(0.5 + level / 2) * error
+    patients_of = [
+        {each for each, is_one in zip(clusters, is_positive, strict=True) if is_one == side} for side in (0, 1)
+    ]
+    half = find_t_quantile(0.5 + level / 2, max(3, min(map(len, patients_of))) - 1) * error
     interval = Estimate(value=difference, low=difference - half, high=difference + half, method=found.method)
     return replace(resampled, difference=interval, standard_error=error)
 
