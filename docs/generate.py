@@ -236,8 +236,8 @@ ISSUES: dict[str, tuple[str, str, str]] = {
     ),
     "labels_left_out": (
         "info",
-        "Likely wrong labels, outliers and patients who may be one were not looked for, or not all of them; the message "
-        "says which and why. Classes of fewer than 3 patients keep their labels unasked, the others are asked.",
+        "Likely wrong labels, outliers and patients who may be one were not looked for, or not all; the message says "
+        "which and why. Classes of fewer than 3 patients keep their labels unasked, the others are asked.",
         "Install the extra `train`, or train: a run looks among the pictures that it learns from.",
     ),
     "outlying_pictures": (
