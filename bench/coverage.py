@@ -174,7 +174,7 @@ def estimate_all(
         labels, (models[0], models[1]), patients, settings=settings, is_ordered=is_ordered,
         rules=("most_probable", "most_probable"),
     )  # fmt: skip
-    found |= {f"difference of {name}": each.difference for name, each in paired.items() if "ece" not in name}
+    found |= {f"difference of {name}": each.difference for name, each in paired.items()}
     if not is_ordered:
         point = compute_operating_point("p", "argmax", "val", 0.2, labels, models[0][:, 1], patients, settings)
         sides = {"sensitivity": point.sensitivity, "specificity": point.specificity}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
-from snellen.metrics.intervals import PatientBootstrap, Patients, estimate_difference, find_t_quantile
+from snellen.metrics.intervals import BIASED, PatientBootstrap, Patients, estimate_difference, find_t_quantile
 from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.scores import Scores, compute_scores, require_labels_and_probabilities
 from snellen.records.evaluation import Estimate, Intervals
@@ -47,7 +47,8 @@ def compute_differences(
     """Every score of the second `probabilities` `(N, C)` minus that of the first; arguments as in `compute_estimates`.
 
     Paired: patients are resampled once, and both models are scored on the same resample (intervals from the spread of
-    the differences, see `estimate_difference`). Where all resamples agree, as of equal models, there is no interval.
+    the differences, see `estimate_difference`). Where all resamples agree, as of equal models, there is no interval,
+    nor of the calibration errors.
     """
     found = pair_scores(
         labels,
@@ -93,10 +94,9 @@ def pair_scores(
         name: Paired(
             _to_number(first[name][0]),
             _to_number(second[name][0]),
-            estimate_difference(
-                float(second[name][0] - first[name][0]), resamples[name], settings.level, bootstrap.n_behind
+            *_estimate_spread(
+                name, float(second[name][0] - first[name][0]), resamples[name], bootstrap, settings.level
             ),
-            _measure_spread(resamples[name]),
         )
         for name in first
     }
@@ -168,6 +168,15 @@ def count_patients_needed(difference: float, standard_error: float, n_patients: 
         return None
     needed = n_patients * (find_detectable(standard_error, level) / difference) ** 2
     return ceil(needed) if needed <= MOST_PATIENTS else None
+
+
+def _estimate_spread(
+    name: str, difference: float, resamples: NDArray[np.float64], bootstrap: PatientBootstrap, level: float
+) -> tuple[Estimate, float | None]:
+    """Interval and standard error; neither of the calibration errors, which resampling raises."""
+    if name in BIASED:
+        return Estimate(value=_to_number(difference), method="none"), None
+    return estimate_difference(difference, resamples, level, bootstrap.n_behind), _measure_spread(resamples)
 
 
 def _to_number(value: float) -> float | None:

@@ -26,7 +26,7 @@ from snellen.records.recipe import DecisionRule
 
 Patients = Sequence[str] | NDArray[np.str_]
 Scores = dict[str, NDArray[np.float64]]
-_BIASED = ("ece", "ece_adaptive")
+BIASED = ("ece", "ece_adaptive")
 _MOST_BIAS = 0.4  # of the resamples, from their middle: beyond it a score is biased for another reason
 
 
@@ -62,7 +62,7 @@ def compute_estimates(
     values = {name: float(value[0]) for name, value in score(None).items()}
     found = {
         name: Estimate(value=value, method="none")
-        if name in _BIASED
+        if name in BIASED
         else choose_estimate(value, resamples[name], settings.level, n_units.get(name), bootstrap.n_behind)
         for name, value in values.items()
     }

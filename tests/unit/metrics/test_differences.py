@@ -48,6 +48,14 @@ def test_interval_is_that_of_one_resampling_of_patients_for_both() -> None:
     assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), rel=2e-3)
 
 
+def test_calibration_errors_have_no_interval_of_their_difference() -> None:
+    labels, one, other, patients = draw(0.5)
+    found = compute_differences(labels, (one, other), patients, settings=SETTINGS)
+    for name in ("ece", "ece_adaptive"):
+        assert found[name].value is not None
+        assert (found[name].low, found[name].method) == (None, "none")
+
+
 def test_pairing_narrows_the_interval() -> None:
     labels, one, other, patients = draw(0.05)
     paired = compute_differences(labels, (one, other), patients, settings=SETTINGS)["auc"]
