@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,8 +152,8 @@ def hold_output(folder: Path, *, wait_s: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def make_output(folder: Path, output: Output, *, keep: str = "") -> None:
-    """Make the folder, and remove from it what an earlier call of the same command wrote, but for the file `keep`.
+def make_output(folder: Path, output: Output, *, keep: Collection[str] = ()) -> None:
+    """Make the folder, and remove from it what an earlier call of the same command wrote, but for the files `keep`.
 
     Other files stay; what a killed call had half written goes.
     """
@@ -162,7 +162,7 @@ def make_output(folder: Path, output: Output, *, keep: str = "") -> None:
         for name in output.owned:
             for torn in folder.glob(f".{name}.????????"):
                 torn.unlink()
-            if name == keep:
+            if name in keep:
                 continue
             path = folder / name
             if path.is_dir() and not path.is_symlink():

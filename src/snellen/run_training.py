@@ -83,6 +83,7 @@ from snellen.training.probe import fit_baselines
 
 _STEP = 256
 _MOST_EMBEDDED = 1000
+LOG = "run.log"
 _RECORD_BYTES = 5_000_000
 
 
@@ -103,7 +104,7 @@ class Progress:
 
 def run_training(request: TrainRequest, run: Run, command: str) -> Run:
     """The whole of `snellen train`. The folder is touched only once the data were read and the plan stands."""
-    with log_to(run.folder / "run.log") as begin_log:
+    with log_to(run.folder / LOG) as begin_log:
         loaded = load_recipe(request.recipe, request.settings)
         progress = Progress()
         with timed(progress.durations_s, "read and plan"):
@@ -118,7 +119,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
         record = _begin_record(request, run, command, opened_before)
         # before all else: whatever kills it from here on, the folder says what it is and how often test was opened
         run.save(RUN.mark, record)
-        make_output(run.folder, RUN, keep=RUN.mark)
+        make_output(run.folder, RUN, keep=(RUN.mark, LOG) if goes_on else (RUN.mark,))
         if not goes_on:
             shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         begin_log()

@@ -160,8 +160,10 @@ def test_full_disk_is_told_and_the_run_goes_on_later(tiny: Path, undisturbed: Pa
     assert "--cache DIR" in told
     assert str(place / "cache") in told
     assert f"Go on with: snellen train --resume {place / 'run'}" in told
-    assert f"Error: {place / 'cache'}" in (place / "run" / "run.log").read_text()
+    first = (place / "run" / "run.log").read_text()
+    assert f"Error: {place / 'cache'}" in first
     run_snellen("train", "--resume", place / "run")
+    assert (place / "run" / "run.log").read_text().startswith(first)
     assert read_scores(place) == read_scores(undisturbed)
 
 

@@ -130,6 +130,7 @@ def test_resumed_run_takes_up_the_checkpoint(tuned: Path, tmp_path: Path) -> Non
     (again / "run.json").write_text(json.dumps({**record, "state": "running", "finetuned": []}))
     done = run_snellen("train", "--resume", again)
     assert "Going on after epoch 6 of stage 1" in done.stderr
+    assert (again / "run.log").read_text().startswith((tuned / "run.log").read_text())
     assert (again / "scores-test.csv").read_bytes() == (tuned / "scores-test.csv").read_bytes()
     assert read_losses(again) == read_losses(tuned)
     assert open_run(again).record.finetuned == open_run(tuned).record.finetuned
