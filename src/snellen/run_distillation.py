@@ -131,7 +131,7 @@ def learn_from(
     teacher = Teacher(ensemble.folder / MODEL_FILE, bench.folder / CHECKPOINTS / _ANSWERS)
     part = Part(
         fold=None, rows=rows, labels=learned.labels, train=np.arange(len(rows)), val=np.zeros(0, np.intp),
-        head=head, fallback=head, patients=tuple(sample.patient for sample in learned.samples), teacher=teacher,
+        head=head, fallback=head, patients=bench.prepared.name_units(learned.samples), teacher=teacher,
     )  # fmt: skip
     state = {name: value.detach().clone() for name, value in bench.frozen.backbone.state_dict().items()}
     branch, stages = Branch(state, head, is_frozen=True), list[DistilledStage]()

@@ -184,7 +184,7 @@ def learn_fold(
     map_shape = compute_map_shape(frozen, plan.preprocess)
     table = None if takes_map(plan.model.head) else _pool(frozen, pixels, rows[train])
     head = initialise_head(plan, map_shape, table)
-    patients = tuple(sample.patient for sample in samples)
+    patients = prepared.name_units(samples)
     part = Part(None, rows, labels, train, val, head, head, patients)
     branch = Branch(_copy(frozen.backbone.state_dict()), head)
     for number, stage in enumerate(plan.training.finetune_stages):
@@ -260,7 +260,7 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
         val=np.arange(len(train), len(train) + len(val)),
         head=learned.head,
         fallback=learned.head,
-        patients=tuple(sample.patient for sample in (*train, *val)),
+        patients=bench.prepared.name_units([*train, *val]),
         begin=learned.logits,
         has_learned=learned.chosen is not None,
     )
@@ -273,7 +273,7 @@ def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
     if not isinstance(learned.head, HeadEnsemble):
         raise TypeError("folds give an ensemble")
     rows = bench.pixels.select(learned.samples)
-    patients = tuple(sample.patient for sample in learned.samples)
+    patients = bench.prepared.name_units(learned.samples)
     parts = []
     for fold in range(data.n_folds):
         judge = (fold + 1) % data.n_folds

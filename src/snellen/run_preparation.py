@@ -48,6 +48,11 @@ class Prepared:
         wanted = {row.sample for row in self.splits if row.split == part}
         return [sample for sample in self.cohort.samples if sample.name in wanted]
 
+    def name_units(self, samples: Sequence[Sample]) -> tuple[str, ...]:
+        """Whom each sample counts as: its patient, or the group of patients who share a picture or copies of one."""
+        group_of = {row.sample: row.group for row in self.splits}
+        return tuple(group_of.get(sample.name, sample.patient) for sample in samples)
+
     def held_out(self) -> tuple[list[Sample], NDArray[np.intp]]:
         """Samples of all folds in the cohort's order, and the fold of each."""
         fold_of = {row.sample: row.fold for row in self.splits if row.fold is not None}

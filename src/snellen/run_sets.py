@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,14 +14,15 @@ from snellen.records.plan import Plan
 from snellen.run_learning import Learned
 
 
-def fit_sets(learned: Learned, probabilities: NDArray[np.float32], plan: Plan) -> Conformal:
+def fit_sets(learned: Learned, probabilities: NDArray[np.float32], units: Sequence[str], plan: Plan) -> Conformal:
     """Quantiles at the plan's coverage from the graph's `probabilities` `(M, C)` of the held-out pictures.
+
+    `units` `(M,)` is whom each picture counts as: of a patient, or of patients who share copies, one is drawn.
 
     What is few is told: classes without patients enough for a quantile of their own.
     """
     coverage, classes = plan.evaluation.coverage, plan.data.classes
-    patients = [sample.patient for sample in learned.samples]
-    fitted = fit_conformal(learned.labels, probabilities, patients, coverage=coverage, seed=plan.training.seed)
+    fitted = fit_conformal(learned.labels, probabilities, units, coverage=coverage, seed=plan.training.seed)
     pooled = tuple(classes[c] for c in fitted.pooled)
     note = _tell_pooled(pooled, count_needed(coverage), coverage) if pooled else ""
     if note:

@@ -291,7 +291,8 @@ def _write_bundle(
     classifier = (
         build_tuned_classifier(bench, tuned.networks) if tuned.networks else Classifier(bench.frozen, learned.head)
     )
-    fitted = fit_calibration(learned.logits, learned.labels, [sample.patient for sample in learned.samples])
+    units = prepared.name_units(learned.samples)
+    fitted = fit_calibration(learned.logits, learned.labels, units)
     classifier.calibrate(fitted.calibrator.temperature, fitted.calibrator.bias.tolist())
     if not fitted.is_sound:
         say(f"Warning: probabilities are not calibrated: {fitted.reason}")
@@ -317,8 +318,8 @@ def _write_bundle(
         prevalence=_count_shares(learned.table_labels, plan),
         tuned_share=max((outcome.share for outcome in tuned.outcomes if outcome.kept), default=0.0),
         multiplications=count_multiplications(plan.model, plan.preprocess),
-        seen=measure_seen(pixels, learned_from, plan.training.seed),
-        val_patients=_count_gate_patients(learned),
+        seen=measure_seen(pixels, learned_from, prepared.name_units(learned_from), plan.training.seed),
+        val_patients=_count_gate_patients(learned, units),
     )
     say(f"Bundle: exporting the network, and comparing the export with it on {len(model.pixels)} pictures")
     session = write_graph(model, run.bundle)
@@ -326,7 +327,7 @@ def _write_bundle(
     probabilities, embedding = _score(session, pixels, pixels.select(learned.samples), learned.folds)
     if tuned.changes_backbone:
         model = _with_own_embedding(model, run.bundle, learned, pixels, embedding)
-    model = replace(model, conformal=fit_sets(learned, probabilities, plan))
+    model = replace(model, conformal=fit_sets(learned, probabilities, units, plan))
     if doubt := doubt_thresholds(learned.labels, probabilities, plan, learned.held_name):
         say(f"Warning: {doubt}")
     thresholds = choose_thresholds(learned.labels, probabilities, plan, learned.held_name)
@@ -335,10 +336,10 @@ def _write_bundle(
     return load_bundle(run.bundle, threads=plan.training.threads), model
 
 
-def _count_gate_patients(learned: Learned) -> int:
-    """Patients behind the embeddings that limit the gate: all that are held out, or with folds the first of them."""
+def _count_gate_patients(learned: Learned, units: Sequence[str]) -> int:
+    """Whom the embeddings that limit the gate are of: all that are held out, or with folds the first of them."""
     is_own = np.ones(len(learned.samples), bool) if learned.folds is None else learned.folds == 0
-    return len({sample.patient for sample, own in zip(learned.samples, is_own, strict=True) if own})
+    return len({unit for unit, own in zip(units, is_own, strict=True) if own})
 
 
 def _with_own_embedding(

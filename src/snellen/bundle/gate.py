@@ -44,11 +44,11 @@ class Seen:
     patients: tuple[str, ...]
 
 
-def measure_seen(pixels: PixelCache, samples: Sequence[Sample], seed: int) -> Seen:
-    """Looks and facts of up to 2000 of the samples, drawn under `seed`."""
+def measure_seen(pixels: PixelCache, samples: Sequence[Sample], units: Sequence[str], seed: int) -> Seen:
+    """Looks and facts of up to 2000 of the samples, drawn under `seed`; `units` says whom each counts as."""
     n = min(len(samples), MOST_LOOKED_AT)
-    chosen = [samples[at] for at in np.sort(np.random.default_rng(seed).choice(len(samples), n, replace=False))]
-    rows = pixels.select(chosen)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(samples), n, replace=False)).tolist()
+    rows = pixels.select([samples[at] for at in chosen])
 
     def measure(row: int) -> tuple[NDArray[np.float32], Floats]:
         picture = np.asarray(pixels.pixels[row])
@@ -60,7 +60,7 @@ def measure_seen(pixels: PixelCache, samples: Sequence[Sample], seed: int) -> Se
             measured += pool.map(measure, rows[start : start + _READ_AT_ONCE].tolist())
             release_pages(pixels.pixels)
     looks, facts = (np.array(each) for each in zip(*measured, strict=True))
-    return Seen(looks, facts, tuple(sample.patient for sample in chosen))
+    return Seen(looks, facts, tuple(units[at] for at in chosen))
 
 
 def fit_gate(
