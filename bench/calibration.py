@@ -5,7 +5,7 @@
 One picture a patient, classes of unequal size, the head alone. Each training method is a whole run of the recipe
 `auto` with its own `imbalance.method`; shown is its test split: calibration slope with interval, adaptive calibration
 error beside the 95th percentile of what right probabilities would have, and AUC. The calibration is fitted on
-patients of their own, who are neither in training nor in test. About ten minutes on two cores.
+patients of their own, who are neither in training nor in test.
 """
 
 from __future__ import annotations

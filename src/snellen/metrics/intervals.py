@@ -329,9 +329,8 @@ def compute_extreme_auc_interval(
         raise DataError("An AUC needs pictures with and without the class.", "Use a test set that has both.")
     z, more = NormalDist().inv_cdf(0.5 + level / 2), (n_positive + n_negative) / 2 - 1
     low, high = 0.0, 1.0
-    for _ in range(
-        60
-    ):  # halving (1 - θ)² = z² variance, both sides divided by 1 - θ: the left one falls, the right one rises
+    # halving (1 - θ)² = z² variance, both sides divided by 1 - θ: the left one falls, the right one rises
+    for _ in range(60):
         theta = (low + high) / 2
         spread = 1 + more * (1 - theta) / (2 - theta) + more * theta / (1 + theta)
         is_too_low = 1 - theta > z**2 * theta * spread / (n_positive * n_negative)
