@@ -273,12 +273,15 @@ def count_workspace(folder: Path) -> tuple[int, int]:
     return found.n_opened, found.n_runs
 
 
-def render_run_report(run: Run, record: RunRecord, scored: Scored, pixels: PixelCache, predictor: Predictor) -> str:
+def render_run_report(
+    run: Run, record: RunRecord, cohort: Cohort, scored: Scored, tools: tuple[PixelCache, Predictor]
+) -> str:
     """The report of a run; `scored` is its headline split, `record` what run.json is about to hold."""
+    pixels, predictor = tools
     evaluation = run.evaluation
     return render_report(
         ReportInputs(
-            title=Path(record.request.source.data).name,
+            title=cohort.name,
             evaluation=evaluation,
             scores=scored.to_scores(),
             unit_scores=_score_units(predictor.manifest, scored, evaluation),

@@ -138,7 +138,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
                     progress.distilled = _measure(distilled, bench, scored, (request, opened), progress)
             settle_audit(run, progress.audited or prepared.cohort, prepared.splits)
             record = _finish_record(record, run, prepared, progress).model_copy(update={"test_opened": opened})
-            write_atomic(run.report, render_run_report(run, record, scored, pixels, predictor))
+            write_atomic(run.report, render_run_report(run, record, prepared.cohort, scored, (pixels, predictor)))
             # last of all: a run that is finished has its report
             hashes = {**record.sha256, run.report.name: compute_sha256(run.report)}
             run.save("run.json", record.model_copy(update={"sha256": hashes}))

@@ -33,8 +33,8 @@ def show_class_count(name: str, number: int) -> str:
 
 
 def show_count(number: int, one: str, several: str = "") -> str:
-    """`1 patient`, `2 patients`."""
-    return f"{number} {one if number == 1 else several or one + 's'}"
+    """`1 patient`, `2 patients`, `5,232 patients`."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def agree(number: int, verb: str) -> str:

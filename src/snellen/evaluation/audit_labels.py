@@ -12,6 +12,7 @@ from snellen.evaluation.wording import format_percent
 from snellen.records.audit import LabelCheck, Suspect
 
 MAX_SHOWN = 24
+N_WITHOUT_STRONG = 8
 N_NEIGHBOURS = 4
 
 
@@ -39,7 +40,10 @@ class ShownSuspect:
 
 def choose_suspects(found: LabelCheck | None) -> list[Suspect]:
     """All strong ones that fit on the page, else a few to look at."""
-    return list(found.suspects[:MAX_SHOWN]) if found is not None else []
+    if found is None:
+        return []
+    has_strong = any(each.is_strong for each in found.suspects)
+    return list(found.suspects[: MAX_SHOWN if has_strong else N_WITHOUT_STRONG])
 
 
 def list_suspects(found: LabelCheck | None, thumbnails: Mapping[str, str]) -> list[ShownSuspect]:

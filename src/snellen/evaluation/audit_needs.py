@@ -22,8 +22,8 @@ def build_needs(needs: Needs) -> Table:
     rows = tuple(
         (
             reveal(each.name),
-            str(each.n_patients),
-            str(each.n_test),
+            f"{each.n_patients:,}",
+            f"{each.n_test:,}",
             _show(each.half_width),
             _show(each.half_width_folds),
             "–" if each.patients_to_halve is None else f"{each.patients_to_halve:,}",
@@ -42,7 +42,7 @@ def explain_needs(needs: Needs) -> str:
     """What the table says, in words for a reader without statistics."""
     known = [each for each in needs.classes if each.half_width is not None]
     if not known:
-        return "No class has patients in test: there would be no number."
+        return "The test part has too few patients of some class: there would be no interval."
     widest = max(known, key=lambda each: each.half_width or 0)
     sure = f"an AUC of {format_number(needs.auc, 2)} would be {_tell_range(needs.auc, widest)}"
     worst = f"The least sure class is “{reveal(widest.name)}”: {sure}."
@@ -62,7 +62,7 @@ def explain_joined(splits: Sequence[Split]) -> str:
     return (
         "Here patients who share a picture, or copies of one, count as one: "
         f"{format_count(n_patients, 'patient')} above "
-        f"are {n_groups} in this table."
+        f"are {n_groups:,} in this table."
     )
 
 

@@ -331,5 +331,5 @@ def _list_steps(page: AuditPage) -> list[str]:
         steps.append(f"See whether the {listed} set aside can be repaired.")
     if audit.patients.origin in ("inferred", "none"):
         steps.append("Check who the patients are: everything that follows rests on it.")
-    steps.append("Look through the pictures of each class below: wrong labels are seen at once.")
+    steps.append("Look through the pictures of each class below: many a wrong label is seen at once.")
     return steps

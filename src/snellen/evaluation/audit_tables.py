@@ -15,6 +15,7 @@ from snellen.evaluation.wording import format_count, format_percent
 from snellen.records.cohort import Sample
 
 _MAX_SIZES = 12
+_FEW_SIZES = 3  # shown where no two pictures share one
 _MAX_CLASSES = 6
 
 
@@ -27,9 +28,9 @@ def build_formats(samples: Sequence[Sample]) -> Table:
         rows.append(
             (
                 name or "unknown",
-                str(len(own)),
-                f"{len(own) - grey} ({format_percent(1 - grey / len(own))})",
-                f"{grey} ({format_percent(grey / len(own))})",
+                f"{len(own):,}",
+                f"{len(own) - grey:,} ({format_percent(1 - grey / len(own))})",
+                f"{grey:,} ({format_percent(grey / len(own))})",
                 _range([sample.n_bytes / 1000 for sample in own], 1),
                 _count_classes(own),
             )
@@ -41,16 +42,17 @@ def build_formats(samples: Sequence[Sample]) -> Table:
 def build_sizes(samples: Sequence[Sample]) -> Table:
     """The most frequent sizes; all others in one row."""
     counts = Counter((sample.width_px, sample.height_px) for sample in samples)
-    shown = counts.most_common(_MAX_SIZES)
+    several = sum(n > 1 for n in counts.values())
+    shown = counts.most_common(min(_MAX_SIZES, max(several, _FEW_SIZES)))
     rows = [
-        (f"{width} × {height}", str(n), format_percent(n / len(samples)), _count_classes(own))
+        (f"{width} × {height}", f"{n:,}", format_percent(n / len(samples)), _count_classes(own))
         for (width, height), n in shown
         if (own := [sample for sample in samples if (sample.width_px, sample.height_px) == (width, height)])
     ]
     rest = len(samples) - sum(n for _, n in shown)
     if rest:
         others = format_count(len(counts) - len(shown), "other size")
-        rows.append((others, str(rest), format_percent(rest / len(samples)), ""))
+        rows.append((others, f"{rest:,}", format_percent(rest / len(samples)), ""))
     head = ("Width × height, pixels", "Pictures", "Share", "By class")
     return Table("Sizes of the pictures", head, tuple(rows), ("text", "num", "num", "text"))
 
@@ -79,10 +81,10 @@ def build_patients(samples: Sequence[Sample]) -> Table:
     sizes = Counter(Counter(sample.patient for sample in samples).values())
     ordered = sorted(sizes)
     shown = ordered if len(ordered) <= _MAX_SIZES else ordered[: _MAX_SIZES - 1]
-    rows = [(format_count(size, "picture"), str(sizes[size])) for size in shown]
+    rows = [(format_count(size, "picture"), f"{sizes[size]:,}") for size in shown]
     rest = ordered[len(shown) :]
     if rest:
-        rows.append((f"{rest[0]} to {rest[-1]} pictures", str(sum(sizes[size] for size in rest))))
+        rows.append((f"{rest[0]} to {rest[-1]} pictures", f"{sum(sizes[size] for size in rest):,}"))
     return Table("Pictures a patient", ("A patient with", "Patients"), tuple(rows), ("text", "num"))
 
 

@@ -175,8 +175,8 @@ def format_level(evaluation: Evaluation) -> str:
 
 
 def format_count(number: int, singular: str, plural: str = "") -> str:
-    """`1 patient`, `2 patients`."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+    """`1 patient`, `2 patients`, `5,232 patients`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def count_subjects(evaluation: Evaluation, n: int, n_patients: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snellen.core.errors import require_no_problems
+from snellen.core.letters import show_count
 from snellen.records.cohort import Split
 
 _POOL = ("train", "val", "calibration")
@@ -44,7 +45,7 @@ def draw_folds(rows: Sequence[Split], n_folds: int, seed: int) -> dict[str, int]
         patients[row.label].add(row.patient)
     require_no_problems(
         [
-            f"class {label}: {len(patients[label])} patient(s) in training and validation reach "
+            f"class {label}: {show_count(len(patients[label]), 'patient')} in training and validation reach "
             f"{len(folds)} of {n_folds}"
             for label, folds in sorted(held.items())
             if len(folds) < n_folds
@@ -92,7 +93,7 @@ def _require_enough(pool: Sequence[Split], n_folds: int) -> None:
     for row in pool:
         found[row.label].add(row.group)
     problems = [
-        f"class {label}: {len(found[label])} patient(s), at least 3 are needed"
+        f"class {label}: {show_count(len(found[label]), 'patient')}, at least 3 are needed"
         for label in sorted(found)
         if len(found[label]) < 3
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from snellen.core.errors import UsageError, require_no_problems
-from snellen.core.letters import show_count
+from snellen.core.letters import agree, show_count
 from snellen.core.storage import compute_digest
 from snellen.planning.folds import assign_folds
 from snellen.records.cohort import PARTS, SPLITS, Cohort, Issue, Sample, Split
@@ -133,8 +133,8 @@ def list_lacking(cohort: Cohort, splits: Sequence[Split], parts: Sequence[str] =
             n_patients, n_groups = len(all_patients[name]), len(all_groups[name])
             joined = f", {show_count(n_groups, 'group')} by shared pictures or copies," if n_groups < n_patients else ""
             problems.append(
-                f"class {name}: {counts[name]} pictures of {n_patients} patient(s){joined} leave "
-                f"{' and '.join(empty)} without one"
+                f"class {name}: {show_count(counts[name], 'picture')} of {show_count(n_patients, 'patient')}{joined} "
+                f"{agree(counts[name], 'leave')} {' and '.join(empty)} without one"
             )
     return problems
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -189,7 +190,10 @@ class Cohort(Record):
 
     @property
     def name(self) -> str:
-        """A short name for files and titles."""
+        """A short name for files and titles: that of the folder, or of the one file that holds all pictures."""
+        holders = {sample.location.partition("::")[0] if "::" in sample.location else "" for sample in self.samples}
+        if len(holders) == 1 and (holder := holders.pop()):
+            return PurePosixPath(holder.replace("\\", "/")).stem
         parts = [part for part in self.root.replace("\\", "/").split("/") if part]
         last = parts[-1] if parts else "cohort"
         return last.rsplit(".", 1)[0] if last.endswith((".npz", ".csv", ".tsv")) else last

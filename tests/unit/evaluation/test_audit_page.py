@@ -202,6 +202,33 @@ def test_audit_page_shows_suspects_with_their_neighbours() -> None:
     assert text.count("perhaps normal") == 2
 
 
+def test_audit_page_shows_few_suspects_where_none_is_sure() -> None:
+    suspects = tuple(
+        Suspect(sample=f"amd/{at}.png", label="amd", suggested="normal", probability=0.2, probability_suggested=0.6)
+        for at in range(20)
+    )
+    cohort = with_audit(
+        make_cohort(make_samples()), labels=LabelCheck(by="a network", n=40, auc=0.7, suspects=suspects)
+    )
+    text = " ".join(_Text(render(cohort)).text.split())
+    assert text.count("perhaps normal") == 8
+    assert "and 12 more in audit.json" in text
+
+
+def test_audit_page_lists_no_size_after_size_of_one_picture_each() -> None:
+    samples = [sample.model_copy(update={"width_px": 100 + at}) for at, sample in enumerate(make_samples())]
+    rows = build_sizes(samples).rows
+    assert len(rows) == 4
+    assert rows[-1][:2] == ("37 other sizes", "37")
+
+
+def test_audit_page_writes_large_counts_with_separators() -> None:
+    gone = with_audit(make_cohort(make_samples()), n_samples=5232, n_read=5231, classes={"amd": 3883, "normal": 1348})
+    text = " ".join(_Text(render(gone)).text.split())
+    assert "5,231 of 5,232 listed" in text
+    assert "3,883 pictures" in text
+
+
 def test_audit_page_says_in_words_how_sure_a_number_can_be() -> None:
     cohort = make_cohort(make_samples(40))
     needs = compute_needs(cohort, draw_splits(cohort, (0.7, 0.15, 0.15), 0))

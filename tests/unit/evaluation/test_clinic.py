@@ -79,7 +79,7 @@ def test_silence_is_told_with_its_reasons(binary: ReportInputs) -> None:
 def test_flow_counts_what_stays_and_what_leaves(binary: ReportInputs) -> None:
     boxes = flow.list_boxes(binary)
     assert binary.audit is not None
-    assert boxes[0].lines[1] == f"{binary.audit.n_samples} pictures"
+    assert boxes[0].lines[1] == f"{binary.audit.n_samples:,} pictures"
     assert boxes[0].aside[0] == f"Set aside: {binary.audit.n_set_aside}"
     assert any("Training: " in line for line in boxes[1].aside)
     assert boxes[-2].aside[0] == "No answer by the gate: 8"

@@ -79,7 +79,7 @@ def test_no_share_for_test_puts_all_pictures_into_folds() -> None:
 
 def test_class_of_two_patients_is_refused_with_its_count() -> None:
     samples = [make_sample(f"{n}.png", "rare" if n < 3 else "common", f"P{n}") for n in range(40)]
-    with pytest.raises(DataError, match=r"class rare: \d patient\(s\), at least 3"):
+    with pytest.raises(DataError, match=r"class rare: \d patients, at least 3"):
         fold(make_cohort(samples), fractions=(0.5, 0.25, 0.25))
 
 

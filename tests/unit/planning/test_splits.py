@@ -158,8 +158,8 @@ def test_choose_splits_tells_too_small_classes_all_at_once() -> None:
     samples += [make_sample(f"b{n}", "b", f"B{n % 2}") for n in range(9)] + [make_sample("c0", "c", "C")]
     with pytest.raises(DataError) as caught:
         split(make_cohort(samples))
-    assert "class b: 9 pictures of 2 patient(s) leave test without one" in caught.value.message
-    assert "class c: 1 pictures of 1 patient(s) leave val and test without one" in caught.value.message
+    assert "class b: 9 pictures of 2 patients leave test without one" in caught.value.message
+    assert "class c: 1 picture of 1 patient leaves val and test without one" in caught.value.message
     assert "class a" not in caught.value.message
 
 
@@ -168,7 +168,7 @@ def test_choose_splits_counts_the_groups_that_copies_make_of_patients() -> None:
     samples += [make_sample(f"b/{at}", "b", f"q{at}", pixels_sha256=f"same-{at // 5}") for at in range(9)]
     with pytest.raises(DataError) as caught:
         split(make_cohort(samples))
-    assert "class b: 9 pictures of 9 patient(s), 2 groups by shared pictures or copies, leave" in caught.value.message
+    assert "class b: 9 pictures of 9 patients, 2 groups by shared pictures or copies, leave" in caught.value.message
 
 
 def test_choose_splits_of_too_few_patients_says_what_to_do() -> None:

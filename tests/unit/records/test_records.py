@@ -158,3 +158,13 @@ def test_plan_written_before_windows_and_backgrounds_loads() -> None:
     old = {"size": 32, "fit": "pad", "crop_border": False, "clahe": 0.0, "channels": 3, "normalize": "weights"}
     plan = PreprocessPlan.model_validate(old)
     assert (plan.window, plan.background) == (None, "white")
+
+
+def test_cohort_is_called_by_its_folder_or_by_the_file_that_holds_all() -> None:
+    folder = [make_sample("a/1.png", "a"), make_sample("b/1.png", "b")]
+    inside = [
+        sample.model_copy(update={"location": f"chest.npz::train_images[{at}]"}) for at, sample in enumerate(folder)
+    ]
+    assert make_cohort(folder, root="/data/eyes").name == "eyes"
+    assert make_cohort(inside, root="/data").name == "chest"
+    assert make_cohort([*folder, *inside], root="/data/mixed").name == "mixed"
