@@ -122,12 +122,13 @@ def describe_sets(evaluation: Evaluation) -> list[str]:
     if found is None:
         return []
     one = "one picture of each patient" if evaluation.intervals.unit == "patient" else "each picture"
+    # a part for calibration chose no model; validation, and what folds held out, did
+    chose = "their calibration" if found.fitted_on == "calibration" else "the model and its calibration"
     made = (
         f"A class is in the set unless its probability lies below a limit for that class, set on {one} of the "
         f"{name_split(found.fitted_on)} set so that the true class is in the sets of at least "
         f"{format_percent(found.wanted)} of new pictures of each class. The promise holds on average over such "
-        "calibration sets and for pictures like those, and only nearly, because the same pictures also chose the model "
-        "and its calibration."
+        f"calibration sets and for pictures like those, and only nearly, because the same pictures also chose {chose}."
     )
     pooled = (
         f" Of {', '.join(f'“{name}”' for name in found.pooled)} there were too few patients for a limit of their own; "

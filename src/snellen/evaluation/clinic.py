@@ -175,8 +175,10 @@ def _count_class(evaluation: Evaluation, at: int) -> Hundred:
     shares = np.zeros(len(row)) if not row.sum() else 100 * row / row.sum()
     others = sorted((k for k in range(len(row)) if k != at and shares[k] >= 0.5), key=lambda k: -shares[k])
     calls = [f"{shares[k]:.0f} “{evaluation.classes[k]}”" for k in others[:_SHOWN_CALLS]]
-    rest = sum(shares[k] for k in others[_SHOWN_CALLS:])
-    told = ", ".join([*calls, *([f"{rest:.0f} others"] if rest >= 0.5 else [])])
+    last = others[_SHOWN_CALLS:]
+    rest = sum(shares[k] for k in last)
+    more = [f"{rest:.0f} {f'“{evaluation.classes[last[0]]}”' if len(last) == 1 else 'others'}"] if last else []
+    told = ", ".join([*calls, *more])
     source = count_subjects(evaluation, counts.n, counts.n_patients)
     return Hundred(name, round(float(shares[at])), *_round_ends(share), "called so", told, counts.n_patients, source)
 

@@ -5,6 +5,7 @@ This room knows records and column heads. It must not know HTML, figures or pict
 
 from __future__ import annotations
 
+from snellen.core.letters import agree
 from snellen.evaluation.tables import UNDEFINED, Cell, Table
 from snellen.evaluation.wording import (
     MISSING,
@@ -207,7 +208,7 @@ def _say_lines(check: CalibrationCheck, level: str) -> str:
     if not found:
         return ""
     off = [name for name, low, right, high in found if not (low or 0) <= right <= (high or 0)]
-    told = f"leave out the right value: {', '.join(off)}" if off else "leave out the right value"
+    told = f"{agree(len(off), 'leave')} out the right value{': ' if off else ''}{', '.join(off)}"
     return (
         f"Of the {len(found)} slopes and intercepts of single classes in the table, {len(off) or 'none'} {told}. Each "
         f"interval is {level} by itself. A dash stands where a class is parted wholly, so that no slope is the best."

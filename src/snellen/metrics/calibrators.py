@@ -87,7 +87,7 @@ def fit_calibration(
         if method == best
         else f"{_NAMES[method]} is kept, because the bias gains less than a standard error"
     )
-    reason = f"log loss on validation patients left out: {told}; {how}"
+    reason = f"log loss on patients left out, in five folds: {told}; {how}"
     fitted = {
         "none": _identity(n_classes),
         "temperature": alone,

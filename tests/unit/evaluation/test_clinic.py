@@ -63,6 +63,16 @@ def test_grades_are_told_class_by_class_with_what_they_were_called(ordinal: Repo
     assert clinic.describe_thousand(evaluation) == ""
 
 
+def test_what_a_class_was_called_is_named_where_it_is_one_class(ordinal: ReportInputs) -> None:
+    evaluation = ordinal.evaluation
+    called = np.diag(np.full(len(evaluation.classes), 96))
+    called[0, 1:4] = (2, 1, 1)
+    drawn = evaluation.model_copy(update={"confusion": tuple(map(tuple, called.tolist()))})
+    assert clinic.count_hundreds(drawn)[0].otherwise == ", ".join(
+        f"{n} “{name}”" for n, name in zip((2, 1, 1), evaluation.classes[1:4], strict=True)
+    )
+
+
 def test_class_of_few_patients_is_marked(binary: ReportInputs) -> None:
     few = {name: each.model_copy(update={"n_patients": 4}) for name, each in binary.evaluation.per_class.items()}
     rows = clinic.count_hundreds(binary.evaluation.model_copy(update={"per_class": few}))
@@ -176,6 +186,14 @@ def test_abstention_is_told_in_words(binary: ReportInputs) -> None:
     assert "no answer on 8 of 420 pictures" in told
     wrong = [score.prediction != score.label for score in binary.scores]
     assert f"Of these 8, {sum(wrong[:8])} would have been called wrongly; of the 412 others, {sum(wrong[8:])}" in told
+
+
+def test_sets_say_what_the_pictures_behind_their_limits_chose(binary: ReportInputs) -> None:
+    found = binary.evaluation.conformal
+    assert found is not None
+    for part, chose in (("val", "chose the model and its calibration."), ("calibration", "chose their calibration.")):
+        fitted = binary.evaluation.model_copy(update={"conformal": found.model_copy(update={"fitted_on": part})})
+        assert f"because the same pictures also {chose}" in describe_sets(fitted)[0]
 
 
 def test_refusals_that_save_nothing_are_called_so(binary: ReportInputs) -> None:
