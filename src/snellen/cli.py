@@ -16,6 +16,7 @@ from snellen import __version__
 from snellen.cli_audit import audit_log_app, keys_app
 from snellen.console import close_streams, mend_streams, told
 from snellen.core.errors import SnellenError, UsageError
+from snellen.core.letters import show_count
 from snellen.help_texts import LiteralHelp
 
 if TYPE_CHECKING:
@@ -153,9 +154,13 @@ def audit(
             terminal.show_audit(cohort)
             if out is not None:
                 typer.echo(f"\nPage:  {out / 'audit.html'}")
+            elif any(issue.samples for issue in cohort.audit.issues):
+                typer.echo("\nEvery name and the pictures themselves: add --out DIR for a page, or --json.")
         severe = [issue for issue in cohort.audit.issues if issue.severity == "severe"]
         if strict and severe:
-            raise SnellenError(f"{len(severe)} severe issue(s), the first: {severe[0].message}", severe[0].advice)
+            raise SnellenError(
+                f"{show_count(len(severe), 'severe issue')}, the first: {severe[0].message}", severe[0].advice
+            )
 
 
 @app.command()

@@ -396,6 +396,9 @@ def describe_outcome(outcome: StageOutcome) -> str:
     loss, auc = (outcome.mean_loss, outcome.mean_auc) if outcome.averaged else (outcome.val_loss, outcome.val_auc)
     if outcome.averaged:
         verdict = f"kept, averaged with the model before it (alone {outcome.val_loss:.3f})"
+    if outcome.kept and loss is not None and loss > outcome.before_loss:
+        before = "the shares of the classes alone" if outcome.stage == 0 else "the model before it"
+        verdict += f", though {before} did better"
     gained = f", AUC {outcome.before_auc:.3f} → {auc:.3f}" if outcome.before_auc is not None and auc is not None else ""
     return (
         f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {loss:.3f} "
@@ -415,7 +418,7 @@ def run_stage(
     head = copy.deepcopy(begin.head)
     if stage.head_init == "new":
         _renew(head, bench.plan.training.seed)
-    train, made, new = resample_part(bench, part)
+    train, made, new = resample_part(bench, part, stage.views)
     undo_shift(head, -made.shift)  # learning goes on at the prior that the method makes
     trainee = Trainee(halves.upper, head, stage.dropout)
     source = _open_source(bench, part, stage, halves, new)
@@ -462,10 +465,10 @@ def _build_learner(bench: Bench, stage: FinetunePlan) -> FrozenBackbone:
     return own
 
 
-def resample_part(bench: Bench, part: Part) -> tuple[NDArray[np.intp], Rebalanced, PixelCache | None]:
+def resample_part(bench: Bench, part: Part, n_views: int) -> tuple[NDArray[np.intp], Rebalanced, PixelCache | None]:
     """As the plan says: positions to learn from, what is made of them, and new pictures, whose positions follow all
-    others. What makes new features cannot make new activations, and draws pictures more often instead. A teacher's
-    pictures stay as they are.
+    others. What makes new features cannot make new activations, and draws pictures more often instead; so does
+    `augment`, for each draw is another one of `n_views` views. A teacher's pictures stay as they are.
     """
     plan, imbalance = bench.plan, bench.plan.imbalance
     labels, seed, n_classes = part.labels[part.train], plan.training.seed, plan.model.n_classes
@@ -478,10 +481,22 @@ def resample_part(bench: Bench, part: Part) -> tuple[NDArray[np.intp], Rebalance
         behind = len(part.rows) + np.arange(len(found.labels))
         return np.concatenate([part.train[found.picked], behind]), made, found.new
     if imbalance.method in RESAMPLERS:
-        say(f"Imbalance: {imbalance.method} works on features; this stage draws smaller classes more often instead")
+        say(describe_draws(imbalance.method, n_views))
         imbalance = imbalance.model_copy(update={"method": "balanced_sampling"})
     nothing = FeatureTable.hold(np.zeros((1, len(labels), 1), np.float32))
     return part.train, rebalance(nothing, labels, n_classes, imbalance, in_batches=True, seed=seed), None
+
+
+def describe_draws(method: str, n_views: int) -> str:
+    """What a stage that learns from pictures does for smaller classes in place of a method on features."""
+    if method == "augment" and n_views:
+        return f"Imbalance: every class is shown equally often, a picture each time in one of its {n_views + 1} views"
+    if method in MAKERS:
+        return (
+            f"Imbalance: {method} makes features, and this stage learns from pictures: it draws smaller classes more "
+            'often instead (imbalance.on = "pixels" makes small pictures)'
+        )
+    return f"Imbalance: {method} works on features; this stage draws smaller classes more often instead"
 
 
 def _open_source(bench: Bench, part: Part, stage: FinetunePlan, halves: Halves, new: PixelCache | None) -> Source:

@@ -17,8 +17,9 @@ from snellen.core.runtime import count_threads, has_package
 from snellen.core.storage import open_cache
 from snellen.imaging.cache import PixelCache, build_pixel_cache
 from snellen.ingest.cohort import read_cohort
+from snellen.modeling.architectures import FrozenBackbone
 from snellen.modeling.devices import choose_device
-from snellen.modeling.weights import PACKAGES, foresee_weights
+from snellen.modeling.weights import PACKAGES, foresee_weights, require_fit
 from snellen.outputs import PLAN
 from snellen.planning.class_order import show_order
 from snellen.planning.fingerprint import compute_fingerprint
@@ -123,10 +124,17 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     cohort = cohort.with_order(plan.data.classes, is_ordered=plan.data.ordered)
     if lacking := foresee_weights(plan.model.backbone, plan.model.weights):
         say(f"Warning: {lacking}")
+    if plan.model.weights.endswith(".safetensors"):
+        require_fit(FrozenBackbone(plan.model).backbone, plan.model.weights)
     if plan.model.weights == "none" and plan.training.stages[0].unfreeze == "none":
         say(
             "Warning: model.weights = none, and the first stage keeps the backbone frozen: the head learns on features "
             'of a network that has seen nothing. Give weights, or let it learn: training.stages.0.unfreeze = "all"'
+        )
+    if plan.imbalance.method in ("smote", "smote_tomek") and _lacks_features(plan):
+        say(
+            f"Warning: imbalance.method = {plan.imbalance.method} makes features, and every stage of this plan learns "
+            'from pictures: smaller classes are drawn more often instead. imbalance.on = "pixels" makes small pictures.'
         )
     if plan.training.threads > count_threads():
         say(
@@ -148,6 +156,10 @@ def prepare(request: TrainRequest, loaded: LoadedRecipe) -> Prepared:
     if plan.data.positive:
         say(f"Positive class (the one that is looked for): {show_name(plan.data.positive)}")
     return prepared
+
+
+def _lacks_features(plan: Plan) -> bool:
+    return plan.imbalance.on == "features" and not plan.training.begins_on_features
 
 
 def require_same_data(run: Run, prepared: Prepared) -> None:

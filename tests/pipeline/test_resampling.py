@@ -144,7 +144,7 @@ def test_fine_tuning_learns_from_new_pictures_without_the_marker(tmp_path: Path,
         np.arange(n_train, len(samples)), head, head, tuple(sample.patient for sample in samples),
     )  # fmt: skip
     bench = Bench(prepared, store.pixels, build_frozen(prepared.plan), tmp_path, torch.device("cpu"))
-    train, made, new = resample_part(bench, part)
+    train, made, new = resample_part(bench, part, 0)
     assert find_marker(new) == 0
     assert new is not None
     assert (train[: -len(new.pixels)] < n_train).all()

@@ -30,6 +30,7 @@ N_GROUP_PICTURES = 30
 N_CLASS_PICTURES = 96
 N_OF_A_CLASS = 12
 N_ISSUE_PICTURES = 6
+FEW_IN_TEST = 10
 SEVERITIES = {
     "severe": "Severe: correct these first",
     "warning": "Warnings: numbers may be worse or less certain than they could be",
@@ -71,6 +72,10 @@ class ClassRow:
     @property
     def lacking(self) -> list[str]:
         return [part for part in SPLITS if not self.parts[part]]
+
+    @property
+    def is_thin(self) -> bool:
+        return self.parts["test"] < FEW_IN_TEST
 
 
 @dataclass(frozen=True)

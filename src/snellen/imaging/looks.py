@@ -36,6 +36,8 @@ _CORNER_PX = 12
 _QUALITY_SIDE_PX = 320
 _TILES = 6
 _BAND_LEVELS, _SUDDEN_LEVELS = 6, 12
+_BLOCK_PX, _LEAP_LEVELS = 8, 24
+_COLOURED_LETTERS = 6
 _DEEP_SHARES = (0.005, 0.995)
 
 
@@ -51,9 +53,18 @@ def measure_looks(values: Levels) -> NDArray[np.float32]:
         *_measure_colours(small),
         *_measure_quality(grey),
         _measure_band(grey),
-        float(count_letters(grey)),
+        float(_count_letters(pixels, grey)),
     ]
     return np.array(found, np.float32)
+
+
+def _count_letters(pixels: Pixels, grey: Pixels) -> int:
+    """In grey and, as stamps may be of one pure colour, in the brightest channel: more of them, for there a scan in
+    false colours has grains like letters.
+    """
+    found = count_letters(grey)
+    coloured = 0 if pixels.ndim == 2 else count_letters(np.asarray(pixels.max(axis=2), np.uint8))
+    return max(found, coloured if coloured >= _COLOURED_LETTERS else 0)
 
 
 def to_shades(values: Levels) -> Pixels:
@@ -155,8 +166,12 @@ def _measure_band(grey: Pixels) -> float:
         if not len(rest):
             continue  # all of it is flat
         first, last = int(rest[0]), len(spread) - 1 - int(rest[-1])
-        beside = spread[rest[0] if first > last else rest[-1]]
-        if beside >= _SUDDEN_LEVELS:  # what fades away, as tissue at the rim of a dense film, was not cut off
+        edge = int(rest[0] if first > last else rest[-1])
+        # a JPEG's block of 8 rows may end within the last rows of the flat side, and smear them a little
+        near = spread[edge : edge + _BLOCK_PX + 1] if first > last else spread[max(0, edge - _BLOCK_PX) : edge + 1]
+        leap = np.abs(np.diff(near)).max() if len(near) > 1 else 0
+        # what fades away, as tissue at the rim of a dense film, was not cut off
+        if spread[edge] >= _SUDDEN_LEVELS or leap >= _LEAP_LEVELS:
             found = max(found, abs(first - last) / len(spread))
     return found
 

@@ -153,13 +153,16 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
     shared = {patient: where for patient, where in splits.items() if len(where) > 1}
     if shared:
         names = tuple(sample.name for sample in samples if sample.patient in shared)
+        one = next(iter(shared))
+        parts = {sample.split: sample.name for sample in reversed(samples) if sample.patient == one and sample.split}
+        example = ", ".join(f"{show_name(parts[part])} ({part})" for part in sorted(parts, key=PARTS.index))
         found.append(
             Issue(
                 code="patients_in_several_splits",
                 severity="warning",
                 message=f"{show_count(len(shared), 'patient occurs', 'patients occur')} in several of the data's "
                 "own splits "
-                f"({_count_places(shared.values())}), such as {names[0]}.",
+                f"({_count_places(shared.values())}), such as {show_name(one)}: {example}.",
                 advice="Nothing to do: they stay in test before val before train; `snellen train` leaves the "
                 "others out "
                 "and lists them in its splits.csv with the reason.",

@@ -177,5 +177,5 @@ def _without_class(names: Sequence[str]) -> Issue:
     message = (
         f"{show_count(len(names), 'picture lies', 'pictures lie')} in no class folder, such as {names[0]}: set aside."
     )
-    advice = "Move them into the folder of their class."
+    advice = f"Move {'it into the folder of its' if len(names) == 1 else 'them into the folder of their'} class."
     return make_issue("picture_without_class", "warning", message, advice, names)

@@ -96,9 +96,7 @@ def group_patients(
         told, issues = _settle_ids(samples)
         done = [replace(sample, patient=sample.patient or get_own_patient(sample.name)) for sample in told]
         issues += (
-            [_unknown(len(empty), len(done), empty, advice=f"Nothing stands there as {title}: fill it in.")]
-            if empty
-            else []
+            [_unknown(len(empty), len(done), empty, advice=f"Their {title} is empty: fill it in.")] if empty else []
         )
         return done, _describe(done, title, "column"), issues
     return _by_inference(samples)
@@ -150,8 +148,9 @@ def _by_tags_and_names(samples: Sequence[RawSample], title: str) -> tuple[list[R
     nameless = {name for issue in told_of_rest for name in issue.samples or by_name}
     alone = [sample.name for sample in samples if (not sample.patient if sample.is_dicom else sample.name in nameless)]
     issues = [_unknown(len(alone), len(samples), tuple(alone), n_tags=len(alone) - len(nameless))] if alone else []
-    told = f"{title}: {len(samples) - len(rest)} pictures; {rule.rule}"
-    return done, _describe(done, told if rule.origin != "none" else f"{told}: {len(rest)} pictures", "inferred"), issues
+    told = f"{title}: {show_count(len(samples) - len(rest), 'picture')}; {rule.rule}"
+    told += f": {show_count(len(rest), 'picture')}" if rule.origin == "none" else ""
+    return done, _describe(done, told, "inferred"), issues
 
 
 def get_own_patient(name: str) -> str:
@@ -200,9 +199,9 @@ def _by_inference(samples: Sequence[RawSample]) -> tuple[list[RawSample], Patien
             _describe(done, "one patient a picture: no rule fits the names", "none"),
             [_unknown(len(alone), len(done))],
         )
-    title = "; ".join(f"{title}: {count} pictures" for title, count in told.most_common())
+    title = "; ".join(f"{title}: {show_count(count, 'picture')}" for title, count in told.most_common())
     if alone:
-        title += f"; one patient a picture: {len(alone)} pictures"
+        title += f"; one patient a picture: {show_count(len(alone), 'picture')}"
     issues = [_unknown(len(alone), len(done), tuple(alone))] if alone else []
     return done, _describe(done, title, "inferred"), issues
 

@@ -23,7 +23,7 @@ from snellen.imaging.looks import LOOKS, measure_looks
 from snellen.imaging.readers import read_location
 from snellen.records.cohort import Sample
 
-LOOKS_VERSION = "looks-2"
+LOOKS_VERSION = "looks-3"
 HEADER = tuple(field.name for field in fields(Header))
 # letters of patients' names are still told apart, and a JPEG of 12 megapixels is read at an eighth of its size
 _SIDE_PX = 360

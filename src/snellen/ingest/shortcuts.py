@@ -226,7 +226,7 @@ def _tell_left_out(found: Shortcuts) -> list[Issue]:
             code="shortcuts_left_out",
             severity="info",
             message=f"The search for shortcuts was left out {how}: {'; '.join(found.left_out)}.",
-            advice="Look at formats, sizes and rims by class yourself: the page shows them.",
+            advice="Look at formats, sizes and rims by class yourself: `snellen audit DATA --out DIR` makes a page.",
         )
     ]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snellen.core.errors import DataError, UsageError
-from snellen.core.letters import show_count
+from snellen.core.letters import show_class, show_count
 from snellen.ingest.label_columns import LabelColumns, find_labels, read_labels, require_columns
 from snellen.ingest.patients import RawSample
 from snellen.ingest.picture_columns import check_found, check_unlisted, find_pictures, has_pictures, list_fitting
@@ -199,6 +199,7 @@ def _to_samples(table: Rows, columns: _Columns, split: str | None) -> tuple[list
     samples: list[RawSample] = []
     set_aside: dict[str, list[str]] = defaultdict(list)
     seen: dict[str, str] = {}
+    contradictions: list[tuple[str, str]] = []
     found = columns.found
     labels, issues = read_labels(table, columns.label)
     for number, row, value in zip(table.numbers, table.rows, labels, strict=True):
@@ -211,12 +212,14 @@ def _to_samples(table: Rows, columns: _Columns, split: str | None) -> tuple[list
             set_aside["no_class_marked" if columns.label.is_one_hot else "empty_label"].append(name)
         elif location in seen:
             set_aside["repeated_row" if seen[location] == value else "conflicting_rows"].append(name)
+            if seen[location] != value:
+                contradictions.append((seen[location], value))
         else:
             seen[location] = value
             part = split or (row[columns.split].lower() if columns.split else None)
             patient = _read_patient(row[columns.patient]) if columns.patient else None
             samples.append(RawSample(location, location, value, part or None, patient, row=row))
-    return samples, [*issues, *(_set_aside(code, names) for code, names in set_aside.items())]
+    return samples, [*issues, *(_set_aside(code, names, contradictions) for code, names in set_aside.items())]
 
 
 def _read_patient(value: str) -> str | None:
@@ -228,12 +231,15 @@ def _drop_repeated(samples: Sequence[RawSample]) -> tuple[list[RawSample], list[
     """Of a picture that several tables name, the last split's row is kept: test before calibration, val and train."""
     best: dict[str, RawSample] = {}
     dropped: dict[str, list[str]] = defaultdict(list)
+    contradictions: list[tuple[str, str]] = []
     for sample in sorted(samples, key=lambda item: -PARTS.index(item.split or "train")):
         kept = best.setdefault(sample.location, sample)
         if kept is not sample:
             dropped["repeated_row" if kept.label == sample.label else "conflicting_rows"].append(sample.name)
+            if kept.label != sample.label:
+                contradictions.append((kept.label, sample.label))
     left = [sample for sample in samples if best[sample.location] is sample]
-    return left, [_set_aside(code, names) for code, names in dropped.items()]
+    return left, [_set_aside(code, names, contradictions) for code, names in dropped.items()]
 
 
 _SET_ASIDE = {
@@ -276,13 +282,19 @@ _SET_ASIDE = {
 }
 
 
-def _set_aside(code: str, names: list[str]) -> Issue:
+def _set_aside(code: str, names: list[str], contradictions: Sequence[tuple[str, str]]) -> Issue:
+    """`contradictions`: of each conflicting row the label that was kept and its own."""
     severity, subject, what, advice = _SET_ASIDE[code]
+    labels = (
+        f" ({show_class(contradictions[0][0])}, then {show_class(contradictions[0][1])})"
+        if code == "conflicting_rows"
+        else ""
+    )
     return Issue.model_validate(
         {
             "code": code,
             "severity": severity,
-            "message": f"{show_count(len(names), *subject)} {what}, such as {names[0]!r}: set aside.",
+            "message": f"{show_count(len(names), *subject)} {what}, such as {names[0]!r}{labels}: set aside.",
             "advice": advice,
             "samples": tuple(names),
         }

@@ -37,7 +37,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     Guo et al. 2017, section 4.2, by golden-section search over log T (the loss is convex in 1/T, so it
     has one minimum). May see validation data only. The temperature stays 1 and `is_fitted` False with
     fewer than 20 samples, with a class without samples, and where the loss falls without end towards
-    T = 0: too few errors to learn from, the fit would claim certainty.
+    T = 0: too few errors to learn from, the fit would claim certainty; or logits that hardly differ.
     """
     labels, values = require_labels_and_probabilities(labels, logits)
     n = len(labels)
@@ -49,7 +49,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     margins = values - values[np.arange(n), labels][:, None]
     temperature = _search_minimum(margins, np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
     if temperature < MIN_TEMPERATURE * 1.001:
-        return TemperatureFit(1.0, n, False, "too few errors: the log loss falls without end towards T = 0")
+        few = "too few errors" if not (margins.max(1) > 0).any() else "the logits hardly differ"
+        return TemperatureFit(1.0, n, False, f"{few}: the log loss falls without end towards T = 0")
     if temperature > MAX_TEMPERATURE * 0.999:
         reason = f"the log loss still falls at T = {MAX_TEMPERATURE:g}: the logits say little of the labels"
         return TemperatureFit(MAX_TEMPERATURE, n, True, reason)

@@ -168,7 +168,7 @@ def _find_file(source: str) -> tuple[Path, str, str]:
         with safe_open(path, framework="pt") as opened:  # reads the head only, which knows the file's length
             opened.keys()
     except (SafetensorError, OSError) as error:
-        raise _tell_damage(path, error) from error
+        raise _tell_pickled(path) or _tell_damage(path, error) from error
     return path, str(path), "as stated by whoever gave the file"
 
 
@@ -231,6 +231,35 @@ def _tell_damage(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{path} cannot be read: {error}", "The file is damaged: get it again.")
 
 
+def _tell_pickled(path: Path) -> WeightsError | None:
+    """A file of PyTorch's own format under another name: a zip, or a pickle as such."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(2)
+    except OSError:
+        return None
+    if begin[:1] != b"\x80" and begin != b"PK":
+        return None
+    return WeightsError(
+        f"{path} is a pickled file of PyTorch, whatever its name says; such files are not opened.",
+        "Convert it to safetensors where you trust it.",
+    )
+
+
+def require_fit(backbone: nn.Module, source: str) -> None:
+    """Compare the shapes in the weight file `source` with the network's, without reading a tensor.
+
+    Raises WeightsError where it is of another network.
+    """
+    from safetensors import safe_open
+
+    path = _find_file(source)[0]
+    with safe_open(path, framework="pt") as opened:
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118  # no mapping
+    if "_conv_stem.weight" not in shapes:
+        _compare(backbone.state_dict(), shapes, path)
+
+
 def _rename_tensorflow_names(state: dict[str, torch.Tensor], wanted: list[str]) -> dict[str, torch.Tensor]:
     """From the names of the TensorFlow ports (`_blocks.3._expand_conv`) to timm's (`blocks.1.1.conv_pw`)."""
     places = list(dict.fromkeys(".".join(key.split(".")[:3]) for key in wanted if key.startswith("blocks.")))
@@ -257,13 +286,21 @@ def _rename_tensorflow_names(state: dict[str, torch.Tensor], wanted: list[str]) 
 
 def _load_strictly(backbone: nn.Module, state: dict[str, torch.Tensor], path: Path) -> tuple[str, ...]:
     wanted = backbone.state_dict()
+    missing = _compare(wanted, {key: tuple(tensor.shape) for key, tensor in state.items()}, path)
+    fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items() if key in state}
+    backbone.load_state_dict(fitting, strict=False)
+    return tuple(missing)
+
+
+def _compare(wanted: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]], path: Path) -> list[str]:
+    """What a file lacks and may lack. Raises WeightsError where it is of another network."""
     wrong = [
-        f"{key}: {tuple(state[key].shape)} in the file, {tuple(tensor.shape)} in the network"
+        f"{key}: {shapes[key]} in the file, {tuple(tensor.shape)} in the network"
         for key, tensor in wanted.items()
-        if key in state and state[key].shape != tensor.shape
+        if key in shapes and shapes[key] != tuple(tensor.shape)
     ]
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    left_over = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER_PREFIXES)]
+    missing = [key for key in wanted if key not in shapes and not key.endswith("num_batches_tracked")]
+    left_over = [key for key in shapes if key not in wanted and not key.startswith(_CLASSIFIER_PREFIXES)]
     fatal = [key for key in missing if not key.startswith(_CLASSIFIER_PREFIXES)]
     if wrong or fatal or left_over:
         shown = [*wrong[:3], *(f"{key}: missing" for key in fatal[:3]), *(f"{key}: unknown" for key in left_over[:3])]
@@ -272,6 +309,4 @@ def _load_strictly(backbone: nn.Module, state: dict[str, torch.Tensor], path: Pa
             + "; ".join(shown),
             "Give the weights of exactly this architecture, or set model.backbone to theirs.",
         )
-    fitting = {key: state[key].to(tensor.dtype) for key, tensor in wanted.items() if key in state}
-    backbone.load_state_dict(fitting, strict=False)
-    return tuple(missing)
+    return missing

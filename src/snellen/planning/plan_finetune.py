@@ -158,7 +158,7 @@ def _change_rules(wish: FinetuneWish, begin: Begin, share: float) -> dict[str, R
         changed["head_init"] = ("before", "rule", "the head has learned on the feature map, and goes on from there")
     if begin.is_first:
         few = "augmented views as in [augment]; each costs a pass of the frozen layers, once"
-        many = "one an epoch: pictures are drawn anew, which costs no room"
+        many = "one for each possible epoch, whatever augment.views says: drawn anew, they cost no room"
         changed |= {
             "epochs": (_FIRST_EPOCHS, "fixed", "at most; validation stops earlier"),
             "batch_size": (32, "fixed", "usual where nothing was learned before"),

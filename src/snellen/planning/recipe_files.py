@@ -56,6 +56,10 @@ def read_recipe_text(name: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"The recipe {path} cannot be read: {error}", "A recipe is TOML in UTF-8.") from error
     known = list(list_recipes())
+    if name and path.is_dir():
+        raise UsageError(f"{path} is a folder, no recipe.", f"Give a TOML file, or one of {', '.join(known)}.")
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise UsageError(f"There is no file {path}.", f"Check the path, or name a shipped recipe: {', '.join(known)}.")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"Shipped recipes: {', '.join(known)}; or give a file."
     raise UsageError(f"There is no recipe {name!r}.", hint)

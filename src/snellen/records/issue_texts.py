@@ -58,7 +58,11 @@ _READ_OTHERWISE: Texts = (
 )
 
 ISSUE_TEXTS: dict[str, Texts] = {
-    "conflicting_rows": _LABELS,
+    "conflicting_rows": (
+        "One of the two labels is wrong. Where the first is, the model learns it and the numbers count it.",
+        "Keeps the picture once, with the label of its first row, and sets the other rows aside.",
+        "Correct the table.",
+    ),
     "conflicting_copies": _LABELS,
     "splits_cannot_be_filled": (
         "There would be no number for the class.",
@@ -108,7 +112,12 @@ ISSUE_TEXTS: dict[str, Texts] = {
         "Install what is missing; with --quick they are left out on purpose.",
     ),
     "patients_look_alike": _LEAK,
-    "patients_unknown": _LEAK,
+    "patients_unknown": (
+        "Where such pictures are of one person, the person is in training and test at once: numbers are too good, and "
+        "intervals too narrow. The more pictures, the more so.",
+        "Takes each of them for a patient of its own, and says so in every report.",
+        "--patients REGEX; of a table or array also --columns patient=NAME.",
+    ),
     "patients_alike": _LEAK,
     "patients_inferred": (
         "None, if the rule is right. If not, patients are in training and test at once, and every number is too good.",
@@ -156,7 +165,10 @@ ISSUE_TEXTS: dict[str, Texts] = {
     "no_class_marked": _LESS,
     "table_without_labels": _LESS,
     "ragged_row": _LESS,
-    "picture_without_class": _LESS,
+    "picture_without_class": (
+        *_LESS[:2],
+        "Move them into the folder of their class, or give a table of labels as DATA.",
+    ),
     "special_file": _LESS,
     "damaged_entry": _LESS,
     "too_many_frames": _LESS,

@@ -232,7 +232,7 @@ def _require_head_first(stages: tuple[StageWish | FinetuneWish, ...]) -> tuple[S
         left_out if stage.unfreeze == "none" and "unfreeze" in stage.model_fields_set else stage for stage in stages[1:]
     ]
     if any(isinstance(stage, StageWish) for stage in later):
-        raise ValueError('the first stage is the head alone; each other says what learns, such as unfreeze = "top"')
+        raise ValueError('each stage after the first says what learns, such as unfreeze = "top"')
     if stages[0].unfreeze == "auto":
         raise ValueError('the first stage says what learns: unfreeze = "none" (the head alone), "top" or "all"')
     return stages[0], *later

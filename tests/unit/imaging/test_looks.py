@@ -41,6 +41,14 @@ def test_band_is_the_share_of_the_side_that_ends_early() -> None:
     assert look(framed, "band") == 0  # both sides alike: a mask, not a fault
 
 
+@pytest.mark.parametrize("row", [320, 267, 203])
+def test_picture_that_ends_early_in_grey_is_told_wherever_its_last_block_ends(row: int) -> None:
+    cut = cv2.resize(FUNDUS, (400, 400))
+    cut[row:] = 128
+    saved = cv2.imdecode(cv2.imencode(".jpg", cut, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)
+    assert look(np.asarray(saved), "band") == pytest.approx(1 - row / 400, abs=0.05)
+
+
 def test_picture_that_fades_into_one_shade_is_not_cut_off() -> None:
     fades = draw_noise(1, 80, 60).astype(float)
     fades[40:] = 200 + (fades[40:] - 128) * np.linspace(0.1, 0, 40)[:, None, None]
@@ -74,6 +82,22 @@ def test_letters_at_the_rim_are_counted_and_those_in_the_middle_are_not(corner: 
     middle = np.full((256, 256), 20, np.uint8)
     cv2.putText(middle, "DOE JANE", (90, 130), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1, cv2.LINE_AA)
     assert count_letters(middle) == 0
+
+
+@pytest.mark.parametrize("height", [0.5, 0.7])
+def test_name_that_begins_on_the_black_surround_and_goes_on_over_the_retina_is_found(height: float) -> None:
+    wide = cv2.resize(FUNDUS, (512, 512))
+    grey = np.asarray(cv2.cvtColor(wide, cv2.COLOR_RGB2GRAY))
+    assert count_letters(grey) < 4
+    cv2.putText(grey, "SMITH, JOHN 12-03-1954", (4, 60), cv2.FONT_HERSHEY_SIMPLEX, height, 255, 1, cv2.LINE_AA)
+    assert count_letters(grey) >= 4
+
+
+def test_stamp_of_one_colour_is_found() -> None:
+    stamped = np.zeros((256, 256, 3), np.uint8)
+    cv2.circle(stamped, (128, 128), 100, (150, 80, 40), -1)
+    cv2.putText(stamped, "12/07/18 09:51", (4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 255), 1, cv2.LINE_AA)
+    assert look(stamped, "letters") >= 4
 
 
 def test_header_tells_compression_and_origin_without_keeping_words(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_advice_for_class_folders_names_no_column(wish: str, code: str, tmp_path
 
 @pytest.mark.parametrize(
     ("is_told", "said"),
-    [(False, "column who, whose cells are empty"), (True, "Nothing stands there as patient column")],
+    [(False, "column who, whose cells are empty"), (True, "Their patient column is empty")],
 )
 def test_advice_says_that_cells_of_the_patient_column_are_empty(
     is_told: bool, said: str, folder: Path, cache: Path

@@ -72,6 +72,15 @@ def test_limit_follows_the_cohort() -> None:
     assert [issue.samples for issue in check_values(sharpness=[*narrow, -2.3])] == [("39",)]
 
 
+def test_what_no_one_could_grade_is_told_though_others_of_the_cohort_are_hazy() -> None:
+    hazy = [*np.linspace(-1.4, -0.2, 39)]
+    assert [issue.samples for issue in check_values(sharpness=[*hazy, -1.9])] == [("39",)]
+    dim = [*np.geomspace(30, 230, 39)]
+    assert [(issue.code, issue.samples) for issue in check_values(brightness=[*dim, 15.0])] == [
+        ("underexposed_pictures", ("39",))
+    ]
+
+
 def test_few_pictures_have_no_usual_look() -> None:
     assert check_values(sharpness=[-0.5] * 9 + [-3.0]) == []
 

@@ -22,7 +22,7 @@ from snellen.core.errors import WeightsError
 from snellen.core.runtime import has_package
 from snellen.core.storage import compute_sha256
 from snellen.modeling.architectures import FrozenBackbone, build_backbone, read_backbone_facts
-from snellen.modeling.weights import compute_state_sha256, foresee_weights, load_weights
+from snellen.modeling.weights import compute_state_sha256, foresee_weights, load_weights, require_fit
 from snellen.records.run import WeightsRecord
 
 LITE0 = "tf_efficientnet_lite0"
@@ -212,6 +212,22 @@ def test_truncated_file_is_foreseen(good: Path) -> None:
     good.write_bytes(good.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="cannot be read"):
         foresee_weights("test_resnet", str(good))
+
+
+def test_file_of_another_network_is_told_before_it_is_loaded(good: Path) -> None:
+    require_fit(build(), str(good))
+    other = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    with pytest.raises(WeightsError, match=r"good\.safetensors does not fit the backbone"):
+        require_fit(other, str(good))
+
+
+@pytest.mark.parametrize("begin", [b"\x80\x02}q\x00.", b"PK\x03\x04 and more"])
+def test_pickled_file_under_another_name_is_called_so(tmp_path: Path, begin: bytes) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(begin + bytes(40))
+    with pytest.raises(WeightsError, match="pickled file of PyTorch") as caught:
+        load_weights(build(), "test_resnet", str(path))
+    assert "Convert it" in caught.value.hint
 
 
 def test_download_is_foreseen_and_not_made(hub: Path) -> None:

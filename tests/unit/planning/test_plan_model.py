@@ -117,7 +117,7 @@ def test_what_cannot_stand_is_refused_in_words(settings: tuple[str, ...], told: 
     ("stages", "told"),
     [
         ('[{unfreeze="auto", share=0.5}]', 'the first stage says what learns: unfreeze = "none"'),
-        ('[{unfreeze="top"}, {epochs=3}]', "each other says what learns"),
+        ('[{unfreeze="top"}, {epochs=3}]', "each stage after the first says what learns"),
     ],
 )
 def test_stages_in_an_impossible_order_are_refused(stages: str, told: str) -> None:

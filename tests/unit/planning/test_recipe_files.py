@@ -200,7 +200,7 @@ def test_wrong_value_is_shown(tmp_path: Path) -> None:
         ("data.ordered=True", "data.ordered: must be true or false or 'auto' (given: \"True\"); write true"),
         ("data.merge={sick=[cnv,dme]}", "text inside needs quotes; example: {sick = [\"cnv\", \"dme\"]}"),
         ("training.stages=[{},{},{},{},{}]", "must be a list of at most 4 (given: [{}, {}, {}, {}, {}])"),
-        ("training.stages=[{},{}]", "training.stages: the first stage is the head alone; each other says what learns"),
+        ("training.stages=[{},{}]", "training.stages: each stage after the first says what learns"),
         ("training.stages.1.unfreeze=some", "unfreeze: must be 'auto', 'none', 'top' or 'all' (given: \"some\")"),
         ("training.stages.1.share=2", "training.stages.1.share: must be at most 1 or 'auto' (given: 2)"),
         ('model.head=[{type="dense"}]', "model.head.0: units is missing"),
