@@ -149,7 +149,8 @@ def _pair_aucs(
         {each for each, is_one in zip(clusters, is_positive, strict=True) if is_one == side} for side in (0, 1)
     ]
     half = find_t_quantile(0.5 + level / 2, max(3, min(map(len, patients_of))) - 1) * error
-    interval = Estimate(value=difference, low=difference - half, high=difference + half, method=found.method)
+    low, high = max(-1.0, difference - half), min(1.0, difference + half)  # no two AUCs are farther apart
+    interval = Estimate(value=difference, low=low, high=high, method=found.method)
     return replace(resampled, difference=interval, standard_error=error)
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from snellen.metrics.differences import compute_differences
+from snellen.metrics.differences import compute_differences, pair_models
 from snellen.metrics.intervals import compute_estimates, draw_patient_weights
 from snellen.records.evaluation import Intervals
 
@@ -83,3 +83,16 @@ def test_order_of_the_models_gives_the_sign() -> None:
     assert found[0].keys() == found[1].keys()
     assert "kappa_quadratic" in found[0]
     assert all(found[0][name].value == pytest.approx(-(found[1][name].value or 0.0)) for name in found[0])
+
+
+def test_difference_of_two_aucs_is_never_beyond_one() -> None:
+    labels = np.array([1, 1, 1, 0, 0])
+    sides = [np.array(each) for each in ([0.9, 0.8, 0.7, 0.2, 0.1], [0.9, 0.1, 0.6, 0.3, 0.4])]
+    first, second = (np.column_stack([1 - p, p]) for p in sides)
+    paired = pair_models(
+        labels, (first, second), list("abcde"), settings=SETTINGS, rules=("most_probable", "most_probable")
+    )
+    found = paired["auc"].difference
+    assert found.value == pytest.approx(-1 / 3)
+    assert found.method == "delong"
+    assert found.low == -1.0
