@@ -85,7 +85,7 @@ def _read_one_hot(path: Path, part: Part, values: NDArray[Any], class_names: Seq
     if len(several):
         raise DataError(
             f"{path}: {part.label} has {values.shape[1]} columns: several labels a picture (multi-label) in "
-            f"{len(several)} of {len(values)} rows, such as {', '.join(map(str, several[:3]))}.",
+            f"{len(several):,} of {len(values):,} rows, such as {', '.join(map(str, several[:3]))}.",
             "Multi-label is out of scope: Snellen is for one label a picture.",
         )
     return [_name(int(row.argmax()), class_names) if row.any() else "" for row in values]

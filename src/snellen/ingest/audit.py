@@ -89,7 +89,7 @@ def check_mixed_patients(samples: Sequence[Sample], rule: PatientRule) -> list[I
         Issue(
             code="patients_of_several_classes",
             severity="info",
-            message=f"{len(mixed)} of {len(several)} inferred patients with several pictures have several classes, "
+            message=f"{len(mixed):,} of {len(several):,} inferred patients with several pictures have several classes, "
             f"such as {shown}.",
             advice=f"Where numbers begin anew in each class these are different patients: give {HOW_TO_TELL}. Where "
             "one patient does show several classes, nothing.",
@@ -139,7 +139,7 @@ def check_splits(samples: Sequence[Sample]) -> list[Issue]:
             Issue(
                 code="split_untold",
                 severity="warning",
-                message=f"{len(untold)} of {len(samples)} pictures {agree(len(untold), 'have')} no split where "
+                message=f"{len(untold):,} of {len(samples):,} pictures {agree(len(untold), 'have')} no split where "
                 "the others have one, such as "
                 f"{untold[0]}.",
                 advice="Write their split. Until then they are left out of training, validation and test.",

@@ -251,7 +251,7 @@ def _tell_unreadable(bad: Sequence[SetAside], n: int) -> list[Issue]:
     issue = Issue(
         code="unreadable_picture",
         severity="warning",
-        message=f"{len(bad)} of {n} pictures cannot be read and {agree(len(bad), 'were')} set aside: {shown}.",
+        message=f"{len(bad):,} of {n:,} pictures cannot be read and {agree(len(bad), 'were')} set aside: {shown}.",
         advice="Copy or export them again, then repeat the step.",
         samples=tuple(each.name for each in bad),
     )

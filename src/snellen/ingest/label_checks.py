@@ -149,7 +149,7 @@ def check_labels(found: LabelCheck) -> list[Issue]:
         Issue(
             code="likely_wrong_labels",
             severity="warning" if several else "info",
-            message=f"{len(strong)} of {found.n} labels {agree(len(strong), 'are')} likely wrong: a probe that "
+            message=f"{len(strong):,} of {found.n:,} labels {agree(len(strong), 'are')} likely wrong: a probe that "
             "never saw the patient and the "
             f"most similar pictures of other patients agree on another class, such as {first.sample} "
             f"({first.label}, looks like {first.suggested}).",

@@ -112,7 +112,7 @@ def require_one_each(where: str, labels: Sequence[str], names: Sequence[str]) ->
     if several:
         shown = "; ".join(f"{name}: {label}" for name, label in several[:3])
         raise DataError(
-            f"{where} holds several labels in {len(several)} of {len(labels)} rows (multi-label), such as {shown}.",
+            f"{where} holds several labels in {len(several):,} of {len(labels):,} rows (multi-label), such as {shown}.",
             "Multi-label is out of scope: Snellen is for one label a picture. Write one label a row, or a column of "
             "0 and 1 for the condition to be told from the rest: --columns label=NAME",
         )
@@ -133,7 +133,7 @@ def require_single(table: Rows, names: Sequence[str]) -> None:
             for row in several[:3]
         )
         raise DataError(
-            f"{table.path}: {len(several)} of {len(table.rows)} rows have a one in several of the columns "
+            f"{table.path}: {len(several):,} of {len(table.rows):,} rows have a one in several of the columns "
             f"{show_names(names)} (multi-label), such as {shown}.",
             "Multi-label is out of scope: Snellen is for one label a picture. To tell one condition from the rest, "
             f"give its column: --columns label={names[0]}{_advise_fewer(table, names)}",

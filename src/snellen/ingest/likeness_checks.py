@@ -41,7 +41,7 @@ def check_outliers(samples: Sequence[Sample], space: Space) -> list[Issue]:
         Issue(
             code="outlying_pictures",
             severity="warning",
-            message=f"{len(names)} of {len(samples)} pictures {agree(len(names), 'look')} like no other, such as "
+            message=f"{len(names):,} of {len(samples):,} pictures {agree(len(names), 'look')} like no other, such as "
             f"{names[0]} "
             f"({samples[rows[0]].label}): of another modality or body part, perhaps, or damaged.",
             advice="Look whether they belong to the data. A rare finding may look so too: then keep it.",

@@ -49,7 +49,7 @@ def _leave_out(cohort: Cohort, bad: list[SetAside]) -> Cohort:
     issue = Issue(
         code="damaged_packed_picture",
         severity="severe",
-        message=f"{len(bad)} of {len(cohort.samples)} pictures in {file} are damaged and were set aside: {shown}. "
+        message=f"{len(bad):,} of {len(cohort.samples):,} pictures in {file} are damaged and were set aside: {shown}. "
         f"The first: {bad[0].reason}",
         advice=_ADVICE,
         samples=tuple(each.name for each in bad),

@@ -271,7 +271,7 @@ def _unknown(n: int, total: int, names: tuple[str, ...] = (), advice: str = "", 
     return Issue(
         code="patients_unknown",
         severity="warning",
-        message=f"{n} of {total} pictures {agree(n, 'carry')} no patient{files}: "
+        message=f"{n:,} of {total:,} pictures {agree(n, 'carry')} no patient{files}: "
         "each is taken for a patient of its own.",
         advice=advice or f"If a patient has several pictures, say how to tell: {HOW_TO_TELL}.",
         samples=names,

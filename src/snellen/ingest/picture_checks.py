@@ -114,7 +114,7 @@ def _tell(code: str, own: Sequence[Sample], n: int) -> Issue:
         by_class[sample.label] = by_class.get(sample.label, 0) + 1
     most = sorted(by_class.items(), key=lambda item: -item[1])[:_SHOWN_CLASSES]
     shown = ", ".join(show_class_count(label, of_class) for label, of_class in most)
-    message = f"{len(own)} of {n} pictures {agree(len(own), verb)} {text} ({shown}), such as {names[0]}."
+    message = f"{len(own):,} of {n:,} pictures {agree(len(own), verb)} {text} ({shown}), such as {names[0]}."
     return Issue(code=code, severity=severity, message=message, advice=advice, samples=names)
 
 

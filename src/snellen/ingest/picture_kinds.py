@@ -74,7 +74,7 @@ def check_kinds(samples: Sequence[Sample], notes: Mapping[str, Sequence[str]]) -
         if names:
             severity, text, advice = _TEXTS[code]
             said = text.format_map({verb: agree(len(names), verb) for verb in _VERBS})
-            message = f"{len(names)} of {len(samples)} pictures {said}, such as {names[0]}."
+            message = f"{len(names):,} of {len(samples):,} pictures {said}, such as {names[0]}."
             found.append(Issue(code=code, severity=severity, message=message, advice=advice, samples=tuple(names)))
     return [*found, *_check_depth(samples)]
 
@@ -88,8 +88,9 @@ def _check_depth(samples: Sequence[Sample]) -> list[Issue]:
         Issue(
             code="high_bit_depth",
             severity="info",
-            message=f"{len(deep)} of {len(samples)} pictures {agree(len(deep), 'have')} more than 8 bits a channel, "
-            f"such as {names[0]} ({deep[0].bits}). One window, measured on training pictures, maps them to 256 levels.",
+            message=f"{len(deep):,} of {len(samples):,} pictures {agree(len(deep), 'have')} more than 8 bits a "
+            f"channel, such as {names[0]} ({deep[0].bits}). One window, measured on training pictures, maps them to "
+            "256 levels.",
             advice="See preprocess.window in the plan; set it in the recipe if the values have a meaning of their own.",
             samples=names,
         )
