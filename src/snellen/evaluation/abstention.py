@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.metrics.conformal import predict_sets
-from snellen.metrics.intervals import PatientBootstrap, choose_estimate
+from snellen.metrics.intervals import PatientBootstrap
 from snellen.metrics.selective import compute_selective_risk
 from snellen.records.bundle import Manifest
 from snellen.records.evaluation import (
     Abstentions,
     ConformalSummary,
-    Estimate,
     Intervals,
     SelectiveRisk,
     SetCoverage,
@@ -46,7 +45,7 @@ def summarise_conformal(
         return SetCoverage(
             n=int(is_counted.sum()),
             n_patients=bootstrap.count_patients(is_counted),
-            coverage=estimate_share(is_held, is_counted, bootstrap, settings.level),
+            coverage=bootstrap.estimate_share(is_held, is_counted, settings.level),
             mean_size=round(float(sizes[is_counted].mean()), 4),
         )
 
@@ -60,22 +59,8 @@ def summarise_conformal(
         n_empty=int((sizes == 0).sum()),
         n_single=int(is_single.sum()),
         n_several=int((sizes > 1).sum()),
-        single_accuracy=estimate_share(is_held, is_single, bootstrap, settings.level),
+        single_accuracy=bootstrap.estimate_share(is_held, is_single, settings.level),
     )
-
-
-def estimate_share(
-    is_true: NDArray[np.bool_], is_counted: NDArray[np.bool_], bootstrap: PatientBootstrap, level: float
-) -> Estimate:
-    """The share of the counted samples `(N,)` of which something is true, with its interval by patients."""
-    hits, cases = (is_true & is_counted).astype(float), is_counted.astype(float)
-
-    def share(weights: Floats) -> dict[str, Floats]:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {"share": (weights @ hits) / (weights @ cases)}
-
-    value = float(hits.sum() / cases.sum()) if cases.any() else float("nan")
-    return choose_estimate(value, bootstrap.run(share)["share"], level, bootstrap.count(is_counted))
 
 
 def summarise_selective(

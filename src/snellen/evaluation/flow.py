@@ -39,14 +39,14 @@ def list_boxes(inputs: ReportInputs) -> list[Box]:
     evaluation, audit = inputs.evaluation, inputs.audit
     boxes = []
     if audit is not None:
-        aside = (f"Set aside: {audit.n_set_aside}", "not readable or not usable") if audit.n_set_aside else ()
+        aside = (f"Set aside: {audit.n_set_aside:,}", "not readable or not usable") if audit.n_set_aside else ()
         boxes.append(Box(("Found", format_count(audit.n_samples, "picture")), aside))
         who = "patients not known" if audit.patients.origin == "none" else format_count(audit.patients.n, "patient")
         boxes.append(Box(("Read", f"{format_count(audit.n_read, 'picture')}", who)))
     counts = Counter[str](each.split for each in inputs.splits)
     if counts:
         parts = [
-            f"{name_split(split).capitalize()}: {counts[split]}{_count_patients(inputs, split)}"
+            f"{name_split(split).capitalize()}: {counts[split]:,}{_count_patients(inputs, split)}"
             for split in PARTS[:-1]
             if counts[split] and split != evaluation.split
         ]
@@ -57,13 +57,13 @@ def list_boxes(inputs: ReportInputs) -> list[Box]:
         Box((f"Evaluated: {name_split(evaluation.split)} set", *_split_subjects(inputs)), _tell_abstained(inputs))
     )
     right = [evaluation.confusion[at][at] for at in range(len(evaluation.classes))]
-    whole = f"{sum(right)} of {format_count(evaluation.n, evaluation.unit)}"
+    whole = f"{sum(right):,} of {format_count(evaluation.n, evaluation.unit)}"
     own = [
-        _shorten(f"{n} of {sum(row)} “{name}”")
+        _shorten(f"{n:,} of {sum(row):,} “{name}”")
         for n, row, name in zip(right, evaluation.confusion, evaluation.classes, strict=True)
         if sum(row)
     ]
-    wrong = (f"Called otherwise: {evaluation.n - sum(right)}", "(see the confusion matrix)")
+    wrong = (f"Called otherwise: {evaluation.n - sum(right):,}", "(see the confusion matrix)")
     boxes.append(Box(("Called as their label says", whole, *own[:_SHOWN]), wrong))
     return boxes
 
@@ -115,7 +115,7 @@ def build_flow(inputs: ReportInputs) -> Table:
 
 def _split_subjects(inputs: ReportInputs) -> tuple[str, ...]:
     evaluation = inputs.evaluation
-    counts = [f"{each.n} “{name}”" for name, each in evaluation.per_class.items() if each.n]
+    counts = [f"{each.n:,} “{name}”" for name, each in evaluation.per_class.items() if each.n]
     return (
         format_count(evaluation.n, evaluation.unit),
         *([format_count(evaluation.n_patients, "patient")] if knows_patients(evaluation) else []),
@@ -127,7 +127,7 @@ def _tell_abstained(inputs: ReportInputs) -> tuple[str, ...]:
     found = inputs.evaluation.abstentions
     if found is None:
         return ()
-    return (f"No answer by the gate: {found.n}", "(counted below all the same)")
+    return (f"No answer by the gate: {found.n:,}", "(counted below all the same)")
 
 
 def _count_patients(inputs: ReportInputs, split: str) -> str:

@@ -62,7 +62,7 @@ def _quality(inputs: ReportInputs) -> str:
     issues = Counter(issue.severity for issue in audit.issues)
     listed = ", ".join(f"{issues[name]} {name}" for name in ("severe", "warning", "info") if issues[name]) or "none"
     return (
-        f"Every file was decoded: {audit.n_read} of {audit.n_samples} were read, {audit.n_set_aside} set aside. "
+        f"Every file was decoded: {audit.n_read:,} of {audit.n_samples:,} were read, {audit.n_set_aside:,} set aside. "
         f"Pictures that show the same, {_COPIES[audit.copy_search]}: "
         f"{format_count(len(audit.duplicate_groups), 'group')}. Issues: {listed}; audit.json lists them."
     )
@@ -222,7 +222,8 @@ def _uncertainty(inputs: ReportInputs) -> str:
     unit = "patients" if settings.unit == "patient" else "pictures"
     return (
         f"{format_level(inputs.evaluation)} intervals from {settings.n_resamples} bootstrap resamples of {unit}, "
-        "stratified by class; Wilson's where a share is 0 or 1. They do not contain the variance of training again."
+        "stratified by class; Wilson's for shares of one class and for any share of 0 or 1. They do not contain the "
+        "variance of training again."
     )
 
 

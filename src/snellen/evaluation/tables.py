@@ -242,9 +242,9 @@ def build_splits(splits: Sequence[Split], classes: Sequence[str], *, has_patient
         own = [each for each in splits if each.split == split]
         if own:
             counts = Counter(each.label for each in own)
-            patients = [str(len({each.patient for each in own}))] if has_patients else []
-            by_class = (str(counts[name]) for name in classes)
-            rows.append((name_split(split).capitalize(), str(len(own)), *patients, *by_class))
+            patients = [f"{len({each.patient for each in own}):,}"] if has_patients else []
+            by_class = (f"{counts[name]:,}" for name in classes)
+            rows.append((name_split(split).capitalize(), f"{len(own):,}", *patients, *by_class))
     head = ("Split", "Pictures", *(["Patients"] if has_patients else []), *classes)
     caption = f"Pictures{' and patients' if has_patients else ''} of each split, and pictures by class"
     return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 1)))
@@ -253,7 +253,7 @@ def build_splits(splits: Sequence[Split], classes: Sequence[str], *, has_patient
 def build_left_out(splits: Sequence[Split]) -> Table:
     """Why samples are in no split."""
     reasons = Counter(each.reason or "no reason recorded" for each in splits if each.split == "left_out")
-    rows = tuple((reason, str(count)) for reason, count in reasons.most_common())
+    rows = tuple((reason, f"{count:,}") for reason, count in reasons.most_common())
     return Table("Left out of all splits", ("Reason", "Pictures"), rows, ("text", "num"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import UsageError
-from snellen.metrics.intervals import compute_wilson_interval
+from snellen.metrics.proportions import compute_wilson_interval
 from snellen.metrics.scores import ECE_BINS, bin_confidences, require_labels_and_probabilities
 from snellen.records.evaluation import ReliabilityBin
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
-from snellen.metrics.intervals import BIASED, PatientBootstrap, Patients, estimate_difference, find_t_quantile
+from snellen.metrics.intervals import BIASED, PatientBootstrap, Patients, estimate_difference
 from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.scores import Scores, compute_scores, require_labels_and_probabilities
+from snellen.metrics.student import find_t_quantile
 from snellen.records.evaluation import Estimate, Intervals
 from snellen.records.recipe import DecisionRule
 

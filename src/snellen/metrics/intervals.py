@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from snellen.core.errors import DataError
 from snellen.metrics.decision import decide
 from snellen.metrics.paired_auc import compute_correlated_aucs
+from snellen.metrics.proportions import compute_wilson_interval, estimate_proportion, estimate_wilson
 from snellen.metrics.scores import (
     compute_per_class,
     compute_scores,
     require_labels_and_probabilities,
     rows_per_chunk,
 )
+from snellen.metrics.student import find_t_quantile
 from snellen.records.evaluation import Estimate, Intervals, PerClass
 from snellen.records.recipe import DecisionRule
 
 Patients = Sequence[str] | NDArray[np.str_]
 Scores = dict[str, NDArray[np.float64]]
 BIASED = ("ece", "ece_adaptive")
+SHARES = ("recall", "specificity", "precision", "npv")
 _MOST_BIAS = 0.4  # of the resamples, from their middle: beyond it a score is biased for another reason
 
 
@@ -87,7 +90,7 @@ def compute_per_class_estimates(
     """Each class against the rest, decided by `rule`: class name → scores with intervals.
 
     `labels` (N,), `probabilities` (N, C), `patients` (N,), `classes` the C names. Intervals as in
-    `compute_estimates`. A score without cases has the value None.
+    `compute_estimates`, of shares of one class as in `estimate_shares`. A score without cases has the value None.
     """
     labels, probs = require_labels_and_probabilities(labels, probabilities)
     if len(classes) != probs.shape[1]:
@@ -98,31 +101,13 @@ def compute_per_class_estimates(
     values = compute_per_class(labels, probs, rule=rule)
     result = {}
     for c, name in enumerate(classes):
-        n_units = {
-            "recall": bootstrap.count(labels == c),
-            "specificity": bootstrap.count(labels != c),
-            "precision": bootstrap.count(predictions == c),
-            "npv": bootstrap.count(predictions != c),
-        }
-        # where all pictures of one side are called alike, that side of the predictive value's fraction is the same in
-        # every resample: its percentiles would claim more than is known
-        is_fixed = {"npv": values["recall"][0, c] == 0, "precision": values["specificity"][0, c] == 0}
-        behind = min(bootstrap.count(labels == c), bootstrap.count(labels != c))
+        is_of, is_called = labels == c, predictions == c
+        behind = min(bootstrap.count(is_of), bootstrap.count(~is_of))
         estimates = {
-            score: choose_estimate(
-                float(values[score][0, c]),
-                resamples[score][:, c],
-                settings.level,
-                n_units.get(score),
-                n_units.get(score, behind),
-            )
+            score: choose_estimate(float(values[score][0, c]), resamples[score][:, c], settings.level, n_behind=behind)
             for score in values
-        }
-        estimates |= {
-            score: _estimate_share(estimates[score].value, n_units[score], settings.level)
-            for score, is_same in is_fixed.items()
-            if is_same
-        }
+            if score not in SHARES
+        } | estimate_shares(is_of, is_called, bootstrap, settings.level)
         estimates["average_precision"] = _estimate_on_log_odds(
             estimates["average_precision"], resamples["average_precision"][:, c], settings.level, behind
         )
@@ -133,19 +118,25 @@ def compute_per_class_estimates(
     return result
 
 
-def compute_wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (Wilson 1927) of the proportion `successes` / `n`, both ends in [0, 1].
+def estimate_shares(
+    is_of: NDArray[np.bool_], is_called: NDArray[np.bool_], bootstrap: PatientBootstrap, level: float
+) -> dict[str, Estimate]:
+    """Recall, specificity, precision and NPV of one class that samples (N,) are of, and are called.
 
-    `n` may be an effective number and need not be whole. Without cases the interval is (0, 1).
+    Intervals by `estimate_proportion`. Where all of one side are called alike, that side of the predictive value's
+    fraction is the same whoever is drawn: its cases are then the patients, because the spread would claim more than is
+    known.
     """
-    if n <= 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    # The formula meets 0 and 1 exactly; the clamp takes away what rounding adds.
-    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
+    recall = bootstrap.estimate_share(is_called, is_of, level)
+    specificity = bootstrap.estimate_share(~is_called, ~is_of, level)
+    found = {"recall": recall, "specificity": specificity}
+    sides = {"precision": (is_of, is_called, specificity), "npv": (~is_of, ~is_called, recall)}
+    for name, (is_right, is_counted, other) in sides.items():
+        own = bootstrap.estimate_share(is_right, is_counted, level)
+        if other.value == 0 and own.value is not None:
+            own = estimate_wilson(own.value, bootstrap.count(is_counted), level)
+        found[name] = own
+    return found
 
 
 def draw_patient_weights(
@@ -165,8 +156,8 @@ def draw_patient_weights(
 class PatientBootstrap:
     """The resamples of one cohort; `settings.unit` says whether patients or single pictures are drawn.
 
-    `unit_of_sample` (N,) is each sample's unit, `draws` (B, units) how often each unit was drawn, `n_behind` the number
-    of units that stands behind the scores of all classes.
+    `unit_of_sample` (N,) is each sample's unit, `strata` (units,) each unit's class, `draws` (B, units) how often each
+    unit was drawn, `n_behind` the number of units that stands behind the scores of all classes.
     """
 
     def __init__(self, labels: NDArray[np.integer], patients: Patients, settings: Intervals) -> None:
@@ -179,7 +170,7 @@ class PatientBootstrap:
         else:
             n_units, unit = len(labels), np.arange(len(labels))
         self.unit_of_sample = unit
-        strata = _choose_strata(labels, unit, n_units)
+        self.strata = strata = _choose_strata(labels, unit, n_units)
         self.draws = _draw_within(strata, settings.n_resamples, settings.seed)
         sizes = np.bincount(strata)
         sizes = sizes[sizes > 0]
@@ -198,6 +189,10 @@ class PatientBootstrap:
         if (self.draws == 1).all():
             resamples = {name: np.full_like(values, np.nan) for name, values in resamples.items()}
         return resamples
+
+    def estimate_share(self, is_hit: NDArray[np.bool_], is_counted: NDArray[np.bool_], level: float) -> Estimate:
+        """The share of hits among the counted samples (both (N,)), see `estimate_proportion`."""
+        return estimate_proportion(is_hit, is_counted, self.unit_of_sample, self.strata, level)
 
     def count(self, is_counted: NDArray[np.bool_]) -> int:
         """Units (patients, or pictures where those are the unit) with at least one of the samples (N,)."""
@@ -256,13 +251,6 @@ def estimate_difference(value: float, resamples: NDArray[np.float64], level: flo
     return Estimate(value=value, low=value - half, high=value + half, method="bootstrap")
 
 
-def _estimate_share(value: float | None, n_units: int, level: float) -> Estimate:
-    if value is None or not n_units:
-        return Estimate(value=value, method="none")
-    low, high = compute_wilson_interval(value * n_units, n_units, level)
-    return Estimate(value=value, low=low, high=high, method="wilson")
-
-
 def _estimate_auc(
     resampled: Estimate,
     is_positive: NDArray[np.bool_],
@@ -289,7 +277,8 @@ def _estimate_auc(
 def _estimate_on_log_odds(
     resampled: Estimate, resamples: NDArray[np.float64], level: float, n_behind: float
 ) -> Estimate:
-    """The same score with the spread of its `resamples` (B,) as standard error, on the scale of log odds.
+    """The same score with the spread of its `resamples` (B,), times the root of n / (n - 1), as standard error, on the
+    scale of log odds.
 
     What lies between the value and the resamples' middle is taken for bias. For a score whose percentiles miss the
     truth near 1, where they cannot reach as far up as down.
@@ -297,9 +286,9 @@ def _estimate_on_log_odds(
     value = resampled.value
     if value is None or resampled.low is None or not 0 < value < 1:
         return resampled
-    low, high = _reach_on_log_odds(
-        value, float(np.nanstd(resamples, ddof=1)), n_behind, level, bias=float(np.nanmedian(resamples)) - value
-    )
+    n = max(n_behind, 3.0)
+    error = float(np.sqrt(n / (n - 1)) * np.nanstd(resamples, ddof=1))
+    low, high = _reach_on_log_odds(value, error, n_behind, level, bias=float(np.nanmedian(resamples)) - value)
     return Estimate(value=value, low=low, high=high, method=resampled.method)
 
 
@@ -346,21 +335,6 @@ def _correct_tails(value: float, resamples: NDArray[np.float64], level: float, n
     n = max(n_behind, 3.0)
     reach = float(np.sqrt(n / (n - 1))) * find_t_quantile(0.5 + level / 2, n - 1)
     return normal.cdf(2 * bias - reach), normal.cdf(2 * bias + reach)
-
-
-def find_t_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t distribution by Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5).
-
-    Off by less than 0.5 % for 0.975 from 3 degrees of freedom on.
-    """
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
 
 
 def _choose_strata(labels: NDArray[np.integer], unit: NDArray[np.intp], n_units: int) -> NDArray[np.intp]:

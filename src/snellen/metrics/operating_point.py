@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError, UsageError
-from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate
+from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate, estimate_shares
 from snellen.metrics.ranking import count_at_thresholds, divide
-from snellen.records.evaluation import AtPrevalence, Estimate, Intervals, OperatingPoint
+from snellen.records.evaluation import AtPrevalence, Intervals, OperatingPoint
 
 PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.5)
+_NAMES = {"sensitivity": "recall", "specificity": "specificity", "ppv": "precision", "npv": "npv"}
 _TARGET = re.compile(r"(sensitivity|specificity)\s*>=\s*(\d*\.?\d+)")
 _COST = re.compile(r"cost\s*=\s*(\d*\.?\d+)")
 
@@ -79,34 +80,26 @@ def compute_operating_point(
 ) -> OperatingPoint:
     """Sensitivity, specificity, predictive values and likelihood ratios at `threshold`, with intervals.
 
-    `labels_binary` (N,) in {0, 1}, `scores` (N,), `patients` (N,). Intervals as in `compute_estimates`;
-    Wilson's n is the number of patients with a positive label (sensitivity), a negative label
-    (specificity), a positive decision (ppv), a negative decision (npv). Predictive values
-    hold at this split's prevalence, those of `at_prevalence` where the positive class has that share and pictures of
+    `labels_binary` (N,) in {0, 1}, `scores` (N,), `patients` (N,). Intervals of the four shares as in
+    `estimate_shares`, of what follows from them as in `compute_estimates`. Predictive values hold at this split's
+    prevalence, those of `at_prevalence` where the positive class has that share and pictures of
     each class look as here. A likelihood ratio without finite value is None.
     """
     labels, values = _require_binary(labels_binary, scores)
     is_sick, is_called = labels == 1, values >= threshold
     bootstrap = PatientBootstrap(labels, patients, settings)
-    conditions = {
-        "sensitivity": (is_sick, is_called),
-        "specificity": (~is_sick, ~is_called),
-        "ppv": (is_called, is_sick),
-        "npv": (~is_called, ~is_sick),
-    }
-    indicators = np.column_stack([np.column_stack([g & h, g]) for g, h in conditions.values()]).astype(float)
+    sides = np.column_stack([is_sick & is_called, is_sick, ~is_sick & ~is_called, ~is_sick]).astype(float)
 
     def rates(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        sums = weights @ indicators
-        found = {key: divide(sums[:, 2 * i], sums[:, 2 * i + 1], np.nan) for i, key in enumerate(conditions)}
-        return found | _derive(found["sensitivity"], found["specificity"], prevalences)
+        found, sick, cleared, healthy = (weights @ sides).T
+        return _derive(divide(found, sick, np.nan), divide(cleared, healthy, np.nan), prevalences)
 
     resamples, observed = bootstrap.run(rates), rates(np.ones((1, len(labels))))
-    estimates: dict[str, Estimate] = {}
-    for key, value in observed.items():
-        n_units = bootstrap.count(conditions[key][0]) if key in conditions else None
-        behind = bootstrap.n_behind if n_units is None else n_units
-        estimates[key] = choose_estimate(float(value[0]), resamples[key], settings.level, n_units, behind)
+    shares = estimate_shares(is_sick, is_called, bootstrap, settings.level)
+    estimates = {key: shares[_NAMES[key]] for key in _NAMES} | {
+        key: choose_estimate(float(value[0]), resamples[key], settings.level, n_behind=bootstrap.n_behind)
+        for key, value in observed.items()
+    }
     n_positive = int(is_sick.sum())
     return OperatingPoint(
         name=name,

@@ -132,19 +132,11 @@ def _estimate(scored: Scored, is_in: NDArray[np.bool_]) -> dict[str, Estimate]:
     if scored.threshold is None or scored.positive is None:
         return kept
     bootstrap = PatientBootstrap(labels, patients, scored.settings)
-    part = np.flatnonzero(is_in)
-    resamples = bootstrap.run(lambda weights: _score_decisions(scored, part, weights))
-    observed = _score_decisions(scored, part, np.ones((1, len(part))))
-    given = {"sensitivity": labels == scored.positive, "specificity": labels != scored.positive}
+    is_sick, is_called = labels == scored.positive, scored.probabilities[is_in, scored.positive] >= scored.threshold
+    level = scored.settings.level
     return kept | {
-        name: choose_estimate(
-            float(observed[name][0]),
-            resamples[name],
-            scored.settings.level,
-            bootstrap.count(given[name]),
-            bootstrap.count(given[name]),
-        )
-        for name in given
+        "sensitivity": bootstrap.estimate_share(is_called, is_sick, level),
+        "specificity": bootstrap.estimate_share(~is_called, ~is_sick, level),
     }
 
 

@@ -14,11 +14,11 @@ from snellen.metrics.intervals import (
     compute_estimates,
     compute_extreme_auc_interval,
     compute_per_class_estimates,
-    compute_wilson_interval,
     draw_patient_weights,
-    find_t_quantile,
 )
 from snellen.metrics.paired_auc import compute_correlated_aucs
+from snellen.metrics.proportions import compute_wilson_interval
+from snellen.metrics.student import find_t_quantile
 from snellen.records.evaluation import Intervals
 
 SETTINGS = Intervals(n_resamples=400, unit="patient", seed=11)
@@ -218,7 +218,7 @@ def test_average_precision_has_the_spread_of_resamples_on_the_scale_of_log_odds(
     weights = draw_patient_weights(labels, patients, n_resamples=SETTINGS.n_resamples, seed=SETTINGS.seed)
     spread = [average_precision_score(labels, scores, sample_weight=row) for row in weights]
     value = found["1"].average_precision.value
-    half = t.ppf(0.975, 19) * np.std(spread, ddof=1) / (value * (1 - value))
+    half = t.ppf(0.975, 19) * np.sqrt(20 / 19) * np.std(spread, ddof=1) / (value * (1 - value))
     middle = np.log(value / (1 - value)) + (value - np.median(spread)) / (value * (1 - value))
     ends = 1 / (1 + np.exp(-(middle + np.array([-half, half]))))
     assert (found["1"].average_precision.low, found["1"].average_precision.high) == close(tuple(ends), rel=2e-3)

@@ -86,7 +86,7 @@ def test_operating_point_counts_a_score_at_the_threshold_as_positive():
 def test_intervals_hold_their_values():
     point = compute_operating_point("screen", "youden", "val", 0.4, LABELS, SCORES, PATIENTS, SETTINGS)
     for estimate in (point.sensitivity, point.specificity, point.ppv, point.npv):
-        assert estimate.method == "bootstrap"
+        assert estimate.method == "wilson"
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
