@@ -146,6 +146,9 @@ def find_truth(scenario: Scenario) -> dict[str, float]:
         called, is_sick = models[0][:, 1] >= 0.2, labels == 1
         truth["sensitivity at 0.2"] = float(called[is_sick].mean())
         truth["specificity at 0.2"] = float((~called)[~is_sick].mean())
+        truth["positive likelihood ratio"] = truth["sensitivity at 0.2"] / (1 - truth["specificity at 0.2"])
+        truth["negative likelihood ratio"] = (1 - truth["sensitivity at 0.2"]) / truth["specificity at 0.2"]
+        truth["PPV at 5 %"] = 1 / (1 + 19 / truth["positive likelihood ratio"])
     return truth | {"calibration slope": 1.0} | {f"intercept of class {c}": 0.0 for c in range(len(scenario.shares))}
 
 
@@ -178,6 +181,9 @@ def estimate_all(
     if not is_ordered:
         point = compute_operating_point("p", "argmax", "val", 0.2, labels, models[0][:, 1], patients, settings)
         sides = {"sensitivity": point.sensitivity, "specificity": point.specificity}
+        ratios = {"positive": point.lr_positive, "negative": point.lr_negative}
+        found |= {f"{side} likelihood ratio": each for side, each in ratios.items() if each is not None}
+        found["PPV at 5 %"] = next(each.ppv for each in point.at_prevalence if each.prevalence == 0.05)
         found |= {f"{name} at 0.2": each for name, each in sides.items() if each is not None}
     # labels as the probabilities say, so that these are right
     drawn = np.random.default_rng(seed + 10**7).random((len(labels), 1)) > models[0].cumsum(axis=1)

@@ -17,10 +17,13 @@ from snellen.core.storage import compute_digest, explain_os_error
 
 @dataclass(frozen=True)
 class Output:
-    """The names a command writes into its folder; `mark` tells that the command wrote there before."""
+    """The names a command writes into its folder; `mark` tells that the command wrote there before, `option` names the
+    folder on the command line.
+    """
 
     mark: str
     owned: tuple[str, ...]
+    option: str = "--out"
 
 
 AUDIT = Output("audit.json", ("audit.json", "audit.html", "cohort.csv"))
@@ -53,31 +56,33 @@ def require_output(
     target = folder.resolve()
     for source in [*inputs, *([data] if data else [])]:
         if source.resolve() == target or source.resolve().is_relative_to(target):
-            raise UsageError(f"--out {folder} is or contains the input {source}.", "Choose another --out.")
+            raise UsageError(
+                f"{output.option} {folder} is or contains the input {source}.", f"Choose another {output.option}."
+            )
     if data is not None and data.is_dir() and target.is_relative_to(data.resolve()):
         raise UsageError(
             f"{folder} lies inside the data {data}: its files would be taken for data the next time.",
-            "Choose an --out elsewhere.",
+            f"Choose a folder for {output.option} elsewhere.",
         )
     above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not above.is_dir():
-        raise UsageError(f"--out {folder}: {above} is a file.", "Choose a folder.")
+        raise UsageError(f"{output.option} {folder}: {above} is a file.", "Choose a folder.")
     _require_writable(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not overwrite:
-        raise UsageError(f"{folder} exists already.", "Choose another --out, or add --overwrite.")
+        raise UsageError(f"{folder} exists already.", f"Choose another {output.option}, or add --overwrite.")
     if not (folder / output.mark).exists():
         raise UsageError(
             f"{folder} holds no {output.mark}: it was not made by this command and stays as it is.",
-            "Choose another --out.",
+            f"Choose another {output.option}.",
         )
     if output.mark != RUN.mark and (folder / RUN.mark).exists():
-        raise UsageError(f"{folder} is a run and stays as it is.", "Choose another --out.")
+        raise UsageError(f"{folder} is a run and stays as it is.", f"Choose another {output.option}.")
     if not _is_ours(folder / output.mark):
         raise UsageError(
             f"{folder / output.mark} was not written by Snellen, or is damaged: the folder stays as it is.",
-            "Choose another --out, or remove the folder yourself.",
+            f"Choose another {output.option}, or remove the folder yourself.",
         )
 
 

@@ -17,7 +17,7 @@ from snellen.inference.predictor import Predictor
 from snellen.outputs import Output, require_output
 from snellen.records.bundle import Prediction
 
-MAPS = Output("maps.csv", ("maps.csv",))
+MAPS = Output("maps.csv", ("maps.csv",), "--maps")
 _HEAD = ["path", "file", "class", "method"]
 _OURS = re.compile(r"\d{4,}-[\w.-]*\.png")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

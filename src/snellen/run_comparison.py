@@ -23,6 +23,7 @@ from snellen.records.comparison import Agreement, ComparedModel, Comparison, Met
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.runs import Run, load_record, open_run
 
+FEW_TO_COMPARE = 10  # patients: below it their spread is itself a guess
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "ece_adaptive", "off_by_two")
 _SHOWN = 3
 
@@ -65,6 +66,11 @@ def compare_runs(first: Path, second: Path, out: Path | None, *, is_common: bool
 def _open_side(folder: Path) -> Side:
     if (folder / "evaluation.json").is_file() and not (folder / "run.json").is_file():
         evaluation = load_record(folder / "evaluation.json", Evaluation)
+        if evaluation.scores_sha256 not in ("", compute_sha256(folder / "scores.csv")):
+            raise DataError(
+                f"{folder / 'scores.csv'} was changed since `snellen evaluate` wrote it.",
+                f"Score the pictures again: snellen evaluate BUNDLE DATA --out {folder} --overwrite.",
+            )
         return Side(folder, evaluation, read_scores(folder / "scores.csv", evaluation.classes), {})
     run = open_run(folder)
     if not (run.folder / "evaluation.json").is_file():
@@ -213,13 +219,20 @@ def _choose_intervals(sides: tuple[Side, Side]) -> Intervals:
 
 def _to_record(name: str, found: Paired, n_units: int, level: float) -> MetricDifference:
     error, value = found.standard_error, found.difference.value
-    needed = None if error is None or value is None else count_patients_needed(value, error, n_units, level)
+    if found.n_behind < FEW_TO_COMPARE:
+        return MetricDifference(
+            a=found.first, b=found.second, difference=found.difference, standard_error=error, detectable=None,
+            n_patients_needed=None, better=_choose_better(name, found),
+        )  # fmt: skip
+    needed = (
+        None if error is None or value is None else count_patients_needed(value, error, n_units, found.n_behind, level)
+    )
     return MetricDifference(
         a=found.first,
         b=found.second,
         difference=found.difference,
         standard_error=error,
-        detectable=None if error is None else find_detectable(error, level),
+        detectable=None if error is None else find_detectable(error, found.n_behind, level),
         n_patients_needed=needed,
         better=_choose_better(name, found),
     )
@@ -231,7 +244,7 @@ def _choose_better(name: str, found: Paired) -> Literal["a", "b", "undecided", "
         return "undefined"
     if difference.low is None or difference.high is None:
         return "equal" if difference.value == 0 else "undecided"
-    if difference.low <= 0 <= difference.high:
+    if difference.low <= 0 <= difference.high or found.n_behind < FEW_TO_COMPARE:
         return "undecided"
     return "b" if (difference.low > 0) != (name in LOWER_IS_BETTER) else "a"
 
@@ -245,6 +258,7 @@ def _describe_side(side: Side) -> ComparedModel:
         bundle_sha256=evaluation.bundle_sha256,
         decision=evaluation.decision,
         n=len(side.scores),
+        unit=evaluation.unit,
         test_opened=evaluation.test_opened,
     )
 

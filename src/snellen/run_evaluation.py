@@ -394,6 +394,7 @@ def _read(
 
 
 def _write(out: Path, evaluation: Evaluation, scored: Scored, inputs: ReportInputs) -> None:
-    write_atomic(out / "evaluation.json", evaluation.to_json())
     save_scores(out / "scores.csv", scored.to_scores(), scored.classes)
+    known = evaluation.model_copy(update={"scores_sha256": compute_sha256(out / "scores.csv")})
+    write_atomic(out / "evaluation.json", known.to_json())
     write_atomic(out / "report.html", render_report(inputs))

@@ -25,6 +25,7 @@ from snellen.records.tuning import TuneRecord
 if TYPE_CHECKING:
     from snellen.ingest.medmnist import Fetched, PublishedSet
 
+_MOST_PARTS = 20
 _COLOURS = {"severe": "bold red", "warning": "yellow", "info": "dim"}
 
 
@@ -139,9 +140,26 @@ def show_evaluation(evaluation: Evaluation) -> None:
             markup=False,
             highlight=False,
         )
+    _show_parts(console, evaluation)
     console.print(f"Bundle: sha256 {evaluation.bundle_sha256}")
     for note in evaluation.notes:
         console.print(reveal(f"Note: {note}"), markup=False, highlight=False)
+
+
+def _show_parts(console: Console, evaluation: Evaluation) -> None:
+    """A row a part of the cohort, and what of its differences to all others remains."""
+    for column in dict.fromkeys(part.column for part in evaluation.subgroups):
+        own = [part for part in evaluation.subgroups if part.column == column]
+        names = list(dict.fromkeys(name for part in own for name in part.metrics))
+        console.print(f"\nParts by {show_name(column)} (* too few patients to say)")
+        table = Table(show_name(column), "pictures", "patients", *names, "differs in", box=None, pad_edge=False)
+        for part in own[:_MOST_PARTS]:
+            cells = [f"{_value(part.metrics.get(name))} {_interval(part.metrics.get(name))}".strip() for name in names]
+            name = f"{show_name(part.value) if part.value else '(none)'}{'*' * part.is_small}"
+            table.add_row(name, f"{part.n:,}", f"{part.n_patients:,}", *cells, ", ".join(part.differs) or "–")
+        console.print(table)
+        if len(own) > _MOST_PARTS:
+            console.print(f"{len(own) - _MOST_PARTS} more in evaluation.json (--out).")
 
 
 def show_comparison(found: Comparison) -> None:

@@ -25,6 +25,8 @@ def describe_verdict(found: Comparison) -> str:
 
 def _say_needed(found: Comparison, each: MetricDifference) -> str:
     units = "pictures" if found.intervals.unit == "picture" else "patients"
+    if each.detectable is None and each.standard_error is not None:
+        return f"Too few {units} of a class to compare two models: ten of each are the least."
     n = found.n if units == "pictures" else found.n_patients
     told = []
     if each.detectable is not None:
@@ -54,6 +56,12 @@ def list_notes(found: Comparison, *, has_same_patients: bool) -> tuple[str, ...]
         notes.append(
             f"The test sets differ: compared on the {found.n} pictures of both; {found.n_only_a} are only in A's, "
             f"{found.n_only_b} only in B's."
+        )
+    others = [f"{name} by {unit}" for name, unit in (("A", found.a.unit), ("B", found.b.unit)) if unit != "picture"]
+    if others:
+        notes.append(
+            f"Compared picture by picture, although {' and '.join(others)} was measured: these numbers differ from its "
+            "report's."
         )
     if found.matched_by == "name":
         notes.append("Pictures were matched by their names, because not both sides know the hashes of their pixels.")

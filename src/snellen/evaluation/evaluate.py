@@ -170,13 +170,13 @@ def choose_thresholds(
     is_positive = (labels == at).astype(np.int64)
     scores = probabilities[:, at].astype(np.float64)
     rules = [
-        ("balanced", "youden", True),
-        ("screening", f"sensitivity>={plan.evaluation.sensitivity:.2f}", False),
-        ("confirming", f"specificity>={plan.evaluation.specificity:.2f}", False),
-        ("most-likely", "argmax", False),
+        ("balanced", "youden"),
+        ("screening", f"sensitivity>={plan.evaluation.sensitivity:.2f}"),
+        ("confirming", f"specificity>={plan.evaluation.specificity:.2f}"),
+        ("most-likely", "argmax"),
     ]
     if plan.evaluation.miss_cost:
-        rules.append(("costs", f"cost={plan.evaluation.miss_cost:g}", False))
+        rules.append(("costs", f"cost={plan.evaluation.miss_cost:g}"))
     n_positive = int(is_positive.sum())
     return tuple(
         Threshold(
@@ -184,11 +184,11 @@ def choose_thresholds(
             rule=rule,
             threshold=float(choose_threshold(is_positive, scores, rule)),
             chosen_on=FIXED if rule == "argmax" else chosen_on,
-            is_default=is_default,
+            is_default=name == plan.evaluation.operating_point,
             n_positive=None if rule == "argmax" else n_positive,
             n_negative=None if rule == "argmax" else len(labels) - n_positive,
         )
-        for name, rule, is_default in rules
+        for name, rule in rules
     )
 
 

@@ -125,8 +125,9 @@ def draw_reliability(evaluation: Evaluation) -> Drawing | None:
         axes.tick_params(labelbottom=False)
         axes.grid(True)
         axes.set_axisbelow(True)
-        _count_bars(add_axes(figure, 0.6, 0.55, 3.6, 0.7), bins)
-        text = "; ".join(f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}, {b.n} pictures" for b in bins)
+        unit = f"{evaluation.unit}s"
+        _count_bars(add_axes(figure, 0.6, 0.55, 3.6, 0.7), bins, unit)
+        text = "; ".join(f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}, {b.n} {unit}" for b in bins)
         if hollow:
             told = "; ".join(f"confidence {b.confidence:.2f}, right {b.accuracy:.2f}" for b in hollow)
             text = f"{text}. Before calibration: {told}"
@@ -198,7 +199,7 @@ def _column_labels(axes: Axes, classes: Sequence[str]) -> None:
     axes.tick_params(axis="x", length=0)
 
 
-def _count_bars(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
+def _count_bars(axes: Axes, bins: Sequence[ReliabilityBin], unit: str) -> None:
     widths = [each.high - each.low for each in bins]
     middles = [(each.low + each.high) / 2 for each in bins]
     axes.bar(
@@ -214,6 +215,6 @@ def _count_bars(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
         xlim=(0, 1),
         ylim=(0, 1.3 * max(each.n for each in bins)),
         xlabel="Stated confidence",
-        ylabel="Pictures",
+        ylabel=unit.capitalize(),
     )
     axes.set_yticks([])

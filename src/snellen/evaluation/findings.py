@@ -30,7 +30,8 @@ from snellen.records.plan import UNDECIDED, Plan
 FEW_PATIENTS = 100
 FEW_PATIENTS_OF_A_CLASS = 10
 _GUESSING = 0.5
-_OWN_TEST = "are of the bundle's own test split"
+_LARGE_SHIFT = 0.2
+_GRAVE = ("are of the bundle's own test split", "The model was trained on these pictures")
 _PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each picture", re.IGNORECASE)
 
 
@@ -76,10 +77,13 @@ def collect_notices(evaluation: Evaluation, audit: Audit | None, plan: Plan | No
         *_notices_of_probabilities(evaluation),
         *_notices_of_positive(plan),
         *_notices_of_calibration(evaluation),
+        *_notices_of_points(evaluation),
+        *_notices_of_shift(evaluation),
     ]
     notes = [note for note in evaluation.notes if not any(notice.is_said_by(note) for notice in own)]
-    graver = [Notice("severe", note) for note in notes if _OWN_TEST in note]
-    notices = graver + own + [Notice("warning", note) for note in notes if _OWN_TEST not in note]
+    graver = [Notice("severe", note) for note in notes if any(words in note for words in _GRAVE)]
+    known = {notice.text for notice in graver}
+    notices = graver + own + [Notice("warning", note) for note in notes if note not in known]
     return sorted(notices, key=lambda notice: notice.severity != "severe")
 
 
@@ -327,6 +331,8 @@ def _notices_of_size(evaluation: Evaluation) -> Iterator[Notice]:
 
 
 def _notices_of_baselines(evaluation: Evaluation) -> Iterator[Notice]:
+    if sum(1 for row in evaluation.confusion if sum(row)) < 2:
+        return  # of one class alone whoever always names it is right
     for key, estimates in evaluation.baselines.items():
         better = []
         for metric in ("accuracy",) if "majority" in key else ("auc", "accuracy"):
@@ -393,6 +399,41 @@ def _notices_of_calibration(evaluation: Evaluation) -> Iterator[Notice]:
             f"The probabilities are not calibrated{f': {reason}' if reason else ''}.",
             "A probability of 0.8 need not mean 80 of 100."
             + (" More validation pictures of every class may mend it." if evaluation.calibration.n_fitted else ""),
+        )
+
+
+def _notices_of_points(evaluation: Evaluation) -> Iterator[Notice]:
+    """Where the default threshold already reaches a target, the point made for it may do less of what it is for."""
+    points = {point.name: point for point in evaluation.operating_points}
+    default = default_point(evaluation)
+    for name, key in (("screening", "sensitivity"), ("confirming", "specificity")):
+        point = points.get(name)
+        if point is None or default is None or point is default:
+            continue
+        is_less = point.threshold > default.threshold if name == "screening" else point.threshold < default.threshold
+        if is_less:
+            yield Notice(
+                "warning",
+                f"“{default.name}” has a higher {key} than “{name}”, whose target ({point.rule}) asks for less.",
+                f"Use “{default.name}”, or train with a higher target: --set evaluation.{key}=0.99.",
+            )
+
+
+def _notices_of_shift(evaluation: Evaluation) -> Iterator[Notice]:
+    shift = evaluation.prevalence_shift
+    if shift is None:
+        return
+    moved = [
+        f"“{name}” {format_percent(shift.assumed[name])} there, {format_percent(here)} here"
+        for name, here in shift.here.items()
+        if abs(here - shift.assumed[name]) > _LARGE_SHIFT
+    ]
+    if moved:
+        yield Notice(
+            "warning",
+            f"The classes are mixed otherwise than where the model was made: {list_some(moved, 5)}.",
+            "Accuracy, predictive values and probabilities hold for the mixture: see “Shares of the classes”, and give "
+            "yours to predict with --prevalence.",
         )
 
 

@@ -277,7 +277,7 @@ def build_part_differences(evaluation: Evaluation, column: str) -> Table:
         (
             name_part(part),
             *(part.differences.get(key, UNDEFINED) for key in keys),
-            ", ".join(name_part_metric(key) for key in part.differs) or "none",
+            ", ".join(name_part_metric(key) for key in part.differs) or ("too few to say" if part.is_small else "none"),
         )
         for part in evaluation.subgroups
         if part.column == column

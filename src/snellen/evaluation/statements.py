@@ -213,7 +213,14 @@ def _calibration(inputs: ReportInputs) -> str:
 
 
 def _metrics(inputs: ReportInputs) -> str:
-    names = [name_metric(key) for key in order_metrics(inputs.evaluation)]
+    evaluation = inputs.evaluation
+    names = [name_metric(key) for key in order_metrics(evaluation)]
+    if evaluation.operating_points:
+        names.append("sensitivity, specificity, predictive values and likelihood ratios at each operating point")
+    if evaluation.decision_curve is not None:
+        names.append("decision curve")
+    if evaluation.calibration.check is not None:
+        names.append("calibration slope and intercepts")
     return f"Reported: {'; '.join(names)}; ROC, precision–recall and reliability curves; confusion matrix."
 
 
@@ -221,9 +228,11 @@ def _uncertainty(inputs: ReportInputs) -> str:
     settings = inputs.evaluation.intervals
     unit = "patients" if settings.unit == "patient" else "pictures"
     return (
-        f"{format_level(inputs.evaluation)} intervals from {settings.n_resamples} bootstrap resamples of {unit}, "
-        "stratified by class; Wilson's for shares of one class and for any share of 0 or 1. They do not contain the "
-        "variance of training again."
+        f"{format_level(inputs.evaluation)} intervals: from {settings.n_resamples} bootstrap resamples of {unit}, "
+        "stratified by class, but for what has a formula: Wilson's for shares of one class and any share of 0 or 1, "
+        "DeLong's or, with several pictures a patient, Obuchowski's for the AUC of two classes, MOVER for likelihood "
+        "ratios, the sandwich variance for the calibration slope. Calibration errors have none. The intervals do not "
+        "contain the variance of training again."
     )
 
 

@@ -45,6 +45,7 @@ METHODS = {
     "delong": "DeLong",
     "obuchowski": "Obuchowski",
     "newcombe": "Newcombe",
+    "mover": "MOVER",
     "sandwich": "sandwich variance",
     "none": "none",
 }
@@ -295,6 +296,8 @@ def build_operating_points(evaluation: Evaluation) -> Table:
             each.specificity or UNDEFINED,
             each.ppv or UNDEFINED,
             each.npv or UNDEFINED,
+            _count(each.sensitivity, each.n_positive),
+            _count(each.specificity, each.n_negative, is_wrong=True),
             f"{name_rule(each.rule)}; {name_origin(each.chosen_on)}",
         )
         for each in evaluation.operating_points
@@ -303,8 +306,16 @@ def build_operating_points(evaluation: Evaluation) -> Table:
     caption = f"Operating points. Positive class: {evaluation.positive or 'not set'}"
     if counts is not None:
         caption += f" ({counts.n_positive} {evaluation.unit}s with it, {counts.n_negative} without)"
-    head = ("Name", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "Rule")
-    return Table(caption, head, rows, ("text", *["num"] * 5, "text"))
+    head = ("Name", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "Found", "False alarms", "Rule")
+    return Table(caption, head, rows, ("text", *["num"] * 7, "text"))
+
+
+def _count(share: Estimate | None, n: int | None, *, is_wrong: bool = False) -> str:
+    """`412 of 430`: the cases behind a share, or those that it leaves out."""
+    if share is None or share.value is None or n is None:
+        return MISSING
+    hits = round(share.value * n)
+    return f"{n - hits if is_wrong else hits:,} of {n:,}"
 
 
 def build_calibration(evaluation: Evaluation) -> Table:

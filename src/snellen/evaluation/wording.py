@@ -260,7 +260,12 @@ def define_terms(evaluation: Evaluation) -> list[tuple[str, str]]:
     """One line for each metric that this evaluation reports, then the words of its tables."""
     level = format_level(evaluation)
     metrics = METRICS | _BY_GRADE if evaluation.decision == "expected_grade" else METRICS
-    terms = [metrics[key] for key in order_metrics(evaluation) if key in metrics]
+    units = f"{evaluation.unit}s"
+    terms = [
+        (metrics[key][0], metrics[key][1].replace("pictures", units))
+        for key in order_metrics(evaluation)
+        if key in metrics
+    ]
     if evaluation.decision == "expected_grade":
         terms.append(_EXPECTED_GRADE)
     terms.append(
@@ -274,10 +279,10 @@ def define_terms(evaluation: Evaluation) -> list[tuple[str, str]]:
         terms += [
             (
                 "Operating point",
-                f"A threshold on the probability of “{name}”: from it on a picture is positive.",
+                f"A threshold on the probability of “{name}”: from it on a {evaluation.unit} counts as positive.",
             ),
-            ("Sensitivity", f"Of the pictures with “{name}”, the share called positive."),
-            ("Specificity", f"Of the pictures without “{name}”, the share called negative."),
+            ("Sensitivity", f"Of the {units} with “{name}”, the share called positive."),
+            ("Specificity", f"Of the {units} without “{name}”, the share called negative."),
             (
                 "PPV, NPV",
                 "Share of positive, of negative calls that are right. Both change with how frequent "

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +22,21 @@ from snellen.records.recipe import DecisionRule
 
 POWER = 0.8
 MOST_PATIENTS = 1_000_000
+_ROUNDS = 50
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A score of two models, `second - first` with its interval, and the standard error of that difference."""
+    """A score of two models, `second - first` with its interval, and the standard error of that difference.
+
+    `n_behind` is the number of patients behind it: of two classes those of the smaller, of several the harmonic mean.
+    """
 
     first: float | None
     second: float | None
     difference: Estimate
     standard_error: float | None
+    n_behind: float
 
 
 def compute_differences(
@@ -98,6 +102,7 @@ def pair_scores(
             *_estimate_spread(
                 name, float(second[name][0] - first[name][0]), resamples[name], bootstrap, settings.level
             ),
+            bootstrap.n_behind,
         )
         for name in first
     }
@@ -149,18 +154,25 @@ def _pair_aucs(
     patients_of = [
         {each for each, is_one in zip(clusters, is_positive, strict=True) if is_one == side} for side in (0, 1)
     ]
-    half = find_t_quantile(0.5 + level / 2, max(3, min(map(len, patients_of))) - 1) * error
+    n_behind = min(map(len, patients_of))
+    half = find_t_quantile(0.5 + level / 2, max(3, n_behind) - 1) * error
     low, high = max(-1.0, difference - half), min(1.0, difference + half)  # no two AUCs are farther apart
     interval = Estimate(value=difference, low=low, high=high, method=found.method)
-    return replace(resampled, difference=interval, standard_error=error)
+    return replace(resampled, difference=interval, standard_error=error, n_behind=n_behind)
 
 
-def find_detectable(standard_error: float, level: float = 0.95) -> float:
-    """The smallest true difference that a test set with this standard error tells from 0 with a power of 80 %."""
-    return (NormalDist().inv_cdf(0.5 + level / 2) + NormalDist().inv_cdf(POWER)) * standard_error
+def find_detectable(standard_error: float, n_behind: float, level: float = 0.95) -> float:
+    """The smallest true difference that a test set with this standard error tells from 0 with a power of 80 %.
+
+    By Student's quantiles for `n_behind` patients, as the interval of the difference.
+    """
+    degrees = max(n_behind, 3.0) - 1
+    return (find_t_quantile(0.5 + level / 2, degrees) + find_t_quantile(POWER, degrees)) * standard_error
 
 
-def count_patients_needed(difference: float, standard_error: float, n_patients: int, level: float = 0.95) -> int | None:
+def count_patients_needed(
+    difference: float, standard_error: float, n_patients: int, n_behind: float, level: float = 0.95
+) -> int | None:
     """Patients at which a true difference of this size would be told from 0 with a power of 80 %.
 
     The standard error falls with the root of the number of patients, whose mixture is taken to stay the same. None
@@ -168,7 +180,10 @@ def count_patients_needed(difference: float, standard_error: float, n_patients: 
     """
     if difference == 0 or standard_error == 0:
         return None
-    needed = n_patients * (find_detectable(standard_error, level) / difference) ** 2
+    factor = 1.0  # by which the patients grow: sought where both sides of its equation agree
+    for _ in range(_ROUNDS):
+        factor = (find_detectable(standard_error, n_behind * factor, level) / difference) ** 2
+    needed = n_patients * factor
     return ceil(needed) if needed <= MOST_PATIENTS else None
 
 

@@ -6,18 +6,20 @@ caller chooses on validation and measures elsewhere. A sample is positive when s
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError, UsageError
-from snellen.metrics.intervals import PatientBootstrap, Patients, choose_estimate, estimate_shares
-from snellen.metrics.ranking import count_at_thresholds, divide
-from snellen.records.evaluation import AtPrevalence, Intervals, OperatingPoint
+from snellen.metrics.intervals import PatientBootstrap, Patients, estimate_shares
+from snellen.metrics.proportions import Ratio, complement, find_ratio
+from snellen.metrics.ranking import count_at_thresholds
+from snellen.records.evaluation import AtPrevalence, Estimate, Intervals, OperatingPoint
 
 PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.5)
-_NAMES = {"sensitivity": "recall", "specificity": "specificity", "ppv": "precision", "npv": "npv"}
 _TARGET = re.compile(r"(sensitivity|specificity)\s*>=\s*(\d*\.?\d+)")
 _COST = re.compile(r"cost\s*=\s*(\d*\.?\d+)")
 
@@ -81,25 +83,17 @@ def compute_operating_point(
     """Sensitivity, specificity, predictive values and likelihood ratios at `threshold`, with intervals.
 
     `labels_binary` (N,) in {0, 1}, `scores` (N,), `patients` (N,). Intervals of the four shares as in
-    `estimate_shares`, of what follows from them as in `compute_estimates`. Predictive values hold at this split's
-    prevalence, those of `at_prevalence` where the positive class has that share and pictures of
-    each class look as here. A likelihood ratio without finite value is None.
+    `estimate_shares`, of likelihood ratios as in `find_ratio`; what follows from a ratio has its ends. Predictive
+    values hold at this split's prevalence, those of `at_prevalence` where the positive class has that share and
+    pictures of each class look as here. A likelihood ratio without finite value is None.
     """
     labels, values = _require_binary(labels_binary, scores)
     is_sick, is_called = labels == 1, values >= threshold
     bootstrap = PatientBootstrap(labels, patients, settings)
-    sides = np.column_stack([is_sick & is_called, is_sick, ~is_sick & ~is_called, ~is_sick]).astype(float)
-
-    def rates(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        found, sick, cleared, healthy = (weights @ sides).T
-        return _derive(divide(found, sick, np.nan), divide(cleared, healthy, np.nan), prevalences)
-
-    resamples, observed = bootstrap.run(rates), rates(np.ones((1, len(labels))))
     shares = estimate_shares(is_sick, is_called, bootstrap, settings.level)
-    estimates = {key: shares[_NAMES[key]] for key in _NAMES} | {
-        key: choose_estimate(float(value[0]), resamples[key], settings.level, n_behind=bootstrap.n_behind)
-        for key, value in observed.items()
-    }
+    sensitivity, specificity = shares["recall"], shares["specificity"]
+    positive = find_ratio(sensitivity, complement(specificity))
+    negative = find_ratio(complement(sensitivity), specificity)
     n_positive = int(is_sick.sum())
     return OperatingPoint(
         name=name,
@@ -108,33 +102,46 @@ def compute_operating_point(
         threshold=threshold,
         n_positive=n_positive,
         n_negative=len(labels) - n_positive,
-        sensitivity=estimates["sensitivity"],
-        specificity=estimates["specificity"],
-        ppv=estimates["ppv"],
-        npv=estimates["npv"],
-        lr_positive=estimates["lr_positive"],
-        lr_negative=estimates["lr_negative"],
-        at_prevalence=tuple(
-            AtPrevalence(prevalence=share, ppv=estimates[f"ppv at {share}"], npv=estimates[f"npv at {share}"])
-            for share in prevalences
-        ),
+        sensitivity=sensitivity,
+        specificity=specificity,
+        ppv=shares["precision"],
+        npv=shares["npv"],
+        lr_positive=_to_estimate(positive),
+        lr_negative=_to_estimate(negative),
+        at_prevalence=tuple(_derive(positive, negative, share) for share in prevalences),
     )
 
 
-def _derive(
-    sensitivity: NDArray[np.float64], specificity: NDArray[np.float64], prevalences: tuple[float, ...]
-) -> dict[str, NDArray[np.float64]]:
-    """Likelihood ratios, and predictive values at each prevalence (Bayes), each (B,)."""
-    found = {
-        "lr_positive": divide(sensitivity, 1 - specificity, np.nan),
-        "lr_negative": divide(1 - sensitivity, specificity, np.nan),
-    }
-    for share in prevalences:
-        right, wrong = share * sensitivity, (1 - share) * (1 - specificity)
-        found[f"ppv at {share}"] = divide(right, right + wrong, np.nan)
-        right, wrong = (1 - share) * specificity, share * (1 - sensitivity)
-        found[f"npv at {share}"] = divide(right, right + wrong, np.nan)
-    return found
+def _derive(positive: Ratio | None, negative: Ratio | None, prevalence: float) -> AtPrevalence:
+    """Predictive values from both likelihood ratios."""
+    return AtPrevalence(
+        prevalence=prevalence,
+        ppv=_to_estimate(_map_ends(positive, lambda ratio: _compute_ppv(ratio, prevalence))),
+        npv=_to_estimate(_map_ends(negative, lambda ratio: 1 - _compute_ppv(ratio, prevalence))),
+    )
+
+
+def _compute_ppv(ratio: float, prevalence: float) -> float:
+    """The probability of the class after a decision of this likelihood ratio (Bayes); 1 for an infinite one."""
+    odds = ratio * prevalence / (1 - prevalence)
+    return 1.0 if math.isinf(odds) else odds / (1 + odds)
+
+
+def _map_ends(ratio: Ratio | None, change: Callable[[float], float]) -> Ratio | None:
+    """Value and ends of a ratio through a function that only rises or only falls."""
+    if ratio is None:
+        return None
+    ends = sorted((change(ratio.low), change(ratio.high)))
+    return Ratio(change(ratio.value), *ends)
+
+
+def _to_estimate(ratio: Ratio | None) -> Estimate:
+    """A ratio without finite value has none; an end that is not finite is left out with the other."""
+    if ratio is None or math.isinf(ratio.value):
+        return Estimate(value=None, method="none")
+    if math.isinf(ratio.high):
+        return Estimate(value=ratio.value, method="none")
+    return Estimate(value=ratio.value, low=ratio.low, high=ratio.high, method="mover")
 
 
 def _parse_rule(rule: str) -> tuple[tuple[str, float] | None, float | None]:

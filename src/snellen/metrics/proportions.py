@@ -5,6 +5,8 @@ This room knows which pictures count, which are hits and whose they are. It must
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -62,6 +64,43 @@ def compute_wilson_interval(successes: float, n: float, level: float = 0.95) -> 
     `n` may be an effective number and need not be whole. Without cases the interval is (0, 1).
     """
     return _invert_score(successes / n, n, NormalDist().inv_cdf(0.5 + level / 2)) if n > 0 else (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two shares with its interval; `high` and `value` may be infinite."""
+
+    value: float
+    low: float
+    high: float
+
+
+def complement(share: Estimate) -> Estimate:
+    """1 minus a share, with its interval."""
+    if share.value is None or share.low is None or share.high is None:
+        return share
+    return Estimate(value=1 - share.value, low=1 - share.high, high=1 - share.low, method=share.method)
+
+
+def find_ratio(above: Estimate, below: Estimate) -> Ratio | None:
+    """The ratio of two independent shares with its interval from both shares' own, by MOVER.
+
+    Zou and Donner 2008 (Statistics in Medicine 27:1693), on the logarithms; where one share is 0 the form of Donner and
+    Zou 2012 (Statistical Methods in Medical Research 21:347), which needs none. None where a share has no interval or
+    both are 0.
+    """
+    p, q = above.value, below.value
+    if p is None or q is None or not (p or q):
+        return None
+    if above.low is None or above.high is None or below.low is None or below.high is None:
+        return None
+    if not q:
+        return Ratio(math.inf, math.sqrt(above.low * (2 * p - above.low)) / below.high, math.inf)
+    if not p:
+        return Ratio(0.0, 0.0, above.high / math.sqrt(below.low * (2 * q - below.low)) if below.low else math.inf)
+    down = math.hypot(math.log(p / above.low), math.log(below.high / q)) if above.low else math.inf
+    up = math.hypot(math.log(above.high / p), math.log(q / below.low)) if below.low else math.inf
+    return Ratio(p / q, p / q * math.exp(-down), p / q * math.exp(up))
 
 
 def _invert_score(share: float, n: float, z: float) -> tuple[float, float]:

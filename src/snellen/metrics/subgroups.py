@@ -46,7 +46,7 @@ def compute_subgroups(scored: Scored, columns: Mapping[str, Sequence[str]]) -> t
     """Each value of each column `(N,)` with its scores, and these minus those of all other samples.
 
     The differences are of one resampling of patients. `differs` names those that remain at a level corrected for all
-    that are looked at (Bonferroni); of a column with two values both differences are one.
+    that are looked at (Bonferroni), of small parts none; of a column with two values both differences are one.
     """
     bootstrap = PatientBootstrap(scored.labels, scored.patients, scored.settings)
     names = {column: sorted(set(values), key=_rank) for column, values in columns.items()}
@@ -87,6 +87,7 @@ def _describe(
     by_class = [len(set(patients[is_in & (scored.labels == at)])) for at in range(len(scored.classes))]
     n_patients = len(set(patients[is_in]))
     differences, differs = {}, []
+    is_small = n_patients < FEW_PATIENTS or min(by_class) < FEW_OF_A_CLASS
     if not is_in.all():
         resamples = bootstrap.run(lambda weights: _subtract(scored, is_in, weights))
         observed = _subtract(scored, is_in, np.ones((1, len(is_in))))
@@ -94,7 +95,8 @@ def _describe(
             differences[score] = choose_estimate(
                 float(value[0]), resamples[score], scored.settings.level, n_behind=min(by_class) or None
             )
-            if _is_told(float(value[0]), resamples[score], scored.settings.level, n_compared):
+            # a class of one or two patients hardly varies under resampling: what looks sure of it is not
+            if not is_small and _is_told(float(value[0]), resamples[score], scored.settings.level, n_compared):
                 differs.append(score)
     return Subgroup(
         column=column,
@@ -102,7 +104,7 @@ def _describe(
         n=int(is_in.sum()),
         n_patients=n_patients,
         n_by_class=counts,
-        is_small=n_patients < FEW_PATIENTS or min(by_class) < FEW_OF_A_CLASS,
+        is_small=is_small,
         metrics=_estimate(scored, is_in),
         differences=differences,
         differs=tuple(differs),

@@ -90,6 +90,7 @@ _EVALUATION_REASONS = {
     "sensitivity": "the screening operating point keeps at least this sensitivity on validation patients",
     "specificity": "the confirming operating point keeps at least this specificity on validation patients",
     "miss_cost": "0: no operating point by costs, unless it is told what a missed positive costs in false alarms",
+    "operating_point": "of two classes the largest sum of sensitivity and specificity on validation decides",
     "prevalence": "0: predictive values at this data's prevalence and at a few others, unless one's own is told",
     "unit": "each picture is measured; eye and patient take the mean of their pictures' probabilities",
     "subgroups": "no column is asked for",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from snellen.records.base import Record
 from snellen.records.evaluation import Estimate, Intervals
-from snellen.records.recipe import DecisionRule
+from snellen.records.recipe import DecisionRule, EvaluationUnit
 
 
 class ComparedModel(Record):
@@ -20,6 +20,7 @@ class ComparedModel(Record):
     bundle_sha256: str
     decision: DecisionRule
     n: int
+    unit: EvaluationUnit = "picture"
     test_opened: int
 
 

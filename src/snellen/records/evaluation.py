@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from snellen.records.base import Record
 from snellen.records.recipe import DecisionRule, EvaluationUnit
 
@@ -14,7 +16,9 @@ class Estimate(Record):
     value: float | None
     low: float | None = None
     high: float | None = None
-    method: Literal["bootstrap", "wilson", "delong", "obuchowski", "newcombe", "sandwich", "none"] = "bootstrap"
+    method: Literal["bootstrap", "wilson", "delong", "obuchowski", "newcombe", "mover", "sandwich", "none"] = (
+        "bootstrap"
+    )
 
 
 class Intervals(Record):
@@ -326,6 +330,7 @@ class Evaluation(Record):
     workspace_opened: int = 0
     workspace_runs: int = 0
     bundle_sha256: str
+    scores_sha256: str = Field(default="", description="of the `scores.csv` beside it; a run keeps those of its files")
     snellen_version: str
     notes: tuple[str, ...] = ()
 

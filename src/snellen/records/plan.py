@@ -21,6 +21,7 @@ from snellen.records.recipe import (
     Keep,
     Normalize,
     Optimizer,
+    PointName,
     Precision,
     ResampledOn,
     Schedule,
@@ -218,6 +219,7 @@ class EvaluationPlan(Record):
     sensitivity: float
     specificity: float = 0.9
     miss_cost: float = 0.0
+    operating_point: PointName = "balanced"
     prevalence: float = 0.0
     unit: EvaluationUnit = "picture"
     subgroups: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ Size = Annotated[int, Field(ge=16, le=2048)]
 Optimizer = Literal["lbfgs", "adamw"]
 DecisionRule = Literal["most_probable", "expected_grade"]
 AbstainRule = Literal["gate", "set"]
+PointName = Literal["balanced", "screening", "confirming", "most-likely", "costs"]
 Decay = Annotated[float, Field(ge=0)]
 
 
@@ -250,8 +251,9 @@ class EvaluationWish(Record):
     """`folds` of the patients to learn from: 0 is one validation split, K makes K members that each leave one out.
 
     `distill` adds one network that says nearly what the K members say together. `decision` says how probabilities
-    become a class; `expected_grade` is for ordered classes. 0 leaves out the operating point of `miss_cost` and the
-    predictive values at a `prevalence` of one's own. `coverage` is that of conformal sets; `abstain` says whether a
+    become a class; `expected_grade` is for ordered classes. `operating_point` is that by which a bundle of two
+    classes decides; `costs` needs `miss_cost`. 0 leaves out the operating point of `miss_cost` and the predictive
+    values at a `prevalence` of one's own. `coverage` is that of conformal sets; `abstain` says whether a
     picture whose set is not one class gets no answer (`set`), or only what the gate refuses.
     """
 
@@ -262,12 +264,19 @@ class EvaluationWish(Record):
     sensitivity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     specificity: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     miss_cost: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    operating_point: PointName = "balanced"
     prevalence: Annotated[float, Field(ge=0, lt=1)] = 0.0
     unit: EvaluationUnit = "picture"
     subgroups: tuple[str, ...] = ()
     decision: DecisionRule | Auto = "auto"
     coverage: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
     abstain: AbstainRule = "gate"
+
+    @model_validator(mode="after")
+    def _require_costs(self) -> EvaluationWish:
+        if self.operating_point == "costs" and not self.miss_cost:
+            raise PydanticCustomError("no_costs", 'operating_point = "costs" needs miss_cost above 0')
+        return self
 
 
 class Range(Record):

@@ -465,6 +465,14 @@ def test_one_threshold_is_the_default() -> None:
     assert [point.name for point in points if point.is_default] == ["balanced"]
 
 
+@pytest.mark.parametrize("name", ["screening", "confirming", "most-likely"])
+def test_recipe_names_the_point_that_decides(name: str) -> None:
+    plan = make_plan(("ill", "well"), positive="ill")
+    plan = plan.model_copy(update={"evaluation": plan.evaluation.model_copy(update={"operating_point": name})})
+    points = choose_thresholds(LABELS, BOTH, plan, "val")
+    assert [point.name for point in points if point.is_default] == [name]
+
+
 def test_thresholds_say_what_chose_them() -> None:
     points = choose_thresholds(LABELS, BOTH, make_plan(("ill", "well"), positive="ill"), "val")
     chosen_on = {point.name: point.chosen_on for point in points}

@@ -15,7 +15,7 @@ import report_inputs
 from snellen.evaluation import findings, gallery, tables
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.wording import format_interval, format_number
-from snellen.records.evaluation import CalibrationCheck, Estimate
+from snellen.records.evaluation import CalibrationCheck, Estimate, PrevalenceShift
 from snellen.records.plan import Decision
 from snellen.records.run import DistilledRecord, StageOutcome
 
@@ -334,6 +334,46 @@ def test_better_baseline_is_told() -> None:
     notices = findings.collect_notices(evaluation.model_copy(update={"baselines": probe}), None)
 
     assert "A baseline does better than the model: linear probe, AUC 0.999" in notices[0].text
+
+
+def test_pictures_of_one_class_have_no_better_baseline() -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    one = {"confusion": ((8, 2), (0, 0)), "metrics": {"accuracy": Estimate(value=0.8)}}
+    majority = {"baselines": {"majority_class": {"accuracy": Estimate(value=1.0)}}}
+    told = [notice.text for notice in findings.collect_notices(evaluation.model_copy(update=one | majority), None)]
+    assert not any("baseline" in text for text in told)
+
+
+def test_all_splits_at_once_are_severe() -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    note = "The model was trained on these pictures: the numbers say how well it remembers, not how well it works."
+    notices = findings.collect_notices(evaluation.model_copy(update={"split": "all", "notes": (note,)}), None)
+    assert [notice.severity for notice in notices if notice.text == note] == ["severe"]
+
+
+@pytest.mark.parametrize(
+    ("screening", "confirming", "told"),
+    [(0.3, 0.8, []), (0.6, 0.8, ["screening"]), (0.3, 0.4, ["confirming"]), (0.5, 0.5, [])],
+)
+def test_point_that_does_less_than_the_default_is_told(screening: float, confirming: float, told: list[str]) -> None:
+    binary = report_inputs.build_binary().evaluation
+    first = binary.operating_points[0]
+    thresholds = {"balanced": 0.5, "screening": screening, "confirming": confirming}
+    points = tuple(
+        first.model_copy(update={"name": name, "threshold": threshold, "is_default": name == "balanced"})
+        for name, threshold in thresholds.items()
+    )
+    notices = findings.collect_notices(binary.model_copy(update={"operating_points": points}), None)
+    found = [name for name in thresholds for each in notices if f"than “{name}”, whose target" in each.text]
+    assert found == told
+
+
+@pytest.mark.parametrize(("here", "is_told"), [(0.12, True), (0.5, False)])
+def test_another_mixture_of_classes_is_told(here: float, is_told: bool) -> None:
+    evaluation = report_inputs.build_minimal().evaluation
+    shift = PrevalenceShift(assumed={"cat": 0.58, "dog": 0.42}, here={"cat": here, "dog": 1 - here}, reweighted={})
+    notices = findings.collect_notices(evaluation.model_copy(update={"prevalence_shift": shift}), None)
+    assert any("“cat” 58\u00a0% there, 12\u00a0% here" in notice.text for notice in notices) == is_told
 
 
 @pytest.mark.parametrize(("auc", "is_told"), [(0.69, True), (0.7, False), (0.95, False)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats.contingency import relative_risk
 
 from snellen.core.errors import DataError, UsageError
 from snellen.metrics.operating_point import choose_threshold, compute_operating_point
@@ -107,3 +108,52 @@ def test_predictive_value_without_a_positive_decision_has_no_value():
     assert point.ppv.method == "none"
     assert point.sensitivity.value == 0
     assert point.npv.value == pytest.approx(0.4)
+
+
+def measure(n_found: int, n_sick: int, n_alarms: int, n_healthy: int):
+    labels = np.repeat([1, 0], [n_sick, n_healthy])
+    called = np.concatenate([np.arange(n_sick) < n_found, np.arange(n_healthy) < n_alarms])
+    patients = np.arange(n_sick + n_healthy).astype(str)
+    return compute_operating_point("p", "argmax", "val", 0.5, labels, called.astype(float), patients, SETTINGS)
+
+
+def test_likelihood_ratio_of_many_has_the_interval_of_katz():
+    # the ratio of two proportions on the scale of logarithms (Katz 1978), as SciPy has it
+    point = measure(420, 500, 90, 600)
+    expected = relative_risk(420, 500, 90, 600)
+    interval = expected.confidence_interval(0.95)
+    found = point.lr_positive
+    assert (found.value, found.method) == (pytest.approx(expected.relative_risk), "mover")
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=0.01)
+
+
+def test_one_false_alarm_leaves_the_likelihood_ratio_wide():
+    # resamples without a false alarm have no finite ratio: left out, they made it look sure
+    found = measure(13, 28, 1, 17).lr_positive
+    assert found.low < 2
+    assert found.high > 40
+
+
+def test_predictive_value_at_a_prevalence_follows_from_the_ratio():
+    point = measure(80, 100, 3, 100)
+    ratio = point.lr_positive
+    for each in point.at_prevalence:
+        odds = each.prevalence / (1 - each.prevalence)
+        ends = [end * odds / (1 + end * odds) for end in (ratio.low, ratio.value, ratio.high)]
+        assert [each.ppv.low, each.ppv.value, each.ppv.high] == pytest.approx(ends)
+        assert each.npv.low <= each.npv.value <= each.npv.high
+
+
+def test_without_a_false_alarm_the_ratio_is_unknown_and_the_predictive_value_has_a_low_end():
+    point = measure(80, 100, 0, 20)
+    assert point.lr_positive.value is None
+    rare = point.at_prevalence[0]
+    assert (rare.ppv.value, rare.ppv.high) == (1.0, 1.0)
+    # of 20 healthy ones up to 16 % may be called: at 1 % prevalence most calls would be wrong
+    assert rare.ppv.low < 0.06
+
+
+def test_nobody_found_has_a_ratio_of_nought_with_an_upper_end():
+    point = measure(0, 20, 5, 50)
+    assert (point.lr_positive.value, point.lr_positive.low) == (0.0, 0.0)
+    assert 1 < point.lr_positive.high < 10

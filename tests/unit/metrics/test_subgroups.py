@@ -91,6 +91,20 @@ def test_small_parts_are_marked() -> None:
     assert parts == {"A": False, "B": False, "C": False, "D": True}
 
 
+def test_of_a_small_part_nothing_is_told() -> None:
+    scored, sites = draw(spoiled="C")
+    # two patients, of each class one, and all four pictures wrong
+    few = [row for row in range(len(sites)) if scored.patients[row] in ("P0", "P1")]
+    sites = ["D" if row in few else site for row, site in enumerate(sites)]
+    labels, probabilities = scored.labels.copy(), scored.probabilities.copy()
+    labels[few] = [0, 0, 1, 1]
+    probabilities[few] = np.eye(2)[1 - labels[few]] * 0.98 + 0.01
+    parts = compute_subgroups(replace(scored, labels=labels, probabilities=probabilities), {"site": sites})
+    told = {part.value: bool(part.differs) for part in parts}
+    assert told["C"]
+    assert not told["D"]
+
+
 def test_a_part_without_a_class_has_no_mean_over_classes() -> None:
     scored, _ = draw()
     by_label = ["sick" if label else "well" for label in scored.labels]
