@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snellen import __version__
 from snellen.core.errors import DataError, UsageError
@@ -23,7 +24,7 @@ from snellen.records.comparison import Agreement, ComparedModel, Comparison, Met
 from snellen.records.evaluation import Evaluation, Intervals, Score
 from snellen.runs import Run, load_record, open_run
 
-FEW_TO_COMPARE = 10  # patients: below it their spread is itself a guess
+FEW_TO_COMPARE = 10  # patients of each of two classes, twice as many of several: below it their spread is a guess
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "ece_adaptive", "off_by_two")
 _SHOWN = 3
 
@@ -187,7 +188,8 @@ def _compare(
         rules=(evaluation.decision, sides[1].evaluation.decision),
     )
     n_units = n_groups if drawn.unit == "patient" else len(rows)
-    metrics = {name: _to_record(name, each, n_units, settings.level) for name, each in paired.items()}
+    is_few = _count_fewest(labels, patients, len(classes)) < FEW_TO_COMPARE
+    metrics = {name: _to_record(name, each, n_units, settings.level, is_few=is_few) for name, each in paired.items()}
     found = Comparison(
         a=_describe_side(sides[0]),
         b=_describe_side(sides[1]),
@@ -217,12 +219,20 @@ def _choose_intervals(sides: tuple[Side, Side]) -> Intervals:
     return a.model_copy(update={"unit": "picture" if "picture" in (a.unit, b.unit) else "patient"})
 
 
-def _to_record(name: str, found: Paired, n_units: int, level: float) -> MetricDifference:
+def _count_fewest(labels: NDArray[np.int64], patients: Sequence[str], n_classes: int) -> float:
+    """Patients of the smaller of two classes; half of all where there are more."""
+    if n_classes > 2:
+        return len(set(patients)) / 2
+    return min(len({who for who, label in zip(patients, labels, strict=True) if label == c}) for c in (0, 1))
+
+
+def _to_record(name: str, found: Paired, n_units: int, level: float, *, is_few: bool) -> MetricDifference:
     error, value = found.standard_error, found.difference.value
-    if found.n_behind < FEW_TO_COMPARE:
+    better = _choose_better(name, found, is_few=is_few)
+    if is_few:
         return MetricDifference(
             a=found.first, b=found.second, difference=found.difference, standard_error=error, detectable=None,
-            n_patients_needed=None, better=_choose_better(name, found),
+            n_patients_needed=None, better=better,
         )  # fmt: skip
     needed = (
         None if error is None or value is None else count_patients_needed(value, error, n_units, found.n_behind, level)
@@ -234,17 +244,17 @@ def _to_record(name: str, found: Paired, n_units: int, level: float) -> MetricDi
         standard_error=error,
         detectable=None if error is None else find_detectable(error, found.n_behind, level),
         n_patients_needed=needed,
-        better=_choose_better(name, found),
+        better=better,
     )
 
 
-def _choose_better(name: str, found: Paired) -> Literal["a", "b", "undecided", "equal", "undefined"]:
+def _choose_better(name: str, found: Paired, *, is_few: bool) -> Literal["a", "b", "undecided", "equal", "undefined"]:
     difference = found.difference
     if difference.value is None:
         return "undefined"
     if difference.low is None or difference.high is None:
         return "equal" if difference.value == 0 else "undecided"
-    if difference.low <= 0 <= difference.high or found.n_behind < FEW_TO_COMPARE:
+    if is_few or difference.low <= 0 <= difference.high:
         return "undecided"
     return "b" if (difference.low > 0) != (name in LOWER_IS_BETTER) else "a"
 

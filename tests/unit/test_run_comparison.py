@@ -166,7 +166,7 @@ def test_fewer_than_ten_patients_of_a_class_are_no_comparison(tmp_path: Path, bi
     found = compare_runs(a, b, None)
     assert {each.better for each in found.metrics.values()} <= {"undecided", "equal", "undefined"}
     assert {each.detectable for each in found.metrics.values()} == {None}
-    assert "Too few patients of a class" in found.verdict
+    assert "Too few patients to compare" in found.verdict
 
 
 def test_changed_scores_of_an_evaluation_are_refused(tmp_path: Path, binary: ReportInputs) -> None:

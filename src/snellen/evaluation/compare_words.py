@@ -26,7 +26,8 @@ def describe_verdict(found: Comparison) -> str:
 def _say_needed(found: Comparison, each: MetricDifference) -> str:
     units = "pictures" if found.intervals.unit == "picture" else "patients"
     if each.detectable is None and each.standard_error is not None:
-        return f"Too few {units} of a class to compare two models: ten of each are the least."
+        least = "ten of each of two classes are the least, of more classes 20 in all"
+        return f"Too few {units} to compare two models: {least}."
     n = found.n if units == "pictures" else found.n_patients
     told = []
     if each.detectable is not None:
