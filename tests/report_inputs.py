@@ -499,7 +499,7 @@ def _manifest(evaluation: Evaluation, counts: dict[str, int]) -> Manifest:
         ),
         plan_sha256="1" * 64,
         intended_use="Research on pictures like those of the training data.",
-        files={"model.onnx": "b" * 64},
+        files={"model.onnx": "b" * 64, "gate.npz": "c" * 64},
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from snellen import __version__
 from snellen.core.errors import DataError, UsageError
+from snellen.core.letters import agree, show_count
 from snellen.core.progress import say
 from snellen.core.runtime import count_threads
 from snellen.core.storage import compute_sha256, open_cache, write_atomic
@@ -67,6 +68,7 @@ def evaluate_own(
     validation = run.validation if split == "test" else None
     plan = run.plan
     by, unit = by or plan.evaluation.subgroups, unit or plan.evaluation.unit
+    _require_place(record.request.source.data, run)
     cohort, pixels_of = _read(record.request.source, plan.data.merge, by)
     wanted = _select(run, split)
     members = [sample for sample in cohort.samples if sample.name in wanted]
@@ -135,6 +137,15 @@ def evaluate_own(
             ),
         )
     return evaluation
+
+
+def _require_place(data: str, run: Run) -> None:
+    """Raise DataError where the run's data have gone: reading them would speak of DATA that nobody gave."""
+    if not Path(data).exists():
+        raise DataError(
+            f"The data of the run {run.folder} are no longer at {data}.",
+            f"Put them back, or name other data: snellen evaluate {run.folder}/bundle DATA.",
+        )
 
 
 def _require_measurable(manifest: Manifest, members: Sequence[Sample], by: Sequence[str], unit: EvaluationUnit) -> None:
@@ -242,11 +253,15 @@ def _note_overlap(n_known: int, n_own_test: int, opened: int) -> tuple[str, ...]
     if n_own_test:
         counted = "counted in the run" if opened else "not counted, because the bundle has left its run"
         notes.append(
-            f"{n_own_test} pictures are of the bundle's own test split: this is no external test, "
+            f"{show_count(n_own_test, 'picture')} {agree(n_own_test, 'are')} of the bundle's own test split, or "
+            f"copies of it: this is no external test, "
             f"but one more opening of that split ({counted})."
         )
     if n_known:
-        notes.append(f"{n_known} pictures were left out: the bundle was trained on them.")
+        notes.append(
+            f"{show_count(n_known, 'picture')} {agree(n_known, 'were')} left out: the bundle was trained or "
+            "chosen on them, or on copies of them."
+        )
     return tuple(notes)
 
 

@@ -22,6 +22,7 @@ from snellen.evaluation.wording import (
     name_rule,
     name_split,
 )
+from snellen.inference.gate import GATE_FILE
 from snellen.metrics.decision import CALLED
 from snellen.records.evaluation import ConformalSummary, Estimate, Evaluation, OperatingPoint
 
@@ -125,6 +126,8 @@ def describe_silence(inputs: ReportInputs) -> list[str]:
             f"beside them. Here that was {found.n} of {format_count(evaluation.n_pictures or evaluation.n, 'picture')}"
             f"{listed}."
         )
+    if inputs.manifest is not None and GATE_FILE not in inputs.manifest.files:
+        told.append("It has no gate: it answers every picture, whatever it shows.")
     sets = evaluation.conformal
     if sets is not None:
         held = sets.whole.coverage.value

@@ -363,6 +363,11 @@ def _notes(scored: Scored, question: Question, manifest: Manifest) -> list[str]:
         is_binary = manifest.positive is not None
         n = len(scored.labels)
         notes.append(describe_units(question.unit, n, is_ordered=manifest.ordered, is_binary=is_binary))
+        if is_binary:
+            notes.append(
+                f"Thresholds were chosen on single pictures and are used here on the mean of each {question.unit}: "
+                "they may lie elsewhere for it."
+            )
     if question.patients.origin == "none":
         notes.append(
             "Picture-level: no patients are known, each picture counts as its own patient. If patients have several "

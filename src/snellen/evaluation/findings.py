@@ -31,7 +31,7 @@ FEW_PATIENTS = 100
 FEW_PATIENTS_OF_A_CLASS = 10
 _GUESSING = 0.5
 _LARGE_SHIFT = 0.2
-_GRAVE = ("are of the bundle's own test split", "The model was trained on these pictures")
+_GRAVE = ("of the bundle's own test split", "The model was trained on these pictures")
 _PICTURE_LEVEL = re.compile(r"picture[- ]level|one patient (a|per) picture|each picture", re.IGNORECASE)
 
 

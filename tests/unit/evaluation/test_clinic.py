@@ -253,3 +253,10 @@ def test_evidence_maps_stand_beside_the_errors(binary: ReportInputs) -> None:
     assert "Evidence map of" in html
     assert 'class="panels"' in html
     assert "Evidence map of" not in render_report(binary)
+
+
+def test_bundle_without_a_gate_says_that_it_answers_everything(binary: ReportInputs) -> None:
+    assert binary.manifest is not None
+    bare = binary.manifest.model_copy(update={"files": {"model.onnx": "b" * 64}})
+    assert not any("no gate" in text for text in clinic.describe_silence(binary))
+    assert any("no gate" in text for text in clinic.describe_silence(replace(binary, manifest=bare)))
