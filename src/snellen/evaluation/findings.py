@@ -403,15 +403,15 @@ def _notices_of_calibration(evaluation: Evaluation) -> Iterator[Notice]:
 
 
 def _notices_of_points(evaluation: Evaluation) -> Iterator[Notice]:
-    """Where the default threshold already reaches a target, the point made for it may do less of what it is for."""
+    """Where the default threshold reaches a target already, the point made for it may do less of what it is for."""
     points = {point.name: point for point in evaluation.operating_points}
     default = default_point(evaluation)
     for name, key in (("screening", "sensitivity"), ("confirming", "specificity")):
         point = points.get(name)
-        if point is None or default is None or point is default:
+        if point is None or default is None:
             continue
-        is_less = point.threshold > default.threshold if name == "screening" else point.threshold < default.threshold
-        if is_less:
+        own, other = (_value({key: getattr(each, key) or Estimate(value=None)}, key) for each in (point, default))
+        if own is not None and other is not None and own < other:
             yield Notice(
                 "warning",
                 f"“{default.name}” has a higher {key} than “{name}”, whose target ({point.rule}) asks for less.",

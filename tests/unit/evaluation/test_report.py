@@ -353,18 +353,24 @@ def test_all_splits_at_once_are_severe() -> None:
 
 @pytest.mark.parametrize(
     ("screening", "confirming", "told"),
-    [(0.3, 0.8, []), (0.6, 0.8, ["screening"]), (0.3, 0.4, ["confirming"]), (0.5, 0.5, [])],
+    [(0.97, 0.98, []), (0.91, 0.98, ["screening"]), (0.97, 0.92, ["confirming"]), (0.95, 0.95, [])],
 )
 def test_point_that_does_less_than_the_default_is_told(screening: float, confirming: float, told: list[str]) -> None:
     binary = report_inputs.build_binary().evaluation
     first = binary.operating_points[0]
-    thresholds = {"balanced": 0.5, "screening": screening, "confirming": confirming}
+    # of screening the sensitivity, of confirming the specificity; the default has 0.95 of both
+    reached = {"balanced": (0.95, 0.95), "screening": (screening, 0.5), "confirming": (0.5, confirming)}
     points = tuple(
-        first.model_copy(update={"name": name, "threshold": threshold, "is_default": name == "balanced"})
-        for name, threshold in thresholds.items()
-    )
+        first.model_copy(
+            update={
+                "name": name, "is_default": name == "balanced", "sensitivity": Estimate(value=sensitivity),
+                "specificity": Estimate(value=specificity),
+            }
+        )
+        for name, (sensitivity, specificity) in reached.items()
+    )  # fmt: skip
     notices = findings.collect_notices(binary.model_copy(update={"operating_points": points}), None)
-    found = [name for name in thresholds for each in notices if f"than “{name}”, whose target" in each.text]
+    found = [name for name in reached for each in notices if f"than “{name}”, whose target" in each.text]
     assert found == told
 
 
