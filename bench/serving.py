@@ -192,6 +192,8 @@ async def _run_client(port: int, requests: list[bytes], connections: int, second
             if start > begin + seconds or time.perf_counter() > begin + 2 * seconds:
                 break
             await asyncio.sleep(max(0.0, start - time.perf_counter()))
+            if reader.at_eof():  # the server closed it while nobody asked, as it may
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(requests[number % len(requests)])
                 status = await read_answer(reader)

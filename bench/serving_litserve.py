@@ -1,10 +1,13 @@
-"""What bench/serving_peers.py gives to LitServe, which pickles the class by name: the same Predictor, in batches."""
+"""What bench/serving_peers.py gives to LitServe, which pickles the class by name: the same Predictor, in batches.
 
-from __future__ import annotations
+Without `from __future__ import annotations`: LitServe takes a form only where the annotation is the class itself.
+"""
 
 import json
+from typing import Any
 
 import litserve
+from fastapi import Request
 
 from snellen.inference.load import load_bundle
 from snellen.records.bundle import Prediction
@@ -18,8 +21,8 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, _device: str) -> None:
         self.predictor = load_bundle(self.run)
 
-    def decode_request(self, request: dict) -> bytes:
-        return bytes(request["images"].file.read())
+    def decode_request(self, request: Request) -> Any:
+        return request["images"].file.read()
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
         return inputs
