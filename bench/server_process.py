@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -73,12 +74,17 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def run_process(bundles: Sequence[str], folder: Path, *options: str) -> Iterator[ServerProcess]:
-    """Within, a server of `bundles` (`NAME=PATH`) answers whose database lies in `folder`."""
+def run_process(
+    bundles: Sequence[str], folder: Path, *options: str, state: Path | None = None
+) -> Iterator[ServerProcess]:
+    """Within, a server of `bundles` (`NAME=PATH`) answers whose database lies in `folder`; `state`: where the audit
+    log's key lies, if not beside the database.
+    """
     log = folder / "server.log"
     words = ["serve", *bundles, "--port", "0", "--db", str(folder / "audit.db"), *options]
+    given = {**os.environ, **({"SNELLEN_STATE": str(state)} if state else {})}
     with log.open("wb") as said:
-        process = subprocess.Popen([sys.executable, "-m", "snellen", *words], stdout=said, stderr=said)
+        process = subprocess.Popen([sys.executable, "-m", "snellen", *words], stdout=said, stderr=said, env=given)
     try:
         yield ServerProcess(_wait_for_address(process, log), process, log)
     finally:

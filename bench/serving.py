@@ -3,9 +3,10 @@
     python bench/serving.py RUN PICTURES [--seconds 20] [--out serving.json] [--only snellen,in-process]
 
 Each server runs in a process of its own, the client in another. `in-process` is the Predictor without HTTP server and
-database, fed with the same bytes by the same client over the barest HTTP there is. Saturation: as many connections as
-fill it, each waiting for its answer. Half load: requests at fixed times, at half the saturation rate, whoever is late.
-Run it on a quiet machine: it is the ratio of runs one after the other that counts.
+database, fed with the same bytes by the same client over the barest HTTP there is. LitServe comes twice: around torch,
+as its users write it, and around the same Predictor, where it cannot answer more than `in-process`. Saturation: as many
+connections as fill it, each waiting for its answer. Half load: requests at fixed times, at half the saturation rate,
+whoever is late. Run it on a quiet machine: it is the ratio of runs one after the other that counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PEERS = Path(__file__).with_name("serving_peers.py")
-SERVERS = ("in-process", "snellen", "fastapi-torch", "litserve")
+SERVERS = ("in-process", "snellen", "fastapi-torch", "litserve-torch", "litserve")
 CONNECTIONS = (1, 4, 8, 16, 32)
 BOUNDARY = b"snellen-bench"
 

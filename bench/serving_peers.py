@@ -2,13 +2,13 @@
 
 in-process      the Predictor alone, fed over the barest HTTP there is: what a server could reach at most
 fastapi-torch   FastAPI and torch as tutorials write it: one picture a call, the network of the bundle's backbone
-litserve        LitServe with batches of 8 on the same Predictor
+litserve-torch  LitServe with batches of 8 on that network
+litserve        LitServe with batches of 8 on the same Predictor as Snellen
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import queue
 import sys
 import threading
@@ -61,48 +61,37 @@ def serve_in_process(run: str, port: int) -> None:
 
 
 def serve_fastapi_torch(run: str, port: int) -> None:
-    import timm
-    import torch
     import uvicorn
     from fastapi import FastAPI
-    from PIL import Image
-    from torchvision.transforms import v2
+    from serving_torch import TorchNetwork
 
-    manifest = load_bundle(run).manifest
-    # weights do not change the time that a network takes
-    network = timm.create_model(manifest.backbone, pretrained=False, num_classes=len(manifest.classes)).eval()
-    prepare = v2.Compose(
-        [
-            v2.Resize((manifest.input.height_px, manifest.input.width_px)),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.5,) * 3, (0.5,) * 3),
-        ]
-    )
+    network = TorchNetwork(run)
     app = FastAPI()
 
     @app.post("/predict")
     def predict(images: UploadFile) -> dict[str, float]:
-        picture = prepare(Image.open(io.BytesIO(images.file.read())).convert("RGB"))
-        with torch.inference_mode():
-            probabilities = torch.softmax(network(picture[None]), dim=1)[0].tolist()
-        return dict(zip(manifest.classes, probabilities, strict=True))
+        return network.name(network.predict(network.prepare(images.file)[None])[0])
 
     uvicorn.run(app, port=port, log_level="error")
 
 
-def serve_litserve(run: str, port: int) -> None:
+def serve_litserve(run: str, port: int, *, is_torch: bool = False) -> None:
     import litserve
-    from serving_litserve import Api
+    from serving_litserve import Api, TorchApi
 
-    api = Api(max_batch_size=8, batch_timeout=0.005)
+    api = (TorchApi if is_torch else Api)(max_batch_size=8, batch_timeout=0.005)
     api.run = run
     server = litserve.LitServer(api, accelerator="cpu")
     server.run(port=port, host="127.0.0.1", log_level="error", generate_client_file=False)
 
 
+SERVERS = {
+    "in-process": serve_in_process,
+    "fastapi-torch": serve_fastapi_torch,
+    "litserve-torch": lambda run, port: serve_litserve(run, port, is_torch=True),
+    "litserve": serve_litserve,
+}
+
 if __name__ == "__main__":
     name, run, port = sys.argv[1:]
-    {"in-process": serve_in_process, "fastapi-torch": serve_fastapi_torch, "litserve": serve_litserve}[name](
-        run, int(port)
-    )
+    SERVERS[name](run, int(port))

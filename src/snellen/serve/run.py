@@ -23,6 +23,7 @@ _NEEDED = {
     "prometheus_client": "prometheus-client", "sqlalchemy": "sqlalchemy", "alembic": "alembic",
 }  # fmt: skip
 _BACKLOG = 2048
+_FILES = 65_536  # each connection is one
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def serve(options: ServeOptions) -> None:
 
     with contextlib.closing(_bind(options.host, options.port)) as bound:
         write_json_logs()
+        _allow_many_files()
         _run(options, bound)
 
 
@@ -74,6 +76,19 @@ def _bind(host: str, port: int) -> socket.socket:
             "Another program may use the port: choose another with --port, or 0 for any that is free.",
         ) from error
     return bound
+
+
+def _allow_many_files() -> None:
+    """As many open files as the machine lets a process ask for: often 1,024 are given and far more allowed."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    given, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if given != resource.RLIM_INFINITY and given < wanted:
+        with contextlib.suppress(ValueError, OSError):  # it works with what it has, then
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def build_config(service: Service) -> uvicorn.Config:

@@ -133,6 +133,25 @@ def test_sigterm_lets_what_is_under_way_be_answered(command: Command) -> None:
     assert command.process.wait(30) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_more_connections_may_be_open_than_files_at_its_start(folder: Path) -> None:
+    import resource
+
+    given, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most <= 512:
+        pytest.skip("this machine allows no more files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, most))
+    try:
+        command = start(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (given, most))
+    limits = Path(f"/proc/{command.process.pid}/limits").read_text()
+    soft = re.search(r"Max open files +(\d+)", limits)
+    assert soft
+    assert int(soft.group(1)) == (65_536 if most == resource.RLIM_INFINITY else min(65_536, most))
+    assert command.end()[0] == 0
+
+
 def test_sigterm_before_the_server_listens_ends_it(folder: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal\nfrom snellen.serve import run\nplain = run.build_config\n"
