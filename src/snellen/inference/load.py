@@ -26,16 +26,16 @@ MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 
 
-def load_bundle(path: str | Path, *, threads: int | None = None, spins: bool = True) -> Predictor:
+def load_bundle(path: str | Path, *, threads: int | None = None, serves: bool = False) -> Predictor:
     """Open a bundle, or the bundle of a run. Raises BundleError for a missing or altered file, or another version.
 
-    `spins=False` is for processes that decode and score at once: see GraphSession.
+    `serves=True` is for processes that decode and score at once: see GraphSession.
     """
     folder = find_bundle(to_path(path, "BUNDLE"))
     check_manifest(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
-    session = GraphSession(folder / MODEL_FILE, threads=threads or count_threads(), spins=spins)
+    session = GraphSession(folder / MODEL_FILE, threads=threads or count_threads(), serves=serves)
     wanted = {*OUTPUTS, *(MEMBER_OUTPUTS if manifest.n_members > 1 else ())}
     if session.input_name != INPUT or not wanted <= set(session.outputs):
         raise BundleError(f"{folder / MODEL_FILE} has other inputs or outputs than a bundle.", "Get the bundle again.")

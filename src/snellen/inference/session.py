@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,33 @@ from snellen.core.progress import say
 BATCH = 8
 
 
+@cache
+def _share_memory() -> None:
+    """The working memory from which all graphs of a serving process take theirs; once, a second one is refused."""
+    onnxruntime = load_onnx_runtime()
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({}))
+
+
 class GraphSession:
     """A loaded graph. `threads` are those of one call; `batch` pictures go into one, fewer once memory ran out.
 
-    Threads that wait for work keep a processor busy unless `spins` is false: a call then begins a little later, and
-    whatever else the process does has that processor.
+    `serves` is for a process that decodes and scores at once, and lives long. Threads that wait for work do not keep a
+    processor busy then: a call begins a little later, and whatever else the process does has that processor. And all
+    its graphs share their working memory, so that a second one, or a new version of the first, takes little more.
     """
 
-    def __init__(self, model: Path, *, threads: int, spins: bool = True) -> None:
+    def __init__(self, model: Path, *, threads: int, serves: bool = False) -> None:
         onnxruntime = load_onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        if not spins:
+        if serves:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            _share_memory()
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own types, which share no public base

@@ -148,7 +148,7 @@ class Models:
         """
         with self._reloading:
             old = self.find(name)
-            new = self._open(name, load_bundle(self._sources[name], spins=False))
+            new = self._open(name, load_bundle(self._sources[name], serves=True))
             self._served[name] = new
         old.retire()
         return new
@@ -159,7 +159,7 @@ class Models:
             served.retire()
 
     def _add(self, source: BundleSource) -> None:
-        predictor = load_bundle(source.path, spins=False)
+        predictor = load_bundle(source.path, serves=True)
         name = source.name or to_name(predictor.manifest.name)
         if name in self._served:
             raise UsageError(

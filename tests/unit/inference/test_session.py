@@ -120,6 +120,6 @@ def test_session_without_memory_for_one_picture_says_so(graph: Path) -> None:
 
 def test_threads_that_do_not_spin_give_the_same_scores(delivered: Delivered) -> None:
     pixels = delivered.train_pixels[:3]
-    patient = GraphSession(delivered.folder / "model.onnx", threads=2, spins=False)
+    patient = GraphSession(delivered.folder / "model.onnx", threads=2, serves=True)
     found, expected = patient.run(pixels, ("probabilities",)), delivered.session.run(pixels, ("probabilities",))
     np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=1e-6)
