@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models import Delivered, draw_pixels, write_plain_graph
+from servers import wait_until
 from snellen.core.errors import BundleError
 from snellen.inference.session import BATCH, GraphSession
 
@@ -78,8 +80,8 @@ import resource, sys
 import numpy as np
 from snellen.core.errors import BundleError
 from snellen.inference.session import GraphSession
-session = GraphSession(sys.argv[1], threads=1)
-session.run(np.zeros((1, 8, 8, 3), np.uint8), ("embedding",))
+session = GraphSession(sys.argv[1], OPTIONS)
+session.run(np.zeros((2, 8, 8, 3), np.uint8), ("embedding",))
 pixels = np.zeros((5, 2000, 2000, 3), np.uint8)
 pixels[3] = 51
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -92,8 +94,8 @@ print(session.batch, found.astype(float).round(2).tolist())
 """
 
 
-def run_in_little_memory(graph: Path, spare_mb: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(graph), str(spare_mb)]
+def run_in_little_memory(graph: Path, spare_mb: int, options: str = "threads=1") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY.replace("OPTIONS", options), str(graph), str(spare_mb)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -118,8 +120,36 @@ def test_session_without_memory_for_one_picture_says_so(graph: Path) -> None:
     assert "refused: One picture needs more memory" in done.stderr
 
 
-def test_threads_that_do_not_spin_give_the_same_scores(delivered: Delivered) -> None:
-    pixels = delivered.train_pixels[:3]
-    patient = GraphSession(delivered.folder / "model.onnx", threads=2, serves=True)
-    found, expected = patient.run(pixels, ("probabilities",)), delivered.session.run(pixels, ("probabilities",))
-    np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=1e-6)
+def open_to_serve(graph: Path) -> GraphSession:
+    session = GraphSession(graph, threads=2, serves=True)
+    wait_until(lambda: session._find_alone(session._pool) is not None)  # before, all threads work on each batch
+    return session
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, BATCH, 2 * BATCH + 1])
+def test_server_that_shares_pictures_out_gives_the_same_rows_in_order(delivered: Delivered, n: int) -> None:
+    pixels = np.concatenate([delivered.train_pixels] * 3)[:n]
+    serving = open_to_serve(delivered.folder / "model.onnx")
+    found, expected = serving.run(pixels, serving.outputs), delivered.session.run(pixels, serving.outputs)
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=2e-6, err_msg=name)
+
+
+def test_server_scores_from_several_threads_at_once(delivered: Delivered) -> None:
+    serving = open_to_serve(delivered.folder / "model.onnx")
+    given = [delivered.train_pixels[start : start + 3] for start in range(0, 9, 3)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda pixels: serving.run(pixels, ("probabilities",))["probabilities"], given))
+    for pixels, values in zip(given, found, strict=True):
+        expected = delivered.session.run(pixels, ("probabilities",))["probabilities"]
+        np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_server_goes_on_with_fewer_pictures_too(graph: Path) -> None:
+    done = run_in_little_memory(graph, 500, "threads=2, serves=True")
+    assert done.returncode == 0, done.stderr
+    batch, rows = done.stdout.split(maxsplit=1)
+    assert int(batch) < BATCH
+    assert json.loads(rows) == [[0.0] * 3] * 3 + [[0.2] * 3] + [[0.0] * 3]
