@@ -23,7 +23,7 @@ from snellen.serve.history import iter_predictions
 
 PREDICT = "/v1/models/bench/predict"
 _REST_S = 0.05
-_LONGEST_S = 90.0
+_LONGEST_S = 300.0
 
 
 @dataclass

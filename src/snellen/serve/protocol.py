@@ -13,7 +13,9 @@ from snellen.serve.limits import LIMITS
 
 
 class Protocol(H11Protocol):
-    """A connection whose request does not come whole within `header_s` is closed."""
+    """A connection whose first request does not begin, or whose headers do not come whole, within `header_s` is closed.
+    One that waits for its next request is not: uvicorn closes it after `timeout_keep_alive`.
+    """
 
     _slow: asyncio.TimerHandle | None = None
 
@@ -27,7 +29,8 @@ class Protocol(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        has_begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
+        if has_begun and not self.transport.is_closing():
             self._watch_headers()
         else:
             self._stop_watching()

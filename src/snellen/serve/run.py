@@ -23,6 +23,7 @@ _NEEDED = {
     "prometheus_client": "prometheus-client", "sqlalchemy": "sqlalchemy", "alembic": "alembic",
 }  # fmt: skip
 _BACKLOG = 2048
+_IDLE_S = 75  # longer than a proxy keeps a connection that nobody uses, else both may close and ask at once
 _FILES = 65_536  # each connection is one
 
 
@@ -107,7 +108,7 @@ def build_config(service: Service) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=20,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=int(service.limits.drain_s),
     )
 
