@@ -124,6 +124,55 @@ def test_history_jobs_and_card_are_shown(browser: Any, server: Running) -> None:
     page.close()
 
 
+def test_picture_that_the_server_did_not_answer_can_be_sent_again(browser: Any, server: Running) -> None:
+    page = open_page(browser, server)
+    sync_api.expect(page.locator("#model-pick option")).to_have_count(1)
+    page.context.set_offline(True)
+    page.locator("#files").set_input_files(FILES[:1])
+    sync_api.expect(page.locator("#list .badge")).to_have_text("not answered")
+    sync_api.expect(page.locator(".verdict.error")).to_contain_text("The server does not answer.")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    sync_api.expect(page.locator("#list .badge")).to_have_text("sick")
+    sync_api.expect(page.locator(".verdict.positive .verdict-word")).to_have_text("sick")
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_long_names_of_classes_and_files_stand_beside_each_other(browser: Any, tmp_path: Path, width: int) -> None:
+    classes = ("central_serous_chorioretinopathy", "proliferative_diabetic_retinopathy", "normal")
+    deliver_plain_bundle(tmp_path / "bundle", classes)
+    with run_server(tmp_path, [f"eyes={tmp_path / 'bundle'}"]) as server:
+        page = open_page(browser, server, viewport={"width": width, "height": 900})
+        page.locator("#files").set_input_files({**FILES[0], "name": "a_photograph_with_a_long_name_left.png"})
+        sync_api.expect(page.locator("#list .badge.waiting")).to_have_count(0)
+        measure = (
+            "row => ['.row-name', '.badge'].map((part) => row.querySelector(part).getBoundingClientRect().toJSON())"
+        )
+        name, badge = page.locator("#list .row").evaluate(measure)
+        assert name["right"] <= badge["left"]
+        assert name["width"] > 60
+        page.locator("#list .row").click()
+        bars = [page.locator(".bars .track").nth(number).bounding_box() for number in range(3)]
+        assert len({(bar["x"], bar["width"]) for bar in bars}) == 1, "bars must be comparable"
+        assert bars[0]["width"] >= 70
+        # a line holds whole words: none is higher than its parts between underscores
+        assert page.locator(".bar-name").first.locator("wbr").count() == 2
+        page.goto(f"{server.base}/#model")
+        sync_api.expect(page.locator("#model-card")).to_contain_text("proliferative_diabetic_retinopathy")
+        page.close()
+
+
+def test_card_shows_signs_and_no_markdown(browser: Any, server: Running) -> None:
+    page = open_page(browser, server)
+    text = "A\\_b \\*c\\* &lt;d&gt; &amp;lt; **e\\_f**\n\n| g\\|h | `i\\_j` |\n| --- | --- |\n| k | l |"
+    shown = page.evaluate(
+        "async (text) => (await import('/page/card.js')).markdown(text).map((each) => each.textContent)", text
+    )
+    assert shown == ["A_b *c* <d> &lt; e_f", "g|hi\\_jkl"]
+    page.close()
+
+
 def test_phone_shows_list_then_picture_and_nothing_is_too_wide(browser: Any, server: Running) -> None:
     page = open_page(browser, server, viewport={"width": 390, "height": 844})
     drop_all(page)

@@ -4,17 +4,20 @@ import { call } from "./api.js";
 import { describePoint, el, find } from "./dom.js";
 import { state } from "./state.js";
 
+const signs = { "&lt;": "<", "&gt;": ">", "&amp;": "&" };
+const plain = (text) => text.replace(/&(lt|gt|amp);/g, (sign) => signs[sign]).replace(/\\([\\`*_{}[\]()<>#+\-.!|])/g, "$1");
+
 function inline(text) {
   const parts = text.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)]+\))/);
   return parts.filter(Boolean).map((part) => {
     if (/^`.+`$/.test(part)) return el("code", {}, part.slice(1, -1));
-    if (/^\*\*.+\*\*$/.test(part)) return el("strong", {}, part.slice(2, -2));
+    if (/^\*\*.+\*\*$/.test(part)) return el("strong", {}, plain(part.slice(2, -2)));
     const link = /^\[([^\]]+)\]\((https?:[^)]+)\)$/.exec(part);
-    return link ? el("a", { href: link[2], rel: "noreferrer" }, link[1]) : part;
+    return link ? el("a", { href: link[2], rel: "noreferrer" }, plain(link[1])) : plain(part);
   });
 }
 
-const cells = (line) => line.replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+const cells = (line) => line.replace(/^\||\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim());
 
 function table(lines, number) {
   const [head, , ...rows] = lines.map(cells);
@@ -46,7 +49,7 @@ export async function showModel() {
   const points = model.operating_points.map((point) => `${point.name}${point.is_default ? " (default)" : ""}: ${describePoint(point, model.positive)}`);
   const rows = [
     ["Name in addresses", model.name], ["Classes", model.classes.join(", ")], ["Looked for", model.positive ?? "–"], ["Operating points", points.join("; ") || "none"],
-    ["Backbone", model.backbone], ["Input", `${model.width_px} × ${model.height_px} px`], ["Trained on", `${model.n_patients} patients`],
+    ["Backbone", model.backbone], ["Input", `${model.width_px} × ${model.height_px} px`], ["Trained on", `${model.n_patients.toLocaleString("en")} patients`],
     ["Made", `${model.created.slice(0, 10)} by Snellen ${model.snellen_version}`], ["sha256 of the bundle", model.sha256],
   ];
   find("model-facts").replaceChildren(...rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));

@@ -1,9 +1,9 @@
 // One picture: what the model says of it, and where in the picture the evidence lies.
 
 import { explain } from "./api.js";
-import { describePoint, el, find, icon, percent } from "./dom.js";
+import { breakable, describePoint, el, find, icon, percent } from "./dom.js";
 import { changed, kindOf, state, watch } from "./state.js";
-import { badge } from "./worklist.js";
+import { badge, tryAgain } from "./worklist.js";
 
 const look = { zoom: 1, x: 0.5, y: 0.5, opacity: 0.6, className: null };
 let shownId = null;
@@ -27,7 +27,7 @@ function bars(item) {
       mark.style.left = `${100 * Math.min(1, point.threshold)}%`;
       track.append(mark);
     }
-    return el("div", { class: "bar", role: "listitem" }, el("span", { class: "bar-name" }, name), track, el("span", { class: "number" }, percent(value)));
+    return el("div", { class: "bar", role: "listitem" }, el("span", { class: "bar-name" }, breakable(name)), track, el("span", { class: "number" }, percent(value)));
   }));
 }
 
@@ -42,8 +42,10 @@ function verdict(item) {
   const kind = kindOf(item);
   if (kind === "waiting") return el("div", { class: "verdict waiting" }, el("p", {}, "Being answered …"));
   if (kind === "error") {
+    const { message, hint, isPassing } = item.problem;
     return el("div", { class: "verdict error", role: "group", "aria-label": "Problem" }, icon("alert"),
-      el("div", {}, el("p", { class: "verdict-word" }, "This picture was not read"), el("p", {}, item.problem.message), el("p", { class: "quiet" }, item.problem.hint)));
+      el("div", {}, el("p", { class: "verdict-word" }, `This picture was not ${isPassing ? "answered" : "read"}`), el("p", {}, message), el("p", { class: "quiet" }, hint),
+        isPassing ? el("button", { type: "button", class: "small again", onclick: tryAgain }, "Try again") : null));
   }
   if (kind === "abstain") {
     return el("div", { class: "verdict abstain" }, icon("person"),
@@ -53,7 +55,7 @@ function verdict(item) {
   }
   const symbol = kind === "positive" ? "flag" : "check";
   return el("div", { class: `verdict ${kind}` }, icon(symbol),
-    el("div", {}, el("p", { class: "verdict-label" }, "Decision"), el("p", { class: "verdict-word" }, item.answer.decision), el("p", { class: "quiet" }, sayDecision(item))));
+    el("div", {}, el("p", { class: "verdict-label" }, "Decision"), el("p", { class: "verdict-word" }, breakable(item.answer.decision)), el("p", { class: "quiet" }, sayDecision(item))));
 }
 
 function facts(item) {

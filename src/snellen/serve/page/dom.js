@@ -41,10 +41,24 @@ export function speak(text) {
   find("spoken").textContent = text;
 }
 
+// No model is ever sure: what rounds to nothing or to all is told as a bound.
 export function percent(value) {
-  if (value > 0.9995 && value < 1) return ">\u00a099.9\u00a0%";
-  if (value > 0 && value < 0.0005) return "<\u00a00.1\u00a0%";
+  if (value > 0.9995) return ">\u00a099.9\u00a0%";
+  if (value < 0.0005) return "<\u00a00.1\u00a0%";
   return `${(100 * value).toFixed(1)}\u00a0%`;
+}
+
+// Local time, the same in every language: 2026-01-31 16:05:09.
+export function stamp(text) {
+  const when = new Date(text);
+  const two = (number) => String(number).padStart(2, "0");
+  const day = [when.getFullYear(), two(when.getMonth() + 1), two(when.getDate())].join("-");
+  return `${day} ${[when.getHours(), when.getMinutes(), when.getSeconds()].map(two).join(":")}`;
+}
+
+// A name that may break behind its underscores and dashes, and not within a word.
+export function breakable(name) {
+  return name.split(/(?<=[_\-./])/).flatMap((part, number) => (number ? [el("wbr"), part] : [part]));
 }
 
 export function toCsv(rows) {

@@ -1,7 +1,7 @@
 // What the server recorded: a table with filters, page by page, and the whole as CSV.
 
 import { call, getJson } from "./api.js";
-import { download, el, find, percent } from "./dom.js";
+import { download, el, find, percent, stamp } from "./dom.js";
 import { state } from "./state.js";
 
 let next = null;
@@ -20,12 +20,11 @@ function query(more = {}) {
 }
 
 function line(row) {
-  const when = new Date(row.time);
   const probability = row.probabilities[row.decision];
   const word = row.error ? "not read" : row.abstain ? "abstained" : row.decision;
   const kind = row.error ? "error" : row.abstain ? "abstain" : "plain";
   return el("tr", {},
-    el("td", { class: "number" }, el("time", { dateTime: row.time }, when.toLocaleString())),
+    el("td", { class: "number" }, el("time", { dateTime: row.time }, stamp(row.time))),
     el("td", {}, row.model),
     el("td", {}, el("span", { class: `badge ${kind}` }, word)),
     el("td", { class: "number" }, probability === undefined ? "" : percent(probability)),

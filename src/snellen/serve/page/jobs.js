@@ -1,7 +1,7 @@
 // Jobs: sent here, worked on by the server, looked at every two seconds while one is open.
 
 import { call, getJson } from "./api.js";
-import { download, el, find, speak } from "./dom.js";
+import { download, el, find, speak, stamp } from "./dom.js";
 import { modelsAreKnown, state } from "./state.js";
 
 const open = ["queued", "running"];
@@ -41,7 +41,7 @@ function card(job) {
   const bar = el("progress", { max: 1, value: share, "aria-label": `Progress of job ${job.job_id}` });
   return el("article", { class: "card job" },
     el("div", { class: "job-head" }, el("h2", {}, el("code", {}, job.job_id)), el("span", { class: `badge ${kind}` }, job.state)),
-    el("p", { class: "quiet" }, `${job.model} · ${new Date(job.created).toLocaleString()} · ${told}`),
+    el("p", { class: "quiet" }, `${job.model} · ${stamp(job.created)} · ${told}`),
     bar,
     job.message ? el("p", { class: "field-error" }, job.message) : null,
     el("div", { class: "job-tools" },

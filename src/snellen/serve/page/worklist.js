@@ -5,6 +5,7 @@ import { download, el, find, icon, percent, speak, toCsv } from "./dom.js";
 import { changed, explainOrder, kindOf, listShown, modelsAreKnown, state, watch } from "./state.js";
 
 const atOnce = 3;
+const passing = [0, 401, 408, 429, 503]; // what was sent is good: the server was away, busy, or asked for a key
 const drawable = /^image\/(jpeg|png|gif|webp|bmp)$/;
 let waiting = [];
 let running = 0;
@@ -14,14 +15,14 @@ export const labels = {
   negative: ["check", (item) => item.answer.decision],
   plain: ["check", (item) => item.answer.decision],
   abstain: ["person", () => "needs a person"],
-  error: ["alert", () => "not read"],
+  error: ["alert", (item) => (item.problem.isPassing ? "not answered" : "not read")],
   waiting: ["clock", () => "waiting"],
 };
 
 export function badge(item) {
   const kind = kindOf(item);
   const [symbol, write] = labels[kind];
-  return el("span", { class: `badge ${kind}` }, icon(symbol), write(item));
+  return el("span", { class: `badge ${kind}`, title: write(item) }, icon(symbol), el("span", { class: "badge-text" }, write(item)));
 }
 
 export async function addFiles(files, sendJob) {
@@ -60,7 +61,7 @@ async function answer(item) {
     const found = await predict(item.model.name, item.file);
     take(item, found);
   } catch (error) {
-    item.problem = { message: error.message, hint: error.hint ?? "" };
+    item.problem = { message: error.message, hint: error.hint ?? "", isPassing: passing.includes(error.status) };
   }
   if (!state.selected && state.items.includes(item)) state.selected = item;
   changed("items");
@@ -80,6 +81,15 @@ function take(item, found) {
     else target.answer = each;
     if (number > 0) state.items.splice(state.items.indexOf(item) + number, 0, target);
   });
+}
+
+export function tryAgain() {
+  const missed = state.items.filter((item) => item.problem?.isPassing);
+  for (const item of missed) item.problem = null;
+  waiting.push(...missed);
+  speak(`${missed.length} pictures are sent again`);
+  changed("items");
+  work();
 }
 
 function leading(item) {
