@@ -76,6 +76,7 @@ async def _live(app: FastAPI) -> AsyncIterator[None]:
     for pool in (service.pool, service.explaining):
         pool.shutdown(wait=True, cancel_futures=True)
     service.store.close()
+    log_event("ended", models=service.models.names)
 
 
 def _add_page(app: FastAPI) -> None:

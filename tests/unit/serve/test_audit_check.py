@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from snellen.core.errors import StorageError, StoreUnavailableError, UsageError
+from snellen.serve.anchor import AnchorFile
 from snellen.serve.audit_check import AuditReport
 from snellen.serve.chain import SIGNED, Anchor, ChainKey, Head, encode_row
 from snellen.serve.ledger import accept
@@ -234,6 +238,32 @@ def test_anchor_catches_up_when_rows_rest(place: Place) -> None:
                 return
             time.sleep(0.01)
     pytest.fail("the anchor stayed behind")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_slow_server_puts_no_older_anchor_in_a_newer_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, path = ChainKey(bytes(32)), tmp_path / "audit.head"
+    slow, fast = AnchorFile(path, key), AnchorFile(path, key)
+    has_looked, look = threading.Event(), slow._is_ahead
+
+    def look_slowly(anchor: Anchor) -> bool:
+        found = look(anchor)
+        has_looked.set()
+        time.sleep(0.5)  # the other one has the time to write meanwhile, if it may
+        return found
+
+    monkeypatch.setattr(slow, "_is_ahead", look_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(slow.follow, Head("chain", 106, "a", 0, ""))
+        assert has_looked.wait(20)
+        second = pool.submit(fast.follow, Head("chain", 120, "b", 0, ""))
+        first.result()
+        second.result()
+    anchor = fast.read()
+    assert anchor is not None
+    assert anchor.last == 120
 
 
 def test_key_is_private_needed_and_the_right_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

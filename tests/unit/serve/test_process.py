@@ -99,6 +99,7 @@ def test_start_answer_reload_and_end(command: Command) -> None:
     events = [json.loads(line) for line in log.splitlines()]
     names = [event["event"] for event in events]
     assert {"started", "request", "model_reloaded"} <= set(names)
+    assert names[-1] == "ended"
     request = next(event for event in events if event["event"] == "request")
     assert (request["status"], request["route"]) == (200, "/v1/models/{name}/predict")
     assert "Jane" not in log
