@@ -222,6 +222,28 @@ def hold_lock(path: Path) -> Iterator[None]:
         raise explain_os_error(error, path) from error
 
 
+@contextlib.contextmanager
+def hold_folder(folder: Path, *, waits: bool) -> Iterator[bool]:
+    """Whether nobody else holds the folder within the block; without a file of its own, also where the disk is full.
+
+    The system frees it when its holder dies. True too where the system has no such lock, or will not give it.
+    """
+    handle, is_ours = None, True
+    with contextlib.suppress(OSError, ImportError):
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_ours = False
+    try:
+        yield is_ours
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
 CACHE_PARTS = (
     "pixels", "features", "graphs", "facts", "looks", "shortcuts", "sketches", "copies", "unpacked", "given", "doctor",
     "locks",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from snellen.core.errors import PictureError
 from snellen.core.quiet import hush_warnings
-from snellen.imaging.picture import Background, Levels, Picture, require_memory, require_size
+from snellen.imaging.picture import Background, Levels, Picture, read_decoding_limits, require_memory, require_size
 from snellen.imaging.pillow_pixels import copy_rgb
 from snellen.imaging.working_memory import compute_deep_bytes, compute_working_bytes, reserve
 
@@ -55,6 +55,11 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PictureError(
             f"the content is no picture that Snellen reads ({_NAMES})", "Check what the file really is."
+        ) from error
+    except Image.DecompressionBombError as error:
+        limit = read_decoding_limits()[0]
+        raise PictureError(
+            f"its header tells more pixels than the limit of {limit:,}", "Scale the picture down first."
         ) from error
     except Exception as error:  # as above
         raise PictureError(f"the picture cannot be opened: {error}", "Copy or export it again.") from error

@@ -39,14 +39,16 @@ class Caller:
 
 
 class Access:
-    """The rule of one server. Keys are asked for as soon as there is one, and everywhere but on loopback."""
+    """The rule of one server. Keys are asked for once there was one, also when all are revoked, and everywhere but on
+    loopback.
+    """
 
     def __init__(self, store: Store, *, host: str, is_insecure: bool) -> None:
         self._store = store
         self._host = host
         self._is_insecure = is_insecure
         self._is_loopback = is_loopback(host)
-        self._has_keys = False
+        self._has_keys = not is_insecure and store.has_had_keys()
         self._asked_at = float("-inf")
 
     @property
@@ -65,7 +67,7 @@ class Access:
 
     def _look(self) -> bool:
         if not self._has_keys:
-            self._has_keys = any(key.revoked is None for key in self._store.list_keys())
+            self._has_keys = bool(self._store.list_keys())
             self._asked_at = time.monotonic()
         return self._has_keys
 

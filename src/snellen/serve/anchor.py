@@ -11,11 +11,10 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from snellen.core.errors import StorageError, UsageError
-from snellen.core.storage import explain_os_error
+from snellen.core.storage import explain_os_error, hold_folder
 from snellen.serve.chain import Anchor, ChainKey, Head, describe, is_same_mac
 
 LOG = logging.getLogger("snellen.serve.store")
@@ -104,7 +103,8 @@ class AnchorFile:
                 return
             self._due = time.monotonic() + EVERY_S
             try:
-                with _hold_folder(self.path.parent):
+                # of servers that share the file a slow one would put an older head in a newer one's place
+                with hold_folder(self.path.parent, waits=True):
                     if not self._is_ahead(self._next):
                         self._write(self._next)
             except StorageError as error:
@@ -118,7 +118,7 @@ class AnchorFile:
         """Forget what the file says and anchor `head`, also where it is shorter. Raises StorageError."""
         with self._lock:
             anchor = Anchor(head.chain_id, head.last, head.last_mac)
-            with _hold_folder(self.path.parent):
+            with hold_folder(self.path.parent, waits=True):
                 self._write(anchor)
             self._written, self._next = anchor, None
 
@@ -149,25 +149,6 @@ def read_anchor(path: Path, key: ChainKey) -> Anchor | None:
     raise StorageError(
         f"{path} is no anchor that was signed with this audit log's key.", "Restore the file from its backup."
     )
-
-
-@contextlib.contextmanager
-def _hold_folder(folder: Path) -> Iterator[None]:
-    """One server at a time, of those that share an anchor: else a slow one puts an older one in a newer one's place.
-
-    Where the system has no such lock, or will not give it, they do without: what the anchor says is true all the same.
-    """
-    handle = None
-    with contextlib.suppress(OSError, ImportError):
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 def _write_private(path: Path, text: str) -> None:

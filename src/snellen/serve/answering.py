@@ -154,6 +154,7 @@ def to_row(asked: Asked, answer: Answer, received: datetime, *, names: bool) -> 
         latency_ms=round(answer.latency_ms, 3),
         error=None if answer.problem is None else answer.problem.code,
         filename=found.path if names else None,
+        set=None if found.set is None else tuple(found.set),
     )
 
 

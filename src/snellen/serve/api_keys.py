@@ -23,7 +23,7 @@ from snellen.serve.audit_rows import ROLES, ApiKey, Role
 from snellen.serve.chain import ChainKey, is_same_mac
 from snellen.serve.ledger import Ledger
 from snellen.serve.row_values import count_microseconds, read_microseconds
-from snellen.serve.schema import api_keys
+from snellen.serve.schema import api_keys, audit_log
 
 _PREFIX = "snellen_"  # so that searches for leaked secrets can know one
 FRESH_S = 2.0
@@ -89,7 +89,7 @@ class KeyRing:
         query = sa.select(*api_keys.c).where(api_keys.c.secret_sha256 == digest)
         with self._ledger.database.reading() as connection:
             row = connection.execute(query).mappings().one_or_none()
-        if row is None or not is_same_mac(row["secret_sha256"], digest) or not _is_signed(row, self._ledger.key):
+        if row is None or not is_same_mac(row["secret_sha256"], digest) or not is_signed_key(row, self._ledger.key):
             return None
         return None if row["revoked_us"] is not None else _read(row)
 
@@ -98,6 +98,13 @@ class KeyRing:
         with self._ledger.database.reading() as connection:
             rows = connection.execute(sa.select(*api_keys.c).order_by(api_keys.c.created_us)).mappings()
             return [_read(row) for row in rows]
+
+    def is_begun(self) -> bool:
+        """Whether a key was ever made, also if all are revoked, or somebody has deleted them from the table."""
+        told = sa.select(audit_log.c.row).where(audit_log.c.kind == "key_added").order_by(audit_log.c.row).limit(1)
+        with self._ledger.database.reading() as connection:
+            asked = (sa.select(api_keys.c.key_id).limit(1), told)
+            return any(connection.execute(query).first() is not None for query in asked)
 
     def revoke(self, name: str) -> ApiKey:
         """Refuse the key of this name or id from now on. The log tells it."""
@@ -122,7 +129,8 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_signed(row: Mapping[str, Any] | sa.RowMapping, key: ChainKey) -> bool:
+def is_signed_key(row: Mapping[str, Any] | sa.RowMapping, key: ChainKey) -> bool:
+    """Whether a row of the table is as Snellen wrote it."""
     return is_same_mac(row["mac"], key.sign_api_key({column: row[column] for column in _SIGNED}))
 
 

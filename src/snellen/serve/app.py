@@ -103,7 +103,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def tell_parameters(request: Request, error: RequestValidationError) -> Response:
         told = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in error.errors()[:5]
+            f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()[:5]
         )
         return _answer(
             request, RefusedError(422, "invalid_request", f"A parameter does not fit. {told}.", "See /docs.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,18 +15,20 @@ from snellen.core.errors import StorageError
 from snellen.core.progress import follow
 from snellen.records.base import Record
 from snellen.serve.anchor import read_anchor
+from snellen.serve.api_keys import is_signed_key
 from snellen.serve.chain import Anchor, ChainKey, Head, is_same_mac
 from snellen.serve.database import Database
 from snellen.serve.ledger import find_anchor_problem, read_head, require_key
 from snellen.serve.row_values import PREDICTION
-from snellen.serve.schema import audit_log
+from snellen.serve.schema import api_keys, audit_log
 
 AT_ONCE = 5_000
 MOST_TOLD = 50
 _MAC = re.compile(r"[0-9a-f]{64}")
 Code = Literal[
     "row_changed", "rows_missing", "tail_cut", "row_added", "head_missing", "head_forged", "head_differs",
-    "anchor_missing", "anchor_forged", "anchor_contradicted", "tombstone_missing",
+    "anchor_missing", "anchor_forged", "anchor_contradicted", "tombstone_missing", "key_changed", "key_missing",
+    "key_unrevoked",
 ]  # fmt: skip
 
 
@@ -90,6 +92,7 @@ def verify(database: Database, other_anchor: Path | None = None) -> AuditReport:
         for row in follow(_iter_rows(connection), "verify", head.last - head.purged if head else 0, "rows"):
             walk.see(row)
         walk.end()
+        _check_keys(connection, key, walk.added, walk.revoked, findings)
         for place, anchor in anchors:
             if head is not None and (problem := find_anchor_problem(connection, head, anchor)):
                 findings.add("anchor_contradicted", f"{place}: {problem}", head.last + 1)
@@ -134,6 +137,8 @@ class _Walk:
         self.previous: str | None = head.purged_mac if head else None
         self._expected = head.purged + 1 if head else None
         self._tombstone = 0
+        self.added: dict[str, str] = {}  # ids of keys and their names, as the log tells them
+        self.revoked: set[str] = set()
 
     def see(self, row: sa.RowMapping) -> None:
         number = int(row["row"])
@@ -180,6 +185,10 @@ class _Walk:
                 f"Row {number}: a server that found no anchor began a new one at {details['rows']} rows; "
                 "an older state put back before that would not show."
             )
+        elif row["kind"] == "key_added":
+            self.added[details["key_id"]] = details["name"]
+        elif row["kind"] == "key_revoked":
+            self.revoked.add(details["key_id"])
         elif row["kind"] == "accepted":
             known = details["anchor"] or {}
             self._findings.notes.append(
@@ -199,6 +208,20 @@ class _Walk:
             self._findings.add("head_differs", "The last row is not the one that the head names.", head.last)
         if head.purged > self._tombstone:
             self._findings.add("tombstone_missing", f"No tombstone tells that rows up to {head.purged} were purged.")
+
+
+def _check_keys(
+    connection: sa.Connection, key: ChainKey, added: Mapping[str, str], revoked: Collection[str], findings: _Findings
+) -> None:
+    """The table of API keys against what the log tells of them; what was purged of the log is not held against it."""
+    found = {str(row["key_id"]): row for row in connection.execute(sa.select(*api_keys.c)).mappings()}
+    for key_id, row in found.items():
+        if not is_signed_key(row, key):
+            findings.add("key_changed", f"The key {row['name']} ({key_id}) is not as it was written; it is refused.")
+        elif key_id in revoked and row["revoked_us"] is None:
+            findings.add("key_unrevoked", f"The key {row['name']} ({key_id}) was revoked, and an older state put back.")
+    for key_id in sorted(set(added) - set(found)):
+        findings.add("key_missing", f"The key {added[key_id]} ({key_id}) was removed from the table.")
 
 
 def _read_anchors(

@@ -32,6 +32,7 @@ class PredictionRow:
     latency_ms: float
     error: str | None  # code of the error, where there is one
     filename: str | None = None
+    set: tuple[str, ...] | None = None  # classes that cannot be ruled out; None where the model gives no sets
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Names that clients give stand in the two lists and open no file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import zipfile
@@ -23,14 +24,20 @@ from pydantic import ValidationError
 from snellen.core.archives import list_entries, open_zip, require_safe
 from snellen.core.errors import DataError, PictureError, StorageError
 from snellen.core.letters import show_name
-from snellen.core.storage import read_json, write_json
+from snellen.core.storage import hold_folder, read_json, write_json
 from snellen.imaging.kinds import PICTURE_SUFFIXES, find_kind
 from snellen.records.bundle import Prediction
 from snellen.serve.answering import list_frames
 from snellen.serve.limits import Limits
 
-_ZIP = b"PK\x03\x04"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second one holds nothing
 _KIND_BYTES = 132
+# what may be told of a name: its end could be a patient's, as in Jane.Doe
+_TOLD_KINDS = (
+    ".7z", ".avi", ".avif", ".csv", ".doc", ".docx", ".fda", ".fds", ".gz", ".heic", ".heif", ".htm", ".html", ".j2k",
+    ".jp2", ".json", ".jxl", ".md", ".mha", ".mhd", ".mov", ".mp4", ".nii", ".npy", ".npz", ".nrrd", ".oct", ".pdf",
+    ".psd", ".rar", ".raw", ".rtf", ".svg", ".tar", ".txt", ".vol", ".xls", ".xlsx", ".xml", ".zip",
+)  # fmt: skip
 _LIST = "pictures.json"
 _RESULTS = "results.jsonl"
 _ARCHIVE = Path("the archive")  # in messages: where it lies is nobody's business
@@ -54,6 +61,7 @@ class JobList:
 
     classes: tuple[str, ...]
     pictures: tuple[JobPicture, ...]
+    left_out: tuple[str, ...] = ()  # kinds of files in archives that are no pictures, such as `.heic`, one each
 
 
 class JobFiles:
@@ -62,12 +70,17 @@ class JobFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._n_sent = 0
+        self._left_out: list[str] = []
         self._opened: tuple[int, BinaryIO, zipfile.ZipFile] | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether all that belongs to it has arrived."""
         return (self.folder / _LIST).is_file()
+
+    def hold(self) -> contextlib.AbstractContextManager[bool]:
+        """Whether no other server that shares the database receives it or works on it, for as long as the block."""
+        return hold_folder(self.folder, waits=False)
 
     def open_sink(self) -> BinaryIO:
         """The next file to be sent, to write to."""
@@ -88,7 +101,7 @@ class JobFiles:
                     raise DataError(f"There are more than {limits.job_pictures:,} pictures.", "Send several jobs.")
         if not pictures:
             raise DataError("There is no picture among the files sent.", "Send pictures, or a zip of pictures.")
-        found = JobList(tuple(classes), tuple(pictures))
+        found = JobList(tuple(classes), tuple(pictures), tuple(self._left_out))
         write_json(self.folder / _LIST, {"classes": found.classes, "pictures": [asdict(item) for item in pictures]})
         return found
 
@@ -185,12 +198,25 @@ class JobFiles:
                 raw = entry.info.filename
                 begin = _peek(archive, raw)
                 if not entry.name.lower().endswith(PICTURE_SUFFIXES) and not find_kind(begin):
+                    if not _is_of_a_system(entry.name):
+                        self._left_out.append(_name_kind(entry.name))
                     continue
                 if find_kind(begin) != "DICOM":
                     yield JobPicture(show_name(entry.name), number, raw)
                     continue
                 for found in _list_entry_frames(archive, raw, show_name(entry.name), limits):
                     yield JobPicture(found.name, number, raw, found.frame)
+
+
+def _is_of_a_system(name: str) -> bool:
+    """What file managers put beside the files of a person."""
+    parts = name.split("/")
+    return "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1].lower() in ("thumbs.db", "desktop.ini")
+
+
+def _name_kind(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in _TOLD_KINDS else "of another kind"
 
 
 def _peek(archive: zipfile.ZipFile, entry: str) -> bytes:

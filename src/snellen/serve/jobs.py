@@ -31,6 +31,7 @@ _GROUP = 8
 _GROUP_BYTES = 50_000_000  # of files that are read and not decoded yet
 _LONGEST_PAUSE_S = 30.0
 _LOOK_S = 600.0
+_SHARED_LOOK_S = 5.0  # where another server is at work: it may end
 _KEPT_DAYS = 7
 
 
@@ -77,10 +78,9 @@ class JobRunner:
                     self._sweep()
                     swept = time.monotonic()
                 found = [job for job in self._store.unfinished_jobs() if JobFiles(job.folder).is_complete]
-                if not found:
-                    self._wake.wait(_LOOK_S)
+                if not any(self._try(job) for job in found):
+                    self._wake.wait(_SHARED_LOOK_S if found else _LOOK_S)
                     continue
-                self._run(found[0])
                 pause_s = 1.0
             except Exception as error:  # the database comes back, and the job goes on; a defect must not end the thread
                 if not isinstance(error, StoreUnavailableError):
@@ -88,12 +88,23 @@ class JobRunner:
                 self._is_stopped.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    def _try(self, job: Job) -> bool:
+        """Work on it, unless another server does, or has."""
+        with JobFiles(job.folder).hold() as is_ours:
+            now = self._store.find_job(job.job_id) if is_ours else None
+            if now is None or not now.is_open:
+                return False
+            self._run(now)
+            return True
+
     def _sweep(self) -> None:
         """Forget jobs that ended long ago; end those whose pictures were arriving when an earlier server ended."""
         for job in self._store.unfinished_jobs():
-            if job.created < self._began and not JobFiles(job.folder).is_complete:
-                self._store.update_job(job.job_id, state="failed", message="The server ended while it arrived.")
-                JobFiles(job.folder).delete_pictures()
+            files = JobFiles(job.folder)
+            with files.hold() as is_ours:
+                if is_ours and job.created < self._began and not files.is_complete:
+                    self._store.update_job(job.job_id, state="failed", message="The server ended while it arrived.")
+                    files.delete_pictures()
         oldest = datetime.now(UTC) - timedelta(days=_KEPT_DAYS)
         for job in self._store.list_jobs(limit=1000):
             if not job.is_open and job.updated < oldest:

@@ -1,6 +1,7 @@
 """Evidence maps as PNG: what the model sees of a picture, and, to be laid over it, where its evidence lies.
 
-A map tells no probability and is no prediction: it is not recorded.
+A map of a class that was asked for tells no probability and is not recorded. Which class is the most probable one is
+an answer: it is recorded before it is told.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from snellen.core.errors import PictureError, UsageError
 from snellen.inference.evidence_picture import colour_map, to_rgb
 from snellen.inference.predictor import Predictor
-from snellen.serve.answering import Picture, receive_pictures
+from snellen.serve.answering import Asked, Picture, answer_pictures, receive_pictures
 from snellen.serve.refusals import RefusedError
 from snellen.serve.service import Service
 
@@ -26,12 +27,14 @@ View = Literal["map", "picture"]
 
 
 async def explain_request(
-    service: Service, request: Request, model: str, view: View, class_name: str | None, frame: int | None
+    service: Service, request: Request, asked: Asked, view: View, class_name: str | None, frame: int | None
 ) -> Response:
     """The PNG that was asked for. Raises RefusedError, also for another number of pictures than one."""
-    predictor = service.models.find(model).predictor
+    predictor = asked.served.predictor
     async with receive_pictures(service, request) as pictures:
         picture = _choose(pictures, frame)
+        if view == "map" and class_name is None:
+            class_name = await _predict(service, asked, picture)
         try:
             async with asyncio.timeout(service.limits.answer_s):
                 work = service.explaining.submit(_draw, predictor, picture, view, class_name)
@@ -44,6 +47,15 @@ async def explain_request(
         except UsageError as error:
             raise RefusedError(422, "unknown_class", error.message, error.hint) from error
     return Response(drawn, media_type="image/png", headers=headers)
+
+
+async def _predict(service: Service, asked: Asked, picture: Picture) -> str:
+    (answer,) = await answer_pictures(service, asked, [picture])
+    if answer.problem is not None:
+        raise RefusedError(
+            422, answer.problem.code, f"The picture cannot be read: {answer.problem.message}.", answer.problem.hint
+        )
+    return str(answer.prediction.prediction)
 
 
 def _choose(pictures: list[Picture], frame: int | None) -> Picture:

@@ -10,6 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from snellen.serve.limits import LIMITS
+from snellen.serve.logs import log_event
 
 
 class Protocol(H11Protocol):
@@ -40,11 +41,13 @@ class Protocol(H11Protocol):
         error = {
             "code": "bad_request", "message": msg, "hint": "Use an HTTP client.", "request_id": secrets.token_hex(8),
         }  # fmt: skip
+        log_event("request", request_id=error["request_id"], status=400, code=error["code"])
         body = json.dumps({"error": error}).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            (b"x-request-id", error["request_id"].encode()),
         ]
         try:
             for event in (

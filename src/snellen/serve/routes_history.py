@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -29,11 +30,12 @@ Text = Annotated[str | None, Field(max_length=200)]
 
 def _require_date(value: object) -> object:
     """A bare number is a time to pydantic, and no date-time as the document has it."""
-    if isinstance(value, str) and "-" not in value[1:]:
-        raise ValueError("write it like 2026-01-31T12:00:00Z")
+    if isinstance(value, str) and ("-" not in value[1:] or _DAY.fullmatch(value)):
+        raise ValueError("write it with time and zone, like 2026-01-31T12:00:00Z")
     return value
 
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Time = Annotated[AwareDatetime | None, BeforeValidator(_require_date)]
 
 
@@ -97,6 +99,7 @@ def _describe(found: RecordedPrediction) -> HistoryRow:
         latency_ms=row.latency_ms,
         error=row.error,
         filename=row.filename,
+        set=None if row.set is None else list(row.set),
     )
 
 
@@ -104,7 +107,8 @@ def _format_rows(found: Iterator[RecordedPrediction]) -> Iterator[str]:
     yield format_csv([list(HistoryRow.model_fields)])
     for item in found:
         values = _describe(item).model_dump()
-        values["probabilities"] = json.dumps(values["probabilities"], ensure_ascii=False)
+        for name in ("probabilities", "set"):
+            values[name] = json.dumps(values[name], ensure_ascii=False) if values[name] is not None else None
         yield format_csv([["" if value is None else _show(value) for value in values.values()]])
 
 

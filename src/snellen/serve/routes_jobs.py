@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, BinaryIO, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -45,7 +47,8 @@ async def create_job(
             )
         job = await run_in_threadpool(lambda: service.store.create_job(served.name, key_id=caller.key_id, n_total=0))
     try:
-        return _describe(await _receive(service, request, job, served))
+        with JobFiles(job.folder).hold():
+            return _describe(await _receive(service, request, job, served))
     except BaseException as error:
         is_ended = isinstance(error, DataError | OSError) and not await _is_open(service, job)
         await run_in_threadpool(service.store.remove_job, job.job_id)
@@ -150,7 +153,18 @@ async def _receive(service: Service, request: Request, job: Job, served: Served)
         found = await run_in_threadpool(files.write_list, names, served.predictor.classes, limits)
     except DataError as error:
         raise RefusedError(422, error.code, error.message, error.hint) from error
-    return await run_in_threadpool(lambda: service.store.update_job(job.job_id, n_total=len(found.pictures)))
+    message = _tell_left_out(found.left_out)
+    return await run_in_threadpool(
+        lambda: service.store.update_job(job.job_id, n_total=len(found.pictures), message=message)
+    )
+
+
+def _tell_left_out(kinds: Sequence[str]) -> str | None:
+    """Their names would tell patients: kinds and counts do not."""
+    if not kinds:
+        return None
+    counts = [f"{n} × {kind}" for kind, n in sorted(Counter(kinds).items())]
+    return f"Left out, because no picture that Snellen reads: {', '.join(counts)}."
 
 
 def _choose_model(service: Service, name: str | None) -> Served:

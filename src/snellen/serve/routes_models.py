@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from snellen.core.errors import SnellenError
 from snellen.serve.access import Caller, needs
-from snellen.serve.answering import answer_request
+from snellen.serve.answering import Asked, answer_request
 from snellen.serve.contract import READING, SENDING, tell_errors, tell_form
 from snellen.serve.maps import View, explain_request
-from snellen.serve.refusals import RefusedError
+from snellen.serve.refusals import RefusedError, read_request_id
 from snellen.serve.service import get_service, reload_model
 from snellen.serve.wire import ModelAnswer, ModelsAnswer, PredictAnswer
 
@@ -70,18 +70,25 @@ async def predict(name: str, request: Request, caller: Predicting) -> Response:
 async def explain(
     name: str,
     request: Request,
-    _: Predicting,
+    caller: Predicting,
     view: Annotated[
         View, Query(description="map: where the evidence lies, transparent elsewhere; picture: what the model sees.")
     ] = "map",
     class_name: Annotated[
-        str | None, Query(alias="class", max_length=200, description="Evidence for it; else for the predicted class.")
+        str | None,
+        Query(
+            alias="class",
+            max_length=200,
+            description="Evidence for it; else for the predicted class, as a prediction that is recorded.",
+        ),
     ] = None,
     frame: Annotated[int | None, Query(ge=0, le=100_000, description="Of a DICOM that holds several.")] = None,
 ) -> Response:
     """Where in one picture the evidence for a class lies. The map has the size of what the model sees."""
     service = get_service(request)
-    return await explain_request(service, request, name, view, class_name, frame)
+    with service.models.hold(name) as served:
+        asked = Asked(read_request_id(request), served, caller)
+        return await explain_request(service, request, asked, view, class_name, frame)
 
 
 @router.post("/{name}/reload", response_model=ModelAnswer, responses=tell_errors(404, 409, *READING))

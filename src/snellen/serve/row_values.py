@@ -40,12 +40,14 @@ def encode_prediction(row: PredictionRow) -> Values:
         "probabilities": probabilities,
         "abstain": bool(row.abstain),
         "latency_ms": latency_ms,
+        "details": None if row.set is None else json.dumps({"set": [clean(name) for name in row.set]}),
     }
 
 
 def decode_prediction(values: Mapping[str, Any]) -> RecordedPrediction:
     """A prediction of its columns."""
-    text = values["probabilities"]
+    text, details = values["probabilities"], values["details"]
+    found = json.loads(details)["set"] if details is not None else None
     return RecordedPrediction(
         row=values["row"],
         prediction=PredictionRow(
@@ -54,6 +56,7 @@ def decode_prediction(values: Mapping[str, Any]) -> RecordedPrediction:
             probabilities=None if text is None else json.loads(text),
             abstain=bool(values["abstain"]),
             latency_ms=values["latency_ms"],
+            set=None if found is None else tuple(found),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket
 import sys
@@ -72,9 +73,12 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        is_taken = getattr(error, "errno", None) == errno.EADDRINUSE
         raise UsageError(
             f"--host {host} --port {port}: {reason}.",
-            "Another program may use the port: choose another with --port, or 0 for any that is free.",
+            "Another program uses the port: choose another with --port, or 0 for any that is free."
+            if is_taken
+            else "--host is an address of this machine: 127.0.0.1 for itself alone, 0.0.0.0 for all.",
         ) from error
     return bound
 

@@ -32,7 +32,7 @@ audit_log = sa.Table(
     sa.Column("latency_ms", sa.Double),
     sa.Column("error", sa.Text),
     sa.Column("filename", sa.Text),
-    sa.Column("details", sa.Text),  # JSON of an event
+    sa.Column("details", sa.Text),  # JSON of an event; of a prediction its set, where the model gives one
     sa.Column("mac", sa.Text, nullable=False),
     sa.Index("snellen_audit_log_time", "time_us"),
     sa.Index("snellen_audit_log_request", "request_id"),

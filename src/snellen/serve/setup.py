@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from snellen.core.errors import SnellenError, UsageError
+from snellen.core.errors import SnellenError, StorageError, StoreUnavailableError, UsageError
 from snellen.core.runtime import count_threads, has_package
 from snellen.imaging.picture import limit_decoding
 from snellen.serve.access import Access, is_loopback
@@ -30,7 +32,13 @@ def open_service(options: ServeOptions, limits: Limits) -> Service:
     measures = Measures()
     pool = ThreadPoolExecutor(count_threads() + 1, thread_name_prefix="decoding")
     models = Models([read_source(text) for text in options.bundles], pool, measures.note_batch)
-    store = Store.open(options.db)
+    try:
+        store = Store.open(options.db)
+    except StoreUnavailableError as error:  # its own words are for clients of a server that runs
+        raise StorageError(
+            f"The audit database cannot be opened: {error.reason}.".replace("..", "."),
+            "Check --db: a SQLite file, or postgresql+psycopg://user@host/name of a server that runs.",
+        ) from error
     try:
         access = Access(store, host=options.host, is_insecure=options.is_insecure)
         _require_keys(options, store)
@@ -100,9 +108,10 @@ def _require_keys(options: ServeOptions, store: Store) -> None:
     if options.is_insecure or is_loopback(options.host):
         return
     if not any(key.revoked is None for key in store.list_keys()):
+        named = f" --db {shlex.quote(store.shown_url)}" if options.db else ""
         raise UsageError(
-            f"--host {options.host} lets other machines in, and there is no key yet.",
-            "Make one: snellen keys add NAME --role predict. Or say --insecure, if the network is trusted.",
+            f"--host {options.host} lets other machines in, and there is no valid key.",
+            f"Make one: snellen keys add NAME --role predict{named}. Or say --insecure, if the network is trusted.",
         )
 
 
@@ -110,7 +119,8 @@ def _describe_keys(options: ServeOptions, service: Service) -> str:
     if options.is_insecure:
         return "not asked for (--insecure): whoever reaches the address may do everything"
     if service.access.needs_keys:
-        return "asked for: Authorization: Bearer KEY"
+        has_valid = any(key.revoked is None for key in service.store.list_keys())
+        return "asked for: Authorization: Bearer KEY" + ("" if has_valid else " (all are revoked: snellen keys add)")
     return "not asked for: only this machine is answered (snellen keys add makes the first)"
 
 
@@ -119,4 +129,4 @@ def _reload_all(service: Service) -> None:
         try:
             reload_model(service, name)
         except SnellenError as error:
-            log_event("model_not_reloaded", model=name, error=error)
+            log_event("model_not_reloaded", level=logging.ERROR, model=name, reason=error.message, hint=error.hint)

@@ -141,6 +141,10 @@ class Store:
         """All keys, revoked ones too, oldest first."""
         return self._keys.list_all()
 
+    def has_had_keys(self) -> bool:
+        """Whether a key was ever made. Reads the log to its first one, or to its end."""
+        return self._keys.is_begun()
+
     def revoke_key(self, name: str) -> ApiKey:
         """Refuse the key of this name or id from now on. Raises UsageError where there is none."""
         return self._keys.revoke(name)

@@ -24,7 +24,7 @@ from snellen.serve.upgrade import require_ours
 
 EXPORT_COLUMNS = (
     "row", "time", "request_id", "key_id", "model", "model_sha256", "image_sha256", "filename", "prediction",
-    "probabilities", "decision", "abstain", "reason", "latency_ms", "error",
+    "probabilities", "decision", "abstain", "reason", "latency_ms", "error", "set",
 )  # fmt: skip
 
 
@@ -99,6 +99,7 @@ def _flatten(recorded: RecordedPrediction) -> list[object]:
         "time": row.time.astimezone(UTC).isoformat(),
         "probabilities": None if row.probabilities is None else json.dumps(dict(row.probabilities)),
         "abstain": str(row.abstain).lower(),
+        "set": None if row.set is None else json.dumps(list(row.set)),
     }
     return ["" if value is None else value for value in values.values()]
 

@@ -130,6 +130,7 @@ class HistoryRow(Wire):
     latency_ms: float
     error: str | None
     filename: str | None
+    set: list[str] | None = Field(description="Classes that cannot be ruled out; null where the model gives no sets.")
 
 
 class HistoryAnswer(Wire):

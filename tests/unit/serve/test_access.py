@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from snellen.serve.audit_rows import ROLES
 from snellen.serve.limits import LIMITS
 from snellen.serve.run import ServeOptions
 from snellen.serve.setup import open_service
+from snellen.serve.store import Store
 
 PNG = encode(draw_smooth(1, 30, 30))
 
@@ -43,6 +45,22 @@ def secrets(guarded: Running) -> dict[str, str]:
     found = {role: guarded.service.store.add_key(f"my {role}", role)[1] for role in ROLES}
     guarded.service.access._asked_at = float("-inf")  # the rule may be two seconds old
     return found
+
+
+@pytest.mark.parametrize("how", ["revoked", "deleted"])
+def test_server_that_had_keys_stays_closed(bundle: Path, tmp_path: Path, how: str) -> None:
+    with Store.open(str(tmp_path / "audit.db")) as store:
+        key, secret = store.add_key("ward", "predict")
+        if how == "revoked":
+            store.revoke_key(key.name)
+    if how == "deleted":
+        with sqlite3.connect(tmp_path / "audit.db") as connection:
+            connection.execute("DELETE FROM snellen_api_keys")
+    with run_server(tmp_path, [f"eyes={bundle}"]) as server:
+        assert [ask(server, "GET", "/v1/models", given) for given in (None, secret)] == [401, 401]
+    with pytest.raises(UsageError, match="no valid key") as told:
+        open_service(ServeOptions((f"eyes={bundle}",), host="192.0.2.1", db=str(tmp_path / "audit.db")), LIMITS)
+    assert "audit.db" in told.value.hint
 
 
 def ask(server: Running, method: str, path: str, secret: str | None, **more: object) -> int:
@@ -136,7 +154,7 @@ def test_no_other_site_may_read_an_answer(server: Running) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])  # noqa: S104  # nothing is bound
 def test_another_address_needs_a_key_first_or_insecure(bundle: Path, tmp_path: Path, host: str) -> None:
     options = {"bundles": (str(bundle),), "host": host, "db": str(tmp_path / "audit.db")}
-    with pytest.raises(UsageError, match="no key yet") as refused:
+    with pytest.raises(UsageError, match="no valid key") as refused:
         open_service(ServeOptions(**options), LIMITS)  # type: ignore[arg-type]
     assert "snellen keys add" in refused.value.hint
     service = open_service(ServeOptions(**options, is_insecure=True), LIMITS)  # type: ignore[arg-type]

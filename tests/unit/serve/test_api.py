@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -269,6 +270,40 @@ def test_explain_draws_what_the_model_sees_and_a_map_of_its_size(server: Running
         image = Image.open(io.BytesIO(answer.content))
         sizes[view] = (image.size, image.mode)
     assert sizes == {"picture": ((8, 8), "RGB"), "map": ((8, 8), "RGBA")}
+
+
+def test_class_that_explain_chooses_is_recorded_as_a_prediction(server: Running) -> None:
+    def explain(**query: str) -> httpx.Response:
+        return server.post("/v1/models/eyes/explain", {"a.png": GOOD["3.png"]}, params=query)
+
+    def list_rows(answer: httpx.Response) -> list[dict[str, object]]:
+        wanted = {"request_id": answer.headers["X-Request-ID"]}
+        return list(server.client.get("/v1/predictions", params=wanted).json()["predictions"])
+
+    chosen = explain()
+    (row,) = list_rows(chosen)
+    assert row["prediction"] == chosen.headers["X-Snellen-Class"]
+    assert row["image_sha256"] == hashlib.sha256(GOOD["3.png"]).hexdigest()
+    for query in ({"class": "sick"}, {"view": "picture"}):
+        asked = explain(**query)
+        assert (asked.status_code, list_rows(asked)) == (200, [])
+
+
+def test_set_is_recorded_as_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver_plain_bundle(tmp_path / "bundle")
+    with run_server(tmp_path, [f"eyes={tmp_path / 'bundle'}"]) as running:
+        predictor = running.service.models.find("eyes").predictor
+        plain = predictor.describe
+        told = ("healthy", "sick")
+        monkeypatch.setattr(
+            predictor, "describe", lambda pixels: [each.model_copy(update={"set": told}) for each in plain(pixels)]
+        )
+        answer = running.predict("eyes", {"a.png": GOOD["0.png"], "b.png": BAD}).json()
+        assert [each["set"] for each in answer["predictions"]] == [list(told), None]
+        rows = running.client.get("/v1/predictions").json()["predictions"]
+        assert [row["set"] for row in rows] == [None, list(told)]
+        (line, _) = csv.DictReader(io.StringIO(running.client.get("/v1/predictions?format=csv").text))
+        assert line["set"] == ""
 
 
 @pytest.mark.parametrize(

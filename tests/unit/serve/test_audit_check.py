@@ -26,7 +26,7 @@ from snellen.serve.store import Store
 from store_tools import START, Place, fill, list_rows, make_row
 
 N_ROWS = 12
-LOG, HEAD = "snellen_audit_log", "snellen_audit_head"
+LOG, HEAD, KEYS = "snellen_audit_log", "snellen_audit_head", "snellen_api_keys"
 
 
 def list_codes(report: AuditReport) -> list[str]:
@@ -127,6 +127,29 @@ def test_bytes_that_are_signed_stay_what_they_were() -> None:
         key.sign_head(Head("c", 7, "a", 0, "b")) == "206955ee24c6222a526833b81b3f4239b03848aa3389aa5b8e654af739eb4f87"
     )
     assert key.sign_anchor(Anchor("c", 7, "a")) == "61bf667fa748cfb6ceffeb0a56cde52249c2736c0b7c76da3cf9ff43a6053878"
+
+
+def test_keys_that_were_changed_or_removed_show(place: Place) -> None:
+    with place.open() as store:
+        for name in ("kept", "raised", "removed", "revived"):
+            store.add_key(name, "predict")
+        database = place.begin()
+        with database.reading() as connection:
+            before = connection.execute(sa.text(f"SELECT mac FROM {KEYS} WHERE name = 'revived'")).scalar_one()
+        database.close()
+        store.revoke_key("revived")
+    assert place.verify().problems == ()
+    place.execute(
+        f"UPDATE {KEYS} SET role = 'admin' WHERE name = 'raised'",
+        f"DELETE FROM {KEYS} WHERE name = 'removed'",
+        f"UPDATE {KEYS} SET revoked_us = NULL, mac = '{before}' WHERE name = 'revived'",
+    )
+    report = place.verify()
+    assert sorted(list_codes(report)) == ["key_changed", "key_missing", "key_unrevoked"]
+    told = {problem.code: problem.message for problem in report.problems}
+    assert "raised" in told["key_changed"]
+    assert "removed" in told["key_missing"]
+    assert "revived" in told["key_unrevoked"]
 
 
 def copy_state(place: Place) -> Callable[[], None]:

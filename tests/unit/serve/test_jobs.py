@@ -9,6 +9,7 @@ import io
 import socket
 import struct
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from servers import Running, run_server, wait_until
 from snellen.inference.load import load_bundle
 from snellen.prediction import to_csv
 from snellen.serve import job_files, jobs, routes_jobs
+from snellen.serve.audit_rows import PredictionFilter
 from snellen.serve.job_files import JobFiles
 from snellen.serve.limits import LIMITS
 
@@ -98,6 +100,52 @@ def test_job_records_every_picture_and_keeps_none(server: Running) -> None:
     folder = server.service.store.find_job(job["job_id"]).folder  # type: ignore[union-attr]
     wait_until(lambda: not (folder / "sent").exists())
     assert [row["path"] for row in read_rows(server, job["job_id"])][:2] == ["a.png", "bad.png"]
+
+
+def test_what_is_left_out_of_an_archive_is_told_without_names(server: Running) -> None:
+    inner = pack({"Doe^Jane.png": PICTURES["visit-0/eye.png"]})
+    files = {
+        "a/eye.png": PICTURES["visit-0/eye.png"], "Jane/inner.zip": inner, "Jane/scan.heic": b"x",
+        "Roe/scan.heic": b"x", "Jane.Doe": b"x", "Thumbs.db": b"x", ".DS_Store": b"x", "__MACOSX/._eye.png": b"x",
+    }  # fmt: skip
+    job = send(server, {"all.zip": pack(files)})
+    assert job["n_total"] == 1
+    told = "Left out, because no picture that Snellen reads: 2 × .heic, 1 × .zip, 1 × of another kind."
+    assert job["message"] == told
+    assert finish(server, job["job_id"])["message"] == job["message"]
+
+
+def test_empty_archive_holds_no_picture(server: Running) -> None:
+    answer = server.post("/v1/jobs", {"empty.zip": pack({})})
+    assert (answer.status_code, "no picture" in answer.text) == (422, True)
+
+
+def test_servers_that_share_a_database_share_its_jobs_out(bundle: Path, tmp_path: Path) -> None:
+    with run_server(tmp_path, [f"eyes={bundle}"]) as one, run_server(tmp_path, [f"eyes={bundle}"]) as other:
+        sent = [send(server, {"all.zip": pack(PICTURES)}) for server in (one, other, one, other)]
+        for job in sent:
+            assert finish(one, job["job_id"])["state"] == "done"
+            assert [row["path"] for row in read_rows(other, job["job_id"])] == list(PICTURES)
+        assert one.service.store.count_predictions(PredictionFilter()) == len(sent) * len(PICTURES)
+
+
+def test_job_of_a_server_that_died_is_taken_over_by_one_that_runs(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_SHARED_LOOK_S", 0.05)
+    with run_server(tmp_path, [f"eyes={bundle}"]) as server:
+        store = server.service.store
+        job = store.create_job("eyes", key_id=None, n_total=1)
+        files = JobFiles(job.folder)
+        with files.hold() as is_ours:  # another server
+            assert is_ours
+            with files.open_sink() as sink:
+                sink.write(PICTURES["visit-0/eye.png"])
+            files.write_list(["a.png"], server.service.models.find("eyes").predictor.classes, LIMITS)
+            server.service.jobs.wake()
+            time.sleep(0.5)
+            assert server.client.get(f"/v1/jobs/{job.job_id}").json()["state"] == "queued"
+        assert finish(server, job.job_id)["n_done"] == 1
 
 
 def make_bomb() -> bytes:

@@ -77,4 +77,6 @@ def test_what_is_no_http_is_told_in_the_one_shape(server: Running) -> None:
         connection.sendall(b"\x16\x03\x01\x02\x00 no HTTP\r\n\r\n")
         told = connection.recv(5000)
     assert told.startswith(b"HTTP/1.1 400")
+    (event,) = [line for line in server.list_events("request") if line["status"] == 400]
+    assert f"x-request-id: {event['request_id']}".encode() in told
     assert b'"code": "bad_request"' in told

@@ -60,7 +60,10 @@ function verdict(item) {
 
 function facts(item) {
   const rows = [["Model", item.model.name], ["Bundle", `${(item.sha256 ?? item.model.sha256).slice(0, 16)}…`], ["Request", item.requestId]];
-  if (item.answer?.set) rows.unshift(["Cannot be ruled out", item.answer.set.join(", ")]);
+  if (item.answer?.set) {
+    const others = item.answer.set.includes(item.answer.decision) ? "" : `; ${item.answer.decision} itself is less probable than it mostly is for such pictures: look twice`;
+    rows.unshift(["Cannot be ruled out", `${item.answer.set.join(", ") || "none"}${others}`]);
+  }
   return el("dl", { class: "facts" }, rows.filter(([, value]) => value).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
@@ -158,7 +161,7 @@ async function fill(stage, item) {
 function drawStage(item) {
   const stage = el("section", { class: "stage", "aria-label": "Picture and evidence" });
   const original = item.picture
-    ? el("img", { class: "layer", src: item.picture, alt: `The picture ${item.name}` })
+    ? el("img", { class: "layer", src: item.picture, alt: `The picture ${item.name}`, onerror: (event) => event.target.closest("figure")?.classList.add("gone") })
     : el("img", { class: "layer model-layer", alt: `The picture ${item.name}, as the model sees it` });
   const left = frameOf(stage, item.picture ? "Picture as sent" : "Picture as the model sees it", original);
   if (!item.answer) { stage.append(el("div", { class: "frames" }, item.picture ? left : null)); return stage; }
@@ -169,6 +172,11 @@ function drawStage(item) {
   stage.append(el("div", { class: "frames" }, left, right), controls(stage, item), el("p", { class: "quiet stage-message", role: "status" }));
   fill(stage, item);
   return stage;
+}
+
+function goBack() {
+  if (history.state?.showsDetail) history.back();
+  else document.body.classList.remove("shows-detail");
 }
 
 function draw() {
@@ -182,7 +190,7 @@ function draw() {
   Object.assign(look, { zoom: 1, x: 0.5, y: 0.5, className: item.model.positive ?? item.answer?.prediction ?? null });
   detail.replaceChildren(
     el("div", { class: "detail-head" },
-      el("button", { type: "button", class: "plain back", onclick: () => { document.body.classList.remove("shows-detail"); } }, icon("back"), "Worklist"),
+      el("button", { type: "button", class: "plain back", onclick: goBack }, icon("back"), "Worklist"),
       el("h1", { title: item.name }, item.name), badge(item)),
     el("div", { class: "detail-body" },
       el("div", { class: "saying" }, verdict(item), item.answer ? bars(item) : null, facts(item)),

@@ -31,14 +31,15 @@ function line(row) {
     el("td", {}, row.error ?? row.reason),
     el("td", { class: "number" }, `${Math.round(row.latency_ms)} ms`),
     el("td", {}, row.key_id ?? "–"),
-    el("td", {}, el("code", { title: row.request_id }, row.request_id.slice(0, 10))),
+    el("td", {}, el("code", { title: row.request_id }, row.request_id)),
     el("td", {}, el("code", { title: row.image_sha256 }, row.image_sha256.slice(0, 10))));
 }
 
-const heads = ["Time", "Model", "Decision", "Probability", "Reason or error", "Latency", "Key", "Request", "Picture sha256"];
+const heads = ["Time (here)", "Model", "Decision", "Probability", "Reason or error", "Latency", "Key", "Request", "Picture sha256"];
 
 export async function showHistory(older = false) {
   const box = find("history-table");
+  find("history-decisions").replaceChildren(...[...new Set(state.models.flatMap((model) => model.classes))].map((name) => el("option", { value: name })));
   try {
     const page = await getJson(`/v1/predictions?${query(older && next ? { before: next, limit: 50 } : { limit: 50 })}`);
     next = page.next_before;

@@ -43,7 +43,7 @@ function card(job) {
     el("div", { class: "job-head" }, el("h2", {}, el("code", {}, job.job_id)), el("span", { class: `badge ${kind}` }, job.state)),
     el("p", { class: "quiet" }, `${job.model} · ${stamp(job.created)} · ${told}`),
     bar,
-    job.message ? el("p", { class: "field-error" }, job.message) : null,
+    job.message ? el("p", { class: job.state === "done" ? "notice" : "field-error" }, job.message) : null,
     el("div", { class: "job-tools" },
       el("button", { type: "button", class: "small", disabled: !job.n_done, onclick: () => act(async () => download(await (await call(`${path}/results?format=csv`)).blob(), `job-${job.job_id}.csv`)) }, "Results as CSV"),
       open.includes(job.state)

@@ -98,12 +98,16 @@ function leading(item) {
   return [name, item.answer.probabilities[name]];
 }
 
+const blank = (item) => el("span", { class: "thumb none" }, /\.dcm|\.dicom$/i.test(item.file.name) ? "DCM" : "IMG");
+
 function row(item) {
   const chosen = state.selected === item;
   const cut = Math.max(0, item.name.length - 14); // the end tells names of one series apart
   const name = el("span", { class: "row-name", title: item.name }, el("span", { class: "name-head" }, item.name.slice(0, cut)), el("span", { class: "name-tail" }, item.name.slice(cut)));
   const parts = [name, badge(item)];
-  if (item.answer) {
+  if (item.answer?.abstain) {
+    parts.push(el("span", { class: "row-line quiet", title: item.answer.reason }, item.answer.reason));
+  } else if (item.answer) {
     const [name, probability] = leading(item);
     const bar = el("span", { class: "mini" }, el("span", { class: "mini-fill" }));
     bar.firstChild.style.width = `${100 * probability}%`;
@@ -112,17 +116,21 @@ function row(item) {
     parts.push(el("span", { class: "row-line quiet" }, item.problem ? item.problem.message : "being answered"));
   }
   const picture = item.picture
-    ? el("img", { src: item.picture, alt: "", class: "thumb", loading: "lazy" })
-    : el("span", { class: "thumb none" }, /\.dcm|\.dicom$/i.test(item.file.name) ? "DCM" : "IMG");
+    ? el("img", { src: item.picture, alt: "", class: "thumb", loading: "lazy", onerror: (event) => event.target.replaceWith(blank(item)) })
+    : blank(item);
   const button = el("button", { type: "button", class: "row", "aria-current": chosen ? "true" : null, onclick: () => choose(item), data: { id: item.id } }, picture, el("span", { class: "row-text" }, parts));
   return el("li", {}, button);
 }
 
+const narrow = "(max-width: 820px)";
+
 export function choose(item, focus = true) {
   state.selected = item;
+  // on a phone the picture takes the list's place: the browser's Back leads to the list again
+  if (matchMedia(narrow).matches && !history.state?.showsDetail) history.pushState({ showsDetail: true }, "");
   document.body.classList.add("shows-detail");
   changed("selection");
-  if (focus && matchMedia("(max-width: 820px)").matches) find("detail").focus();
+  if (focus && matchMedia(narrow).matches) find("detail").focus();
 }
 
 function chips() {
@@ -155,12 +163,12 @@ function draw() {
 
 function exportList() {
   const classes = [...new Set(state.items.flatMap((item) => item.model.classes))];
-  const head = ["path", "prediction", ...classes.map((name) => `probability_${name}`), "decision", "abstain", "reason", "error", "model", "model_sha256"];
+  const head = ["path", "prediction", ...classes.map((name) => `probability_${name}`), "decision", "abstain", "reason", "error", "set", "model", "model_sha256", "request_id"];
   const rows = listShown().map((item) => {
     const answer = item.answer;
     const numbers = classes.map((name) => answer?.probabilities[name]?.toFixed(6) ?? "");
     return [item.path ?? item.name, answer?.prediction ?? "", ...numbers, answer?.decision ?? "", answer ? answer.abstain : true,
-      answer ? answer.reason : "the picture cannot be read", item.problem?.message ?? "", item.model.name, item.sha256 ?? ""];
+      answer ? answer.reason : "the picture cannot be read", item.problem?.message ?? "", answer?.set?.join("; ") ?? "", item.model.name, item.sha256 ?? "", item.requestId ?? ""];
   });
   download(toCsv([head, ...rows]), "worklist.csv");
 }
@@ -199,6 +207,9 @@ export function startWorklist(sendJob) {
     drop.classList.remove("over");
     if (event.dataTransfer?.files.length) { location.hash = "#worklist"; addFiles(event.dataTransfer.files, sendJob); }
   });
+  addEventListener("popstate", () => document.body.classList.toggle("shows-detail", Boolean(history.state?.showsDetail && state.selected)));
+  // names lie nowhere but in this list: who leaves is asked
+  addEventListener("beforeunload", (event) => { if (state.items.length) event.preventDefault(); });
   find("search").addEventListener("input", (event) => { state.search = event.target.value; changed("items"); });
   find("list-csv").addEventListener("click", exportList);
   find("list-clear").addEventListener("click", clear);
