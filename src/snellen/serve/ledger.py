@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from snellen.core.errors import StorageError, StoreUnavailableError
+from snellen.core.errors import StorageError, StoreUnavailableError, UsageError
 from snellen.serve.anchor import AnchorFile, create_key, load_key
 from snellen.serve.chain import SIGNED, Anchor, ChainKey, Head, describe, is_same_mac
 from snellen.serve.database import Database
@@ -114,12 +114,20 @@ def open_ledger(database: Database) -> Ledger:
 
 
 def accept(database: Database, reason: str) -> int:
-    """Go on with the database as it is although its anchor says more; the log tells it. Returns its length."""
+    """Go on with the database as it is although its anchor says more; the log tells it. Returns its length.
+
+    Raises UsageError where the anchor says nothing else.
+    """
     key = require_key(database)
     with database.writing() as connection:
         ledger = Ledger(database, key)
         pen = Pen(connection, key, 0)
         anchor = ledger.anchor.read()
+        if anchor is not None and find_anchor_problem(connection, pen.head, anchor) is None:
+            raise UsageError(
+                f"The audit log has all {pen.head.last} rows that were anchored: there is nothing to accept.",
+                "`snellen audit-log verify` says whether it holds.",
+            )
         known = None if anchor is None else {"chain_id": anchor.chain_id, "last": anchor.last, "mac": anchor.last_mac}
         pen.tell("accepted", {"reason": reason, "rows": pen.head.last, "anchor": known})
     ledger.anchor.replace(pen.head)

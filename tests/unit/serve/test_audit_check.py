@@ -217,6 +217,15 @@ def test_accepted_loss_is_told_for_ever(place: Place) -> None:
     assert "4 rows were accepted where 5 were anchored. Reason given: restored the backup" in report.notes[0]
 
 
+def test_log_that_lacks_nothing_has_nothing_to_accept(place: Place) -> None:
+    fill(place, 3)
+    database = place.begin()
+    with pytest.raises(UsageError, match="nothing to accept"):
+        accept(database, "a mistake")
+    database.close()
+    assert place.verify().n_rows == 3
+
+
 def test_missing_anchor_shows_and_a_new_one_is_told(place: Place) -> None:
     fill(place, 3)
     (anchor,) = place.folder.glob("*.head")
