@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,7 @@ from snellen.core.errors import BundleError
 from snellen.core.onnx_runtime import load_onnx_runtime
 from snellen.core.progress import say
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+Graph = Any  # ONNX Runtime's session: it has no types
 
 # measured on two cores: 8 pictures a call run a fifth faster than 64, which no longer fit the processor's cache
 BATCH = 8
@@ -32,7 +31,7 @@ def _share_memory() -> None:
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({}))
 
 
-def _open(model: Path, threads: int, *, serves: bool) -> InferenceSession:
+def _open(model: Path, threads: int, *, serves: bool) -> Graph:
     onnxruntime = load_onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -64,7 +63,7 @@ class GraphSession:
         self._threads = threads
         self._model = model
         self._pool = ThreadPoolExecutor(threads, "graph") if serves and 1 < threads <= BATCH else None
-        self._alone: Future[InferenceSession] | None = None
+        self._alone: Future[Graph] | None = None
         self._opening = threading.Lock()
         self.input_name = self._session.get_inputs()[0].name
         self.input_shape = tuple(self._session.get_inputs()[0].shape)
@@ -100,7 +99,7 @@ class GraphSession:
         given = [{self.input_name: part} for part in np.array_split(batch, self._threads)]
         return list(pool.map(lambda part: alone.run(outputs, part), given))
 
-    def _find_alone(self, pool: ThreadPoolExecutor) -> InferenceSession | None:
+    def _find_alone(self, pool: ThreadPoolExecutor) -> Graph | None:
         """The graph for one thread each, once it is open."""
         with self._opening:
             if self._alone is None:
