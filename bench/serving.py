@@ -121,7 +121,9 @@ def serve(name: str, run: Path) -> Iterator[tuple[int | None, str, int]]:
         else:
             words, path = [str(PEERS), name, str(run), str(port)], "/predict"
         with Path(folder, "said").open("wb") as said:
-            process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=said)
+            process = subprocess.Popen(
+                [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            )
         try:
             if wait_for(port, process):
                 yield port, path, process.pid
@@ -134,6 +136,8 @@ def serve(name: str, run: Path) -> Iterator[tuple[int | None, str, int]]:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
+            with contextlib.suppress(ProcessLookupError):  # LitServe's workers outlive it, and keep a processor busy
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def read_cpu_s(pid: int) -> float:
