@@ -54,8 +54,8 @@ class GraphSession:
     processor busy then: a call begins a little later, and whatever else the process does has that processor. All its
     graphs share their working memory, so that a second one, or a new version of the first, takes little more. And as
     many pictures as there are threads, or more, are shared out among threads that each score theirs alone: that needs
-    the graph a second time, opened meanwhile by the first who asks so, and a fifth less time than all threads on each
-    layer of a batch.
+    the graph a second time, opened meanwhile by the first who asks so, and less time than all threads on each layer of
+    a batch: a tenth on two idle processors, more where others work too.
     """
 
     def __init__(self, model: Path, *, threads: int, serves: bool = False) -> None:

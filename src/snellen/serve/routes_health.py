@@ -20,14 +20,12 @@ router = APIRouter(tags=["server"])
 own_router = APIRouter(tags=["server"])
 
 
-@router.head("/healthz", include_in_schema=False)  # load balancers ask so
 @router.get("/healthz", response_model=HealthAnswer)
 async def get_health() -> HealthAnswer:
     """The process answers."""
     return HealthAnswer(status="ok")
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model=HealthAnswer, responses=tell_errors(503))
 async def get_readiness(request: Request) -> HealthAnswer:
     """Models are loaded and the audit database takes rows."""

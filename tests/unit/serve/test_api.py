@@ -321,12 +321,6 @@ def test_explain_refuses_in_the_one_shape(
     assert (answer.status_code, read_error(answer)["code"]) == (422, code)
 
 
-def test_health_and_readiness_may_be_asked_without_a_body(server: Running) -> None:
-    for path in ("/healthz", "/readyz"):
-        answer = server.client.head(path)
-        assert (answer.status_code, answer.content) == (200, b"")
-
-
 def test_health_readiness_and_metrics(server: Running) -> None:
     server.predict("eyes", {"good.png": GOOD["1.png"], "bad.jpg": BAD})
     assert server.client.get("/healthz").json() == {"status": "ok"}
