@@ -1,7 +1,7 @@
 """`auto` on several cohorts, cross-validated by patient, beside the frozen probe and a plain fine-tuning.
 
     python bench/accuracy.py --cohort NAME DATA COLUMNS SETTINGS … --work DIR \
-                             [--seeds 3] [--folds 5] [--peer-folds 1] [--cache DIR]
+                             [--seeds 3] [--folds 5] [--peer-folds 1] [--cache DIR] [--json FILE]
     python bench/accuracy.py --cohort grades idrid/labels.csv image=image,label=grade data.ordered=true \
                              --cohort fundus fundus/ "" "" --work /tmp/accuracy --seeds 1
 
@@ -13,7 +13,8 @@ of the same network with the same weights, timm's own training transforms at 224
 with warm-up, ten epochs, the last one kept. It takes long and runs on the first folds only (`--peer-folds`); `auto` and
 the probe are shown on those pictures, too. Grades are called by the same rule for all.
 Mean over seeds, and half the range where there are several. What is finished lies in DIR: the same command goes on
-there, and tells the table of what there is.
+there, and tells the table of what there is. `--json` writes its rows, and first reads those that the file has: what
+an earlier command measured is told, too, and not run again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from snellen.runs import Run
 METRICS = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 _PEER_PX, _PEER_EPOCHS, _PEER_BATCH, _PEER_LR = 224, 10, 32, 1e-3
 _ROWS = "rows.json"
+_PEER = "timm fine-tuning"
 
 
 def main() -> None:
@@ -59,18 +61,29 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--peer-folds", type=int, default=0)
     parser.add_argument("--cache", default=None)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    earlier = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
     for seed in range(args.seeds):
         for name, data, columns, settings in args.cohort:
             folder = args.work / f"{name}-seed{seed}"
             about = {"cohort": name, "seed": seed}
-            if not (folder / _ROWS).exists():
+            known = {row["who"] for row in earlier if (row["cohort"], row["seed"]) == (name, seed)}
+            if "auto" not in known and not (folder / _ROWS).exists():
                 rows = _train(folder, about, (data, columns, settings.split()), args)
                 (folder / _ROWS).write_text(json.dumps(rows, indent=2))
-            if args.peer_folds and not (folder / f"peer-{_ROWS}").exists():
+            # the peer learns on the folds of a run, which has to be there
+            wants_peer = args.peer_folds and not any(who.startswith(_PEER) for who in known)
+            if wants_peer and (folder / _ROWS).exists() and not (folder / f"peer-{_ROWS}").exists():
                 rows = _compare_peer(Run(folder / "run"), about, args)
                 (folder / f"peer-{_ROWS}").write_text(json.dumps(rows, indent=2))
-            _print([row for path in sorted(args.work.glob(f"*/*{_ROWS}")) for row in json.loads(path.read_text())])
+            found = [row for path in sorted(args.work.glob(f"*/*{_ROWS}")) for row in json.loads(path.read_text())]
+            own = {(row["cohort"], row["seed"], row["who"]) for row in found}
+            rows = [row for row in earlier if (row["cohort"], row["seed"], row["who"]) not in own] + found
+            rows.sort(key=lambda row: (row["cohort"], row["seed"]))
+            _print(rows)
+            if args.json:
+                args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _train(folder: Path, about: dict, cohort: tuple[str, str, list[str]], args: argparse.Namespace) -> list[dict]:
@@ -135,7 +148,7 @@ def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]
     truth = np.concatenate([labels[part] for part in parts])
     label = f"first {args.peer_folds} of {args.folds} folds"
     return [
-        {**about, "who": f"timm fine-tuning, {label}", **spent, **_score(prepared, truth, probabilities)},
+        {**about, "who": f"{_PEER}, {label}", **spent, **_score(prepared, truth, probabilities)},
         {**about, "who": f"auto, {label}", **_score(prepared, truth, own)},
     ]
 

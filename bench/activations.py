@@ -23,8 +23,9 @@ from snellen.modeling.weights import load_weights
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.run import DataRequest, EpochRecord, TrainRequest
 from snellen.run_features import build_frozen, collect_features, export_backbone
-from snellen.run_finetuning import Bench, compute_network_logits, finetune_run
+from snellen.run_finetuning import finetune_run
 from snellen.run_learning import learn_split
+from snellen.run_networks import Bench, compute_network_logits
 from snellen.run_preparation import prepare
 from snellen.training.features import FeatureStore
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from snellen.core.progress import say
 from snellen.records.cohort import Sample
 from snellen.run_features import encode_labels
-from snellen.run_finetuning import Bench, Tuned, compute_network_logits
+from snellen.run_finetuning import Tuned
 from snellen.run_learning import Learned
+from snellen.run_networks import Bench, compute_network_logits
 from snellen.training.features import FeatureStore
 
 RESERVED = "calibration"

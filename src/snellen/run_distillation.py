@@ -37,8 +37,9 @@ from snellen.records.bundle import ENSEMBLE, FIXED, Calibration, Threshold
 from snellen.records.evaluation import Estimate
 from snellen.records.plan import FinetunePlan, Plan
 from snellen.records.run import DistilledRecord, DistilledStage
-from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Branch, Note, Part, Tuned, run_stage
+from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Note, Part, Tuned, run_stage
 from snellen.run_learning import Learned
+from snellen.run_networks import Bench, Branch
 from snellen.runs import Run
 from snellen.training.soft_targets import Teacher
 
@@ -131,7 +132,7 @@ def learn_from(
     teacher = Teacher(ensemble.folder / MODEL_FILE, bench.folder / CHECKPOINTS / _ANSWERS)
     part = Part(
         fold=None, rows=rows, labels=learned.labels, train=np.arange(len(rows)), val=np.zeros(0, np.intp),
-        head=head, fallback=head, patients=bench.prepared.name_units(learned.samples), teacher=teacher,
+        head=head, patients=bench.prepared.name_units(learned.samples), teacher=teacher,
     )  # fmt: skip
     state = {name: value.detach().clone() for name, value in bench.frozen.backbone.state_dict().items()}
     branch, stages = Branch(state, head, is_frozen=True), list[DistilledStage]()

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,7 @@ from torch import nn
 from snellen.core.progress import say
 from snellen.core.storage import compute_digest, describe_need, hold_lock
 from snellen.imaging.cache import PixelCache
-from snellen.metrics.calibration import fit_temperature
-from snellen.modeling.architectures import (
-    Calibrated,
-    Classifier,
-    FrozenBackbone,
-    NetworkEnsemble,
-    compute_map_shape,
-)
+from snellen.modeling.architectures import FrozenBackbone, compute_map_shape
 from snellen.modeling.blocks import HeadEnsemble
 from snellen.modeling.cut import Halves, cut_backbone
 from snellen.modeling.devices import choose_device
@@ -33,49 +25,30 @@ from snellen.modeling.graph import export_graph
 from snellen.modeling.weights import compute_state_sha256, load_weights
 from snellen.records.cohort import Sample
 from snellen.records.layers import takes_map
-from snellen.records.plan import FinetunePlan, Plan
-from snellen.records.run import ChosenHead, EpochRecord, Resampling, StageOutcome
+from snellen.records.plan import FinetunePlan
+from snellen.records.run import EpochRecord, Resampling, StageOutcome
 from snellen.run_features import build_frozen, encode_labels
+from snellen.run_judging import Judged, Tried, describe_outcome, judge
 from snellen.run_learning import Learned, guess_by_prior, initialise_head
+from snellen.run_networks import Bench, Branch, Network, compute_branch_logits, compute_network_logits, copy_state
 from snellen.run_preparation import Prepared
 from snellen.run_resampling import describe_resampling, record_resampling
 from snellen.training.crossval import FoldData
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.finetune import Finetuned, Material, Place, Trainee, finetune
-from snellen.training.head import HeadData, iterate_epochs, make_ready
+from snellen.training.head import HeadData
 from snellen.training.imbalance import MAKERS, PICKERS, RESAMPLERS, Rebalanced, count_pictures, rebalance, undo_shift
-from snellen.training.judging import choose_model, compare_logits, judge_logits
 from snellen.training.pictures import resample_pictures
 from snellen.training.soft_targets import Teacher, soften
 from snellen.training.sources import Joined, KeptActivations, LivePixels, Source
 
-State = dict[str, torch.Tensor]
 Note = Callable[[EpochRecord], None]
 Follow = Callable[[int], AbstractContextManager[Note]]
 CHECKPOINTS = "checkpoints"
 EMBEDDINGS = "embeddings"
 _GRAPH_VERSION = "lower-1"
 _STEP = 8
-
-
-@dataclass(frozen=True)
-class Branch:
-    """State of a whole backbone after fine-tuning, or as it was (`is_frozen`), and the head on it, whose logits were
-    divided by `temperature`.
-    """
-
-    backbone: State
-    head: nn.Sequential
-    is_frozen: bool = False
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class Network:
-    """One model: the mean of the logits of its branches, one or two."""
-
-    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True)
@@ -96,34 +69,13 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Everything that all stages and folds share. `frozen` is the network with pretrained weights."""
-
-    prepared: Prepared
-    pixels: PixelCache
-    frozen: FrozenBackbone
-    folder: Path
-    device: torch.device
-
-    @property
-    def plan(self) -> Plan:
-        return self.prepared.plan
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)` of the network's input."""
-        preprocess = self.plan.preprocess
-        return preprocess.size, preprocess.size, preprocess.channels
-
-
-@dataclass(frozen=True)
 class Part:
     """One training: positions of `rows` (of the pixel cache) to learn from and to judge on, and the head to begin with.
 
-    `labels` `(N,)` are those of all rows. `fallback` is the head that stays on the frozen network: with folds it has
-    learned from the judging pictures too. `begin` are logits `(M, C)` of the judging pictures before the first stage,
-    by `head` on the frozen network or, where nothing `has_learned`, by the prior alone. A `teacher` is learned from
-    instead of labels; then nothing judges.
+    `labels` `(N,)` are those of all rows. `begin` are logits `(M, C)` of the judging pictures before the first stage,
+    by `head` on the frozen network or, where nothing `has_learned`, by the prior alone. Where they are `left_out`, the
+    judging pictures are those of `fold`: they choose nothing of this training, neither epoch nor blend. A `teacher` is
+    learned from instead of labels; then nothing judges.
     """
 
     fold: int | None
@@ -132,10 +84,10 @@ class Part:
     train: NDArray[np.intp]
     val: NDArray[np.intp]
     head: nn.Sequential
-    fallback: nn.Sequential
     patients: tuple[str, ...]
     begin: NDArray[np.float64] | None = None
     has_learned: bool = True
+    left_out: bool = False
     teacher: Teacher | None = None
 
     @property
@@ -150,22 +102,56 @@ def finetune_run(bench: Bench, data: HeadData | FoldData, learned: Learned, foll
     """All stages of the plan behind the first. `follow(stage)` gives what is told every epoch of a stage."""
     torch.set_num_threads(bench.plan.training.threads)
     parts = [_cut_split(bench, data, learned)] if isinstance(data, HeadData) else _cut_folds(bench, data, learned)
+    models = [_begin(bench, part) for part in parts]
+    outcomes, resampled = list[StageOutcome](), list[Resampling]()
+    stages = bench.plan.training.finetune_stages
+    for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
+        tried = [
+            _try_stage(bench, (part, model), (number, stage), follow) for part, model in zip(parts, models, strict=True)
+        ]
+        if not resampled:
+            for part, each in zip(parts, tried, strict=True):
+                resampled += record_resampling(each.found.counts, bench.plan, part.fold)
+        judged = judge(tried, stage, (number, [part.fold for part in parts]))
+        for _, outcome in judged:
+            say(describe_outcome(outcome))
+        models, outcomes = [model for model, _ in judged], [*outcomes, *(outcome for _, outcome in judged)]
+    kept = any(outcome.kept for outcome in outcomes)
+    logits = _gather_logits(bench, data, (parts, models), learned) if kept else learned.logits.copy()
+    return Tuned(tuple(model.network for model in models) if kept else (), logits, tuple(outcomes), tuple(resampled))
+
+
+def _begin(bench: Bench, part: Part) -> Judged:
+    """The model before all stages."""
+    if part.begin is None:
+        raise TypeError("a part that is judged knows how well it begins")
+    first = Branch(copy_state(bench.frozen.backbone.state_dict()), part.head, is_frozen=True)
+    return Judged(Network((first,)), part.begin, part.begin)
+
+
+def _try_stage(bench: Bench, begin: tuple[Part, Judged], which: tuple[int, FinetunePlan], follow: Follow) -> Tried:
+    """One stage of one training, and what its judging pictures are said to be before and after."""
+    part, before = begin
+    with follow(which[0]) as note:
+        branch, found = run_stage(bench, part, which, before.network.branches[-1], note)
+    logits = compute_branch_logits(bench, branch, part.rows[part.val])
+    after = Judged(Network((branch,)), logits, logits)
+    patients = tuple(part.patients[at] for at in part.val)
+    has_mean = part.has_learned or not before.network.branches[0].is_frozen
+    return Tried(before, after, part.labels[part.val], patients, found, has_mean)
+
+
+def _gather_logits(
+    bench: Bench, data: HeadData | FoldData, found: tuple[list[Part], list[Judged]], learned: Learned
+) -> NDArray[np.float64]:
+    """Logits `(M, C)` of what was held out, each picture by a network that has not seen it."""
     logits = learned.logits.copy()
-    networks, outcomes, resampled = [], list[StageOutcome](), list[Resampling]()
-    for part in parts:
-        model, told, counts = _tune_part(bench, part, follow)
-        outcomes += told
-        resampled += record_resampling(counts, bench.plan, part.fold)
-        networks.append(model.network)
-        if not any(outcome.kept for outcome in told):
-            continue
-        if part.fold is None:
-            logits[:] = model.logits  # what judged is what was held out
-        else:
-            held = np.flatnonzero(_folds_of(data) == part.fold)
-            logits[held] = compute_network_logits(bench, model.network, part.rows[held])
-    kept = tuple(networks) if any(outcome.kept for outcome in outcomes) else ()
-    return Tuned(kept, logits, tuple(outcomes), tuple(resampled))
+    for part, model in zip(*found, strict=True):
+        if isinstance(data, HeadData):
+            return model.logits  # what judged is what was held out
+        held = np.flatnonzero(data.folds == part.fold)
+        logits[held] = model.logits if part.left_out else compute_network_logits(bench, model.network, part.rows[held])
+    return logits
 
 
 def learn_fold(
@@ -185,11 +171,11 @@ def learn_fold(
     table = None if takes_map(plan.model.head) else _pool(frozen, pixels, rows[train])
     head = initialise_head(plan, map_shape, table)
     patients = prepared.name_units(samples)
-    part = Part(None, rows, labels, train, val, head, head, patients)
-    branch = Branch(_copy(frozen.backbone.state_dict()), head)
+    part = Part(None, rows, labels, train, val, head, patients)
+    branch = Branch(copy_state(frozen.backbone.state_dict()), head)
     for number, stage in enumerate(plan.training.finetune_stages):
         branch, _ = run_stage(bench, part, (number, stage), branch, lambda _: None)
-    return _compute_branch_logits(bench, branch, rows[val]), val
+    return compute_branch_logits(bench, branch, rows[val]), val
 
 
 def _pool(frozen: FrozenBackbone, pixels: PixelCache, rows: NDArray[np.intp]) -> FeatureTable:
@@ -200,52 +186,6 @@ def _pool(frozen: FrozenBackbone, pixels: PixelCache, rows: NDArray[np.intp]) ->
             taken = torch.from_numpy(np.ascontiguousarray(pixels.take(rows[start : start + _STEP])))
             parts.append(frozen.eval()(taken)[0].numpy())
     return FeatureTable.hold(np.concatenate(parts)[None])
-
-
-def build_tuned_classifier(bench: Bench, networks: Sequence[Network]) -> Calibrated:
-    """One network, or several that share the part which no stage changed; the frozen upper part stands there once."""
-    if len(networks) == 1 and len(networks[0].branches) == 1:
-        (branch,) = networks[0].branches
-        bench.frozen.backbone.load_state_dict(branch.backbone)
-        return Classifier(bench.frozen, branch.head)
-    share = max(stage.share for stage in bench.plan.training.finetune_stages)
-    lower = cut_backbone(bench.frozen, bench.shape, share).lower
-    uppers: list[nn.Module] = []
-    frozen_at: int | None = None
-    members = []
-    for network in networks:
-        branches = []
-        for branch in network.branches:
-            at = len(uppers) if not branch.is_frozen or frozen_at is None else frozen_at
-            if at == len(uppers):
-                own = copy.deepcopy(bench.frozen)
-                own.backbone.load_state_dict(branch.backbone)
-                uppers.append(cut_backbone(own, bench.shape, share).upper)
-            frozen_at = at if branch.is_frozen else frozen_at
-            branches.append((at, branch.head))
-        members.append(branches)
-    return NetworkEnsemble(lower, uppers, members)
-
-
-def compute_network_logits(bench: Bench, network: Network, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Logits `(n, C)` of rows of the pixel cache, from pixels: what the exported graph will say."""
-    return np.asarray(np.mean([_compute_branch_logits(bench, branch, rows) for branch in network.branches], axis=0))
-
-
-def _compute_branch_logits(bench: Bench, branch: Branch, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    own = copy.deepcopy(bench.frozen)
-    own.backbone.load_state_dict(branch.backbone)
-    whole = Classifier(own, branch.head).eval()
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(rows), _STEP):
-            pixels = torch.from_numpy(np.ascontiguousarray(bench.pixels.take(rows[start : start + _STEP])))
-            parts.append(whole(pixels)[1].double().numpy())
-    return np.concatenate(parts)
-
-
-def _folds_of(data: HeadData | FoldData) -> NDArray[np.intp]:
-    return data.folds if isinstance(data, FoldData) else np.zeros(0, np.intp)
 
 
 def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
@@ -259,7 +199,6 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
         train=np.arange(len(train)),
         val=np.arange(len(train), len(train) + len(val)),
         head=learned.head,
-        fallback=learned.head,
         patients=bench.prepared.name_units([*train, *val]),
         begin=learned.logits,
         has_learned=learned.chosen is not None,
@@ -267,144 +206,29 @@ def _cut_split(bench: Bench, data: HeadData, learned: Learned) -> Part:
 
 
 def _cut_folds(bench: Bench, data: FoldData, learned: Learned) -> list[Part]:
-    """A member that leaves out fold k is judged on the next fold, which it leaves out as well: what chooses for k must
-    not have seen k. Its head is fitted anew without both.
+    """A training a fold. On a head that has learned it sees all but its own fold, for as many epochs as are planned.
+
+    What begins by chance needs to be told when to stop, by pictures that are not those it is measured on: it leaves out
+    the next fold as well.
     """
     if not isinstance(learned.head, HeadEnsemble):
         raise TypeError("folds give an ensemble")
     rows = bench.pixels.select(learned.samples)
     patients = bench.prepared.name_units(learned.samples)
+    has_learned = bool(learned.members)
     parts = []
     for fold in range(data.n_folds):
-        judge = (fold + 1) % data.n_folds
-        val = np.flatnonzero(data.folds == judge)
-        train = np.flatnonzero(~np.isin(data.folds, (fold, judge)))
+        own, following = data.folds == fold, data.folds == (fold + 1) % data.n_folds
+        val = np.flatnonzero(own if has_learned else following)
+        train = np.flatnonzero(~own if has_learned else ~(own | following))
         head: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        if learned.members:
-            head = _fit_without(data, bench.plan, (fold, judge), learned.members[fold])
-            with torch.no_grad():
-                begin = head(torch.from_numpy(data.table.take(0, val))).double().numpy()
-        else:
-            begin = guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
-        fallback: nn.Sequential = learned.head.members[fold]  # type: ignore[assignment]  # a Sequential
-        parts.append(Part(fold, rows, data.labels, train, val, head, fallback, patients, begin, bool(learned.members)))
+        begin = (
+            learned.logits[val]
+            if has_learned
+            else guess_by_prior(data.labels[train], len(val), bench.plan.model.n_classes)
+        )
+        parts.append(Part(fold, rows, data.labels, train, val, head, patients, begin, has_learned, has_learned))
     return parts
-
-
-def _fit_without(data: FoldData, plan: Plan, folds: tuple[int, int], chosen: ChosenHead) -> nn.Sequential:
-    ready = make_ready(data.leave_out(*folds), plan)
-    kept: nn.Sequential | None = None
-    for head, _, _ in islice(iterate_epochs(ready, plan, chosen.weight_decay), chosen.epoch):
-        kept = head
-    if kept is None:
-        raise ValueError("a member that was fitted can be fitted on less")
-    undo_shift(kept, ready.rebalanced.shift)
-    torch.set_num_threads(plan.training.threads)
-    return copy.deepcopy(kept).eval()
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """A model, and logits `(M, C)` of the judging pictures: by it, and by its first branch alone."""
-
-    network: Network
-    logits: NDArray[np.float64]
-    first_logits: NDArray[np.float64]
-
-
-def _tune_part(
-    bench: Bench, part: Part, follow: Follow
-) -> tuple[_Judged, list[StageOutcome], NDArray[np.int64] | None]:
-    """The model that all stages leave, what each gave, and the counts `(2, C)` before and after resampling."""
-    if part.begin is None:
-        raise TypeError("a part that is judged knows how well it begins")
-    first = Branch(_copy(bench.frozen.backbone.state_dict()), part.head, is_frozen=True)
-    model, outcomes = _Judged(Network((first,)), part.begin, part.begin), list[StageOutcome]()
-    counts = None
-    stages = bench.plan.training.finetune_stages
-    for number, stage in enumerate(stages, start=len(bench.plan.training.stages) - len(stages)):
-        with follow(number) as note:
-            tried, found = run_stage(bench, part, (number, stage), model.network.branches[-1], note)
-        logits = _compute_branch_logits(bench, tried, part.rows[part.val])
-        model, outcome = _judge_stage(part, (number, stage), model, _Judged(Network((tried,)), logits, logits), found)
-        say(describe_outcome(outcome))
-        outcomes.append(outcome)
-        counts = found.counts if counts is None else counts
-    # a fold's head on the frozen network may in the end be the one that has learned from the judging pictures too
-    branches = (
-        _divide(replace(each, head=part.fallback), each.temperature) if each.is_frozen else each
-        for each in model.network.branches
-    )
-    return replace(model, network=Network(tuple(branches))), outcomes, counts
-
-
-def _judge_stage(
-    part: Part, which: tuple[int, FinetunePlan], before: _Judged, after: _Judged, found: Finetuned
-) -> tuple[_Judged, StageOutcome]:
-    """The model before the stage, the one after it, or the mean of both: the mean, unless validation says otherwise."""
-    number, stage = which
-    labels, patients = part.labels[part.val], [part.patients[at] for at in part.val]
-    options = {"before": before, "after": after}
-    if part.has_learned or not before.network.branches[0].is_frozen:
-        options["mean"] = _average(before, after, labels)
-    logits = {name: each.logits for name, each in options.items()}
-    taken = "after" if stage.keep == "always" else choose_model(logits, "mean", labels, patients)
-    scores = {name: judge_logits(each, labels) for name, each in logits.items()}
-    mean = scores.get("mean", (None, None))
-    compared = "mean" if taken == "before" else taken
-    outcome = StageOutcome(
-        stage=number, fold=part.fold, share=stage.share, epoch=found.epoch, n_epochs=len(found.epochs),
-        blend=found.blend,
-        standard_error=compare_logits(logits["before"], logits[compared], labels, patients)[1],
-        before_loss=scores["before"][0], before_auc=scores["before"][1],
-        val_loss=scores["after"][0], val_auc=scores["after"][1],
-        mean_loss=mean[0], mean_auc=mean[1],
-        kept=taken != "before", averaged=taken == "mean",
-    )  # fmt: skip
-    return options[taken], outcome
-
-
-def _average(before: _Judged, after: _Judged, labels: NDArray[np.int64]) -> _Judged:
-    """The first branch before and the one after, each as sure as it should be, so that both have an equal say."""
-    branches, parts = [], []
-    for branch, logits in (
-        (before.network.branches[0], before.first_logits),
-        (after.network.branches[0], after.logits),
-    ):
-        temperature = fit_temperature(logits, labels).temperature
-        branches.append(_divide(branch, temperature))
-        parts.append(logits / temperature)
-    return _Judged(Network(tuple(branches)), np.mean(parts, axis=0), parts[0])
-
-
-def _divide(branch: Branch, temperature: float) -> Branch:
-    """The same branch with its logits divided by a number."""
-    head = copy.deepcopy(branch.head)
-    last = head[-1]
-    if not isinstance(last, nn.Linear):
-        raise TypeError("a head ends in a linear layer")
-    with torch.no_grad():
-        last.weight.div_(temperature)
-        last.bias.div_(temperature)
-    return replace(branch, head=head, temperature=temperature)
-
-
-def describe_outcome(outcome: StageOutcome) -> str:
-    """One line: what was taken, and what it gained."""
-    where = "" if outcome.fold is None else f", fold {outcome.fold}"
-    verdict = "kept" if outcome.kept else "not kept, the model before it stays"
-    loss, auc = (outcome.mean_loss, outcome.mean_auc) if outcome.averaged else (outcome.val_loss, outcome.val_auc)
-    if outcome.averaged:
-        verdict = f"kept, averaged with the model before it (alone {outcome.val_loss:.3f})"
-    if outcome.kept and loss is not None and loss > outcome.before_loss:
-        before = "the shares of the classes alone" if outcome.stage == 0 else "the model before it"
-        verdict += f", though {before} did better"
-    gained = f", AUC {outcome.before_auc:.3f} → {auc:.3f}" if outcome.before_auc is not None and auc is not None else ""
-    return (
-        f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {loss:.3f} "
-        f"(± {outcome.standard_error:.3f})"
-        f"{gained} (epoch {outcome.epoch} of {outcome.n_epochs}, {outcome.blend:.0%} of what was learned)"
-    )
 
 
 def run_stage(
@@ -434,13 +258,15 @@ def run_stage(
     targets = None
     if part.teacher is not None:
         targets = part.teacher.answer(bench.pixels, part.rows, bench.plan, stage.views, stage.randaugment)
-    material = Material(source, train, made, part.val, part.labels[part.val], groups, targets)
+    material = Material(
+        source, train, made, part.val, part.labels[part.val], groups, targets, chooses=not part.left_out
+    )
     found = finetune(trainee, material, stage, place, note)
     trainee.load_state_dict(found.state)
     trainee.to("cpu").to(memory_format=torch.contiguous_format)
     undo_shift(head, made.shift)
     head.eval()
-    return Branch(_copy(own.backbone.state_dict()), head), found
+    return Branch(copy_state(own.backbone.state_dict()), head), found
 
 
 def _renew(head: nn.Sequential, seed: int) -> None:
@@ -570,13 +396,10 @@ def _identify(bench: Bench, part: Part, stage: FinetunePlan, trainee: Trainee) -
             bench.plan.imbalance.model_dump_json(),
             bench.plan.augment.model_dump_json(),
             str(bench.plan.training.seed),
+            str(part.left_out),
             bench.pixels.key,
             compute_state_sha256(trainee),
             *(repr(values.tolist()) for values in (part.rows, part.labels, part.train, part.val)),
             *([] if part.teacher is None else [part.teacher.sha256]),
         ]
     )
-
-
-def _copy(state: dict[str, torch.Tensor]) -> State:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

@@ -71,9 +71,10 @@ from snellen.run_evaluation import (
 )
 from snellen.run_evidence import add_evidence
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, export_backbone, measure_need
-from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Bench, Tuned, build_tuned_classifier, finetune_run
+from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Tuned, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_likeness import complete_audit, settle_audit
+from snellen.run_networks import Bench, build_tuned_classifier
 from snellen.run_preparation import Prepared, prepare, require_same_data, save_prepared
 from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run

@@ -16,7 +16,8 @@ from snellen.ingest.phantom import draw_picture
 from snellen.planning.recipe_files import load_recipe
 from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_features import build_frozen, collect_features, collect_fold_features, encode_labels, export_backbone
-from snellen.run_finetuning import Bench, Part, resample_part
+from snellen.run_finetuning import Part, resample_part
+from snellen.run_networks import Bench
 from snellen.run_preparation import Prepared, prepare
 from snellen.run_tuning import Workbench, collect_development, read_machine
 from snellen.runs import open_run

@@ -42,6 +42,11 @@ class Means:
         """Seconds for one member."""
         return BUDGET_S if self.n_members == 1 else FOLDS_BUDGET_S / self.n_members
 
+    @property
+    def learned_share(self) -> float:
+        """The part of the pictures that one member learns from."""
+        return 1.0 if self.n_members == 1 else 1 - 1 / self.n_members
+
 
 @dataclass(frozen=True)
 class Begin:
@@ -114,7 +119,7 @@ def _list_rules(share: float, size: tuple[int, int], device: str) -> dict[str, R
     epochs, views = size
     whole = share == 1
     return {
-        "epochs": (epochs, "rule", "as many as fit into minutes, twelve at most; validation stops earlier"),
+        "epochs": (epochs, "rule", "as many as fit into minutes, twelve at most; without folds, validation stops it"),
         "batch_size": (16, "fixed", "small batches need fewer epochs, and gradients of 16 pictures are steady enough"),
         "lr": (1e-3, "fixed", "the rate that learned most in our experiments, with a new head"),
         "head_lr": (2e-3, "fixed", "the head is new and has further to go"),
@@ -123,7 +128,7 @@ def _list_rules(share: float, size: tuple[int, int], device: str) -> dict[str, R
         "weight_decay": (0.05, "fixed", "usual for AdamW"),
         "schedule": ("cosine", "fixed", "falls to nothing, so that the last epochs settle"),
         "warmup": (0.1, "fixed", "the first steps are unsure: the rate climbs over the first tenth"),
-        "patience": (5, "fixed", "epochs without a better validation loss"),
+        "patience": (5, "fixed", "epochs without a better validation loss; with folds all epochs are learned"),
         "ema": (0.98, "fixed", "the average of the last weights is steadier than the last ones"),
         "clip_norm": (1.0, "fixed", "one odd batch must not undo many"),
         "dropout": (0.3, "fixed", "few patients: the head must not lean on single features"),
@@ -141,7 +146,7 @@ def _list_rules(share: float, size: tuple[int, int], device: str) -> dict[str, R
         ),
         "keep": ("better", "fixed", "validation chooses: before, after, or the mean of both where it cannot tell"),
         "channels_last": (True, "rule", "faster for convolutions on processors and GPUs alike"),
-        "blend": (True, "fixed", "what was learned from few pictures does not overrule all that was known before"),
+        "blend": (True, "fixed", "few pictures do not overrule all that was known before; not with folds"),
     }  # fmt: skip
 
 
@@ -198,8 +203,9 @@ def _choose_size(fingerprint: Fingerprint, means: Means) -> _Size:
     reason = "validation decides whether it pays, and averages both models where it cannot tell"
     for share, epochs in ((share, epochs) for share, choices in _EPOCHS for epochs in choices):
         for views in _list_views(epochs, n):
-            learning = _PASSES * share * epochs / _LEARNED_PER_S
-            seconds = means.cost * n / means.threads * (learning + (1 - share) * (1 + views) / _RUN_PER_S)
+            learning = means.learned_share * _PASSES * share * epochs / _LEARNED_PER_S
+            kept = (1 - share) * (1 + views) / _RUN_PER_S / means.n_members  # the frozen layers run once for all
+            seconds = means.cost * n / means.threads * (learning + kept)
             if means.device != "cpu" or seconds <= means.budget_s:
                 return _Size(share, epochs, views, reason)
     return _Size(

@@ -17,7 +17,7 @@ Window = tuple[float, float]
 _BORDER_LIMIT = 0.03
 _SMALL_SOURCE_PX = 64
 _LARGE_COHORT = 20_000
-_SMALL_COHORT = 2500
+_LARGE_SIDES = ((400, 1500), (320, 2500))  # for colour pictures, where there are no more than so many of them
 _LARGE_PICTURE_PX = 400
 _UNMEASURED = "no training picture has more than 8 bits a channel, but"
 
@@ -143,12 +143,13 @@ def choose_size(fingerprint: Fingerprint) -> tuple[int, How, str]:
             f"pictures of {side:.0f} px gain little from more, and {fingerprint.n_samples} of them are many",
         )
     is_colour = fingerprint.grey_fraction < 1
-    if side >= _LARGE_PICTURE_PX and fingerprint.n_samples <= _SMALL_COHORT and is_colour:
+    most = max((px for px, n in _LARGE_SIDES if fingerprint.n_samples <= n), default=224)
+    if side >= _LARGE_PICTURE_PX and most > 224 and is_colour:
         return (
-            320,
+            most,
             "rule",
             f"colour pictures of {side:.0f} px show small lesions; in our experiments (docs/experiments.md) 320 px "
-            "beat 224 px",
+            f"beat 224 px, and 400 px beat 320 px; {fingerprint.n_samples} pictures leave time for {most} px",
         )
     return 224, "rule", f"the backbone's own size; pictures are {side:.0f} px, {fingerprint.n_samples} in training"
 

@@ -92,7 +92,7 @@ class StageOutcome(Record):
     it, with it, and of the `mean` of both models' logits, with `standard_error` of the fall from `before` to what was
     taken (of the mean where nothing was). `kept` says whether anything of it was taken, `averaged` whether that is the
     mean. `blend` is the part of what was learned in the weighted mean of the weights with those before. With folds, of
-    the member that leaves out `fold`.
+    the member that leaves out `fold`, on its pictures: what is taken is one for all members, chosen by all pictures.
     """
 
     stage: int

@@ -68,7 +68,8 @@ class Trainee(nn.Module):
 class Material:
     """Pictures of `source` by position: those to learn from with `made` (labels, loss, draws), and those that judge.
 
-    Where none judges, every epoch is learned and the last one is taken. `targets` are learned instead of labels.
+    Where none judges, or what they say `chooses` nothing, every epoch is learned and the last one is taken. `targets`
+    are learned instead of labels.
     `decays` are optimizer groups of the trainee's upper part as (parameters, factor of the rate, weight decay).
     """
 
@@ -79,6 +80,7 @@ class Material:
     val_labels: NDArray[np.int64]
     groups: tuple[tuple[list[nn.Parameter], float, float], ...]
     targets: SoftTargets | None = None
+    chooses: bool = True
 
     def take_targets(self, picked: NDArray[np.intp], views: NDArray[np.intp]) -> torch.Tensor:
         """Labels `(n,)` of pictures to learn from, or probabilities `(n, C)` of their views."""
@@ -142,7 +144,8 @@ def finetune(
     trainee.to(memory_format=layout)
     groups = [*material.groups, (list(trainee.head.parameters()), plan.head_lr / plan.lr, plan.weight_decay)]
     optimizer = torch.optim.AdamW(
-        [{"params": params, "lr": plan.lr * factor, "weight_decay": decay} for params, factor, decay in groups]
+        [{"params": params, "lr": plan.lr * factor, "weight_decay": decay} for params, factor, decay in groups],
+        fused=place.device.type in ("cpu", "cuda"),
     )
     rates = [group["lr"] for group in optimizer.param_groups]
     state = _copy(trainee.state_dict())
@@ -168,7 +171,7 @@ def finetune(
                 val_auc=val_auc, seconds=round(seconds, 4), images_per_s=round(len(material.train) / seconds, 1),
             )
         )  # fmt: skip
-        if val_loss is None or val_loss < standing.best_loss:
+        if val_loss is None or not material.chooses or val_loss < standing.best_loss:
             standing.best_loss = math.inf if val_loss is None else val_loss
             standing.best_auc, standing.best_epoch = val_auc, epoch
             standing.best = _copy(standing.ema)
@@ -181,7 +184,8 @@ def finetune(
             f"Choose a smaller training.stages.{place.stage}.lr.",
         )
     best = standing.best_loss, standing.best_auc
-    blend, found, (loss, auc) = _choose_blend(worker, before, standing) if plan.blend else (1.0, standing.best, best)
+    has_blends = plan.blend and material.chooses
+    blend, found, (loss, auc) = _choose_blend(worker, before, standing) if has_blends else (1.0, standing.best, best)
     _save(trainee, optimizer, standing, place, final=found)
     records, counts = tuple(standing.records), material.made.counts
     return Finetuned(found, blend, standing.best_epoch, loss, auc, records, counts)

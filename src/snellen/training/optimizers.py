@@ -40,7 +40,7 @@ def run_adamw(head: nn.Sequential, objective: Objective, stage: StagePlan) -> It
     generator = torch.Generator().manual_seed(objective.seed)
     table, labels = objective.table, torch.from_numpy(objective.labels)
     n_views, n_samples, _ = table.shape
-    optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=objective.decay)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=stage.lr, weight_decay=objective.decay, fused=True)
     needs_several = any(isinstance(layer, nn.BatchNorm1d) for layer in head[1:])
     for epoch in range(stage.epochs):
         rate = _rate(stage, epoch)

@@ -175,4 +175,16 @@ def test_members_of_an_ensemble_share_the_time() -> None:
         made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(2_000), ledger, means)
         return (made.share, made.epochs) if made else (0.0, 0)
 
-    assert size(10) < size(5) < size(1)
+    assert size(10) < size(5) <= size(1)
+
+
+def test_frozen_layers_count_once_for_all_members() -> None:
+    """Members share four times the time of one model, and the kept activations: each learns longer than that one."""
+    sizes = []
+    for n_members in (1, 5):
+        means = Means(2, "cpu", COST, n_members)
+        made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(1249), Ledger(frozenset()), means)
+        assert made is not None
+        sizes.append((made.epochs, made.views))
+    assert sizes[1] > sizes[0]
+    assert [Means(2, "cpu", COST, n_members).learned_share for n_members in (1, 5)] == [1, pytest.approx(0.8)]

@@ -167,6 +167,8 @@ def test_tiny_pictures_of_a_large_cohort_are_not_blown_up_to_the_full() -> None:
 def test_large_pictures_of_a_small_cohort_keep_more_detail() -> None:
     large = {"width_px": (4000, 4000, 4000), "height_px": (3000, 3000, 3000)}
     assert plan(n_samples=400, **large).preprocess.size > plan(n_samples=400).preprocess.size
+    sizes = [plan(n_samples=n, **large).preprocess.size for n in (1500, 1501, 2500, 2501)]
+    assert sizes == [400, 320, 320, 224]
 
 
 def walk(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
