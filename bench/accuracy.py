@@ -64,10 +64,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     earlier = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    commit = _read_commit()
     for seed in range(args.seeds):
         for name, data, columns, settings in args.cohort:
             folder = args.work / f"{name}-seed{seed}"
-            about = {"cohort": name, "seed": seed}
+            about = {"cohort": name, "seed": seed, "commit": commit}
             known = {row["who"] for row in earlier if (row["cohort"], row["seed"]) == (name, seed)}
             if "auto" not in known and not (folder / _ROWS).exists():
                 rows = _train(folder, about, (data, columns, settings.split()), args)
@@ -84,6 +85,11 @@ def main() -> None:
             _print(rows)
             if args.json:
                 args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _read_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def _train(folder: Path, about: dict, cohort: tuple[str, str, list[str]], args: argparse.Namespace) -> list[dict]:

@@ -372,7 +372,7 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
             run_figures.draw_finetuning(
                 [each for each in inputs.epochs if each.stage in tuned and each.model is None], inputs.run.finetuned
             ),
-            "Fine-tuning, on the pictures that choose. Losses are those after the best temperature; the level dotted "
+            f"Fine-tuning, {_tell_judges(inputs.run)}. Losses are those after the best temperature; the level dotted "
             "lines are the model before. Delivered is the model before, the one after, or the mean of both where these "
             "pictures cannot tell. Blend is the share of what was learned in the mean with the weights before.",
             tables.build_outcomes(inputs.run.finetuned),
@@ -384,6 +384,13 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
             inputs.splits, inputs.evaluation.classes, has_patients=inputs.evaluation.intervals.unit == "patient"
         ),
     )
+
+
+def _tell_judges(run: RunRecord) -> str:
+    """Whose pictures chose. Members that begin by chance are each judged on the next fold."""
+    if run.members:
+        return "on the fold that each member left out; all of them chose together"
+    return "on the pictures that choose"
 
 
 def _exhibit(inputs: ReportInputs, scores: Sequence[Score], *, with_map: bool = False) -> list[gallery.Exhibit]:

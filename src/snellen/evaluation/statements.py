@@ -6,7 +6,7 @@ This room knows records and English. It must not know which checklist asks, HTML
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from snellen.evaluation.wording import (
@@ -26,6 +26,7 @@ from snellen.evaluation.wording import (
 from snellen.metrics.decision import CALLED
 from snellen.records.cohort import PARTS
 from snellen.records.evaluation import Estimate
+from snellen.records.run import StageOutcome
 
 if TYPE_CHECKING:  # which imports what draws
     from snellen.evaluation.report import ReportInputs
@@ -165,27 +166,39 @@ def _training(inputs: ReportInputs) -> str:
 
 
 def _selection(inputs: ReportInputs) -> str:
-    if inputs.run is None or inputs.run.chosen is None:
-        return (
-            ""
-            if inputs.run is None or not inputs.run.members
-            else (f"{len(inputs.run.members)} members, each chosen on folds of patients that it does not measure.")
-        )
-    chosen = inputs.run.chosen
+    if inputs.run is None:
+        return ""
     who = "patients" if inputs.evaluation.intervals.unit == "patient" else "pictures"
+    chosen, finetuned = inputs.run.chosen, inputs.run.finetuned
+    if chosen is None:
+        return _selection_of_members(len(inputs.run.members), finetuned, who) if inputs.run.members else ""
     told = (
-        f"{'First stage: chosen' if inputs.run.finetuned else 'Chosen'} among "
+        f"{'First stage: chosen' if finetuned else 'Chosen'} among "
         f"{format_count(chosen.n_candidates, 'candidate')} by the loss on validation {who}: weight decay "
         f"{chosen.weight_decay:g}, epoch {chosen.epoch}."
     )
-    for each in inputs.run.finetuned:
-        taken = (
-            ("the mean of the models before and after it" if each.averaged else "the fine-tuned model")
-            if (each.kept)
-            else "the model before it"
-        )
-        told += f" Fine-tuning, {format_count(each.n_epochs, 'epoch')}: {taken} was taken, by the same {who}."
+    for each in finetuned:
+        epochs = format_count(each.n_epochs, "epoch")
+        told += f" Fine-tuning, {epochs}: {_name_taken(each)} was taken, by the same {who}."
     return f"{told} Test {who} chose nothing."
+
+
+def _selection_of_members(n_members: int, finetuned: Sequence[StageOutcome], who: str) -> str:
+    told = f"{n_members} members, each chosen on folds of patients that it does not measure."
+    for each in finetuned:
+        if each.fold == finetuned[0].fold:  # all members took the same
+            told += (
+                f" Fine-tuning, {format_count(each.n_epochs, 'epoch')} on all folds but the member's own: "
+                f"{_name_taken(each)} was taken for all members, one choice of three by all {who} out of fold, whose "
+                "own numbers know of it."
+            )
+    return told
+
+
+def _name_taken(outcome: StageOutcome) -> str:
+    if not outcome.kept:
+        return "the model before it"
+    return "the mean of the models before and after it" if outcome.averaged else "the fine-tuned model"
 
 
 def _ensemble(inputs: ReportInputs) -> str:

@@ -16,6 +16,7 @@ from snellen.evaluation.report import ReportInputs, render_report
 from snellen.evaluation.statements import STATEMENTS, state
 from snellen.evaluation.tables import build_per_class
 from snellen.records.evaluation import Estimate
+from snellen.records.run import StageOutcome
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,29 @@ def test_statement_is_a_sentence_or_nothing(binary: ReportInputs, key: str) -> N
     for inputs in (binary, report_inputs.build_ordinal(), report_inputs.build_minimal()):
         text = state(key, inputs)
         assert text == "" or (text[-1] == "." and "None" not in text)
+
+
+@pytest.mark.parametrize(
+    ("kept", "averaged", "taken"),
+    [(True, True, "the mean of the models"), (True, False, "the fine-tuned model"), (False, False, "the model before")],
+)
+def test_one_choice_for_all_members_is_told_once(binary: ReportInputs, kept: bool, averaged: bool, taken: str) -> None:
+    assert binary.run is not None
+    outcomes = tuple(
+        StageOutcome(
+            stage=1, fold=fold, share=0.6, epoch=12, n_epochs=12, before_loss=0.5, before_auc=0.8, val_loss=0.4,
+            val_auc=0.9, kept=kept, averaged=averaged,
+        )
+        for fold in range(3)
+    )  # fmt: skip
+    chosen = binary.run.chosen
+    assert chosen is not None
+    run = binary.run.model_copy(update={"chosen": None, "members": (chosen,) * 3, "finetuned": outcomes})
+    inputs = replace(binary, run=run)
+    told = state("selection", inputs)
+    assert told.startswith("3 members, each chosen on folds of patients that it does not measure.")
+    assert told.count(f"{taken}") == told.count("one choice of three") == 1
+    assert "on the fold that each member left out; all of them chose together" in render_report(inputs)
 
 
 def test_checklist_tells_what_a_person_must_write(binary: ReportInputs) -> None:
