@@ -38,6 +38,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
+from snellen.metrics.decision import make_rule
 from snellen.metrics.scores import compute_scores
 from snellen.modeling.architectures import FrozenBackbone
 from snellen.modeling.weights import load_weights
@@ -46,6 +47,7 @@ from snellen.records.plan import Plan
 from snellen.records.run import TrainRequest
 from snellen.run_preparation import Prepared, prepare
 from snellen.runs import Run
+from snellen.training.imbalance import compute_prior
 
 METRICS = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic")
 _PEER_PX, _PEER_EPOCHS, _PEER_BATCH, _PEER_LR = 224, 10, 32, 1e-3
@@ -160,7 +162,8 @@ def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]
 
 
 def _score(prepared: Prepared, truth: np.ndarray, probabilities: np.ndarray) -> dict:
-    data, rule = prepared.plan.data, prepared.plan.evaluation.decision
+    data = prepared.plan.data
+    rule = make_rule(prepared.plan.evaluation.decision, compute_prior(truth, len(data.classes)).tolist())
     positive = None if data.positive is None else data.classes.index(data.positive)
     found = compute_scores(truth, probabilities, positive=positive, is_ordered=data.ordered, rule=rule)
     return {key: float(value[0]) for key, value in found.items() if key in METRICS}

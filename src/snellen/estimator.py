@@ -123,7 +123,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         return np.array([[row.probabilities[name] for name in self._names] for row in found], np.float32)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The class of each picture: the most probable one, of grades by default the nearest to the expected grade.
+        """The class of each picture by the recipe's `evaluation.decision`. By default, of two classes the most probable
+        one, of more the highest in relation to its share in training, of grades the nearest to the expected grade.
 
         `predictor_` knows operating points and when to abstain.
         """

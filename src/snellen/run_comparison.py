@@ -17,6 +17,7 @@ from snellen.core.storage import compute_sha256, write_atomic
 from snellen.evaluation.compare_words import describe_verdict, list_notes
 from snellen.evaluation.score_files import read_scores
 from snellen.evaluation.units import note_groups
+from snellen.metrics.decision import Rule, make_rule
 from snellen.metrics.differences import Paired, count_patients_needed, find_detectable, pair_models
 from snellen.outputs import COMPARISON, make_output
 from snellen.planning.splits import list_joined
@@ -160,6 +161,10 @@ def _require_same_labels(rows: Sequence[tuple[Score, Score]]) -> None:
         )
 
 
+def _read_rule(evaluation: Evaluation) -> Rule:
+    return make_rule(evaluation.decision, [evaluation.decision_shares.get(name, 0.0) for name in evaluation.classes])
+
+
 def _compare(
     sides: tuple[Side, Side],
     rows: Sequence[tuple[Score, Score]],
@@ -185,7 +190,7 @@ def _compare(
         settings=drawn,
         is_ordered=evaluation.is_ordered,
         positive=None if evaluation.positive is None else classes.index(evaluation.positive),
-        rules=(evaluation.decision, sides[1].evaluation.decision),
+        rules=(_read_rule(evaluation), _read_rule(sides[1].evaluation)),
     )
     n_units = n_groups if drawn.unit == "patient" else len(rows)
     is_few = _count_fewest(labels, patients, len(classes)) < FEW_TO_COMPARE

@@ -26,6 +26,7 @@ from snellen.evaluation.findings import add_notices
 from snellen.evaluation.units import join_patients
 from snellen.inference.load import MODEL_FILE, load_bundle
 from snellen.inference.predictor import Predictor
+from snellen.inference.prevalence import read_rule
 from snellen.inference.session import GraphSession
 from snellen.metrics.decision import decide
 from snellen.metrics.differences import compute_differences
@@ -269,7 +270,7 @@ def measure_distilled(
     run.save("evaluation-distilled.json", evaluation)
     save_scores(run.folder / "scores-distilled.csv", scored.to_scores(), predictor.classes)
     manifest = predictor.manifest
-    called = [decide(each.probabilities, manifest.decision) for each in (ensemble, scored)]
+    called = [decide(each.probabilities, read_rule(manifest)) for each in (ensemble, scored)]
     record = distilled.record.model_copy(
         update={
             "same_prediction": float((called[0] == called[1]).mean()),
@@ -280,7 +281,7 @@ def measure_distilled(
                 settings=question.intervals,
                 is_ordered=manifest.ordered,
                 positive=None if manifest.positive is None else manifest.classes.index(manifest.positive),
-                rule=manifest.decision,
+                rule=read_rule(manifest),
             ),
         }
     )

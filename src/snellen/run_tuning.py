@@ -28,6 +28,7 @@ from snellen.core.storage import compute_digest, write_atomic
 from snellen.evaluation.tune_page import TunePage, describe_value, render_tuning, shorten_keys
 from snellen.evaluation.wording import format_duration, name_metric
 from snellen.metrics.calibration import apply_temperature
+from snellen.metrics.decision import make_rule
 from snellen.metrics.scores import compute_scores
 from snellen.modeling.weights import PACKAGES, load_weights
 from snellen.outputs import TUNING, make_output
@@ -48,7 +49,7 @@ from snellen.runs import load_record
 from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.head import HeadData, fit_head
-from snellen.training.imbalance import MAKERS
+from snellen.training.imbalance import MAKERS, compute_prior
 from snellen.training.pictures import Pictures
 from snellen.training.tuning import (
     Place,
@@ -218,7 +219,7 @@ def _compute_metric(logits: NDArray[np.float64], labels: NDArray[np.int64], plan
         probabilities,
         is_ordered=plan.data.ordered,
         positive=positive,
-        rule=plan.evaluation.decision,
+        rule=make_rule(plan.evaluation.decision, compute_prior(labels, plan.model.n_classes).tolist()),
     )
     value = float(scores[metric][0])
     if not math.isfinite(value):

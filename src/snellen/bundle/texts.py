@@ -124,7 +124,7 @@ def _name_maps(manifest: Manifest) -> str:
 
 
 def _describe_decision(manifest: Manifest) -> str:
-    """How grades are decided; nothing for the most probable class, which is what everybody expects."""
+    """How a picture is called; nothing for the most probable class, which is what everybody expects."""
     return "" if manifest.decision == "most_probable" else f"\nA picture is called {CALLED[manifest.decision]}."
 
 

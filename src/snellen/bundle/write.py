@@ -19,13 +19,12 @@ from snellen.core.storage import compute_digest, compute_sha256, write_atomic
 from snellen.inference.known import compute_salted_hashes
 from snellen.inference.load import MANIFEST_FILE, MODEL_FILE
 from snellen.inference.session import GraphSession
-from snellen.metrics.decision import decide
+from snellen.metrics.decision import Rule, decide, make_rule
 from snellen.modeling.architectures import Calibrated
 from snellen.modeling.graph import export_graph
 from snellen.records.bundle import Calibration, Conformal, InputSpec, Manifest, Parity, Threshold, TrainedOn
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.plan import Plan
-from snellen.records.recipe import DecisionRule
 from snellen.records.run import WeightsRecord
 
 TOLERANCE_PROBABILITY = 1e-4
@@ -77,14 +76,14 @@ def write_graph(model: TrainedModel, folder: Path) -> GraphSession:
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.classifier.state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(state))
     session = GraphSession(folder / MODEL_FILE, threads=model.plan.training.threads)
-    parity = compute_parity(model.classifier, session, model.pixels, model.plan.evaluation.decision)
+    parity = compute_parity(model.classifier, session, model.pixels, _make_rule(model))
     write_atomic(folder / "parity.json", parity.to_json())
     require_parity(parity)
     return session
 
 
 def compute_parity(
-    classifier: Calibrated, session: GraphSession, pixels: NDArray[np.uint8], rule: DecisionRule = "most_probable"
+    classifier: Calibrated, session: GraphSession, pixels: NDArray[np.uint8], rule: Rule = "most_probable"
 ) -> Parity:
     """Torch against ONNX Runtime on up to 64 real samples, called a class by `rule`."""
     used = pixels[:PARITY_SAMPLES]
@@ -108,6 +107,11 @@ def compute_parity(
         n_decisions_changed=int((decide(reference[0], rule) != decide(found["probabilities"], rule)).sum()),
         is_within=is_finite and probability <= TOLERANCE_PROBABILITY and logit <= TOLERANCE_LOGIT,
     )
+
+
+def _make_rule(model: TrainedModel) -> Rule:
+    shares = model.calibration.prevalence or model.prevalence
+    return make_rule(model.plan.evaluation.decision, [shares.get(name, 0.0) for name in model.plan.data.classes])
 
 
 def require_parity(parity: Parity) -> None:

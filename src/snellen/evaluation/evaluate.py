@@ -28,9 +28,10 @@ from snellen.evaluation.units import Units, describe_units, group_labelled, join
 from snellen.evaluation.wording import name_split
 from snellen.imaging.cache import PixelCache
 from snellen.inference.predictor import Predictor
+from snellen.inference.prevalence import read_rule
 from snellen.inference.shift import Tally
 from snellen.metrics.calibration import apply_temperature
-from snellen.metrics.decision import decide
+from snellen.metrics.decision import Balanced, Rule, decide
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
 from snellen.metrics.operating_point import choose_threshold
 from snellen.metrics.scores import compute_confusion
@@ -38,7 +39,7 @@ from snellen.records.bundle import FIXED, Manifest, Threshold
 from snellen.records.cohort import PatientRule, Sample
 from snellen.records.evaluation import Abstentions, Estimate, Evaluation, Intervals, Score
 from snellen.records.plan import Plan
-from snellen.records.recipe import DecisionRule, EvaluationUnit
+from snellen.records.recipe import EvaluationUnit
 
 _STEP = 64
 _MAJORITY = "majority_class"
@@ -47,7 +48,7 @@ _OVER_CLASSES = ("auc", "average_precision", "balanced_accuracy", "f1", "precisi
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `decision` the bundle's rule.
+    """Scores of samples by one bundle, row by row; `labels` are class indices `(N,)`, `rule` that of the bundle.
 
     `reasons` says of each why the gate would give no answer, `measured` holds what it measured.
     """
@@ -59,7 +60,7 @@ class Scored:
     embedding: NDArray[np.float32]
     n_abstained: int
     classes: tuple[str, ...]
-    decision: DecisionRule = "most_probable"
+    rule: Rule = "most_probable"
     reasons: tuple[str, ...] = ()
     measured: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -69,7 +70,7 @@ class Scored:
 
     def to_scores(self) -> list[Score]:
         """Rows for `scores-*.csv` and the report."""
-        called = decide(self.probabilities, self.decision)
+        called = decide(self.probabilities, self.rule)
         return [
             Score(
                 sample=sample.name,
@@ -142,7 +143,7 @@ def score_samples(
         embedding=embedding,
         n_abstained=sum(map(bool, reasons)),
         classes=classes,
-        decision=predictor.manifest.decision,
+        rule=read_rule(predictor.manifest),
         reasons=tuple(reasons),
         measured=tally.collect(),
     )
@@ -236,7 +237,7 @@ def evaluate(
         question = replace(question, intervals=told.model_copy(update={"unit": "patient"}))
     is_whole = len(np.unique(labels)) == len(manifest.classes)
 
-    def estimate(found: NDArray[np.float64], rule: DecisionRule) -> dict[str, Estimate]:
+    def estimate(found: NDArray[np.float64], rule: Rule) -> dict[str, Estimate]:
         estimates = compute_estimates(
             labels,
             found,
@@ -250,7 +251,8 @@ def evaluate(
         undefined = () if is_whole else (name for name in _OVER_CLASSES if name in estimates)
         return {**estimates, **dict.fromkeys(undefined, Estimate(value=None, method="none"))}
 
-    called = decide(probabilities, manifest.decision)
+    rule = read_rule(manifest)
+    called = decide(probabilities, rule)
     confusion = compute_confusion(labels, called, len(manifest.classes))
     probes = {name: found for name, found in found_baselines.items() if name != _MAJORITY and is_whole}
     shift = predictor.find_shift(pictures.measured)
@@ -259,6 +261,7 @@ def evaluate(
         classes=manifest.classes,
         positive=manifest.positive,
         decision=manifest.decision,
+        decision_shares=dict(zip(manifest.classes, rule.shares, strict=True)) if isinstance(rule, Balanced) else {},
         split=question.split,
         data=question.data,
         n=len(labels),
@@ -268,9 +271,9 @@ def evaluate(
         n_pictures=None if question.unit == "picture" else len(pictures.labels),
         patient_rule=question.patients.rule,
         unknown_patients=dict(question.unknown_patients),
-        metrics=estimate(probabilities, manifest.decision),
+        metrics=estimate(probabilities, rule),
         baselines={
-            name: estimate(found, "most_probable" if name == _MAJORITY else manifest.decision)
+            name: estimate(found, "most_probable" if name == _MAJORITY else rule)
             for name, found in found_baselines.items()
         },
         baseline_differences=compare_baselines(manifest, scored, probes, question.intervals),
@@ -280,7 +283,7 @@ def evaluate(
             patients,
             classes=manifest.classes,
             settings=question.intervals,
-            rule=manifest.decision,
+            rule=rule,
         ),
         grade_cuts=measure_cuts(manifest, scored, question.intervals, people),
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
@@ -313,7 +316,7 @@ def _summarise_refused(manifest: Manifest, pictures: Scored) -> Abstentions | No
     """Of pictures, whatever is measured: the gate answers picture by picture."""
     if not pictures.reasons:
         return None
-    called = decide(pictures.probabilities, manifest.decision)
+    called = decide(pictures.probabilities, read_rule(manifest))
     return summarise_abstentions(pictures.labels, called, pictures.reasons, manifest.classes)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from snellen.inference.prevalence import compute_assumed, reweight
+from snellen.inference.prevalence import compute_assumed, read_rule, reweight
 from snellen.metrics.calibration import apply_temperature, compute_ece, compute_reliability_bins
-from snellen.metrics.decision import decide
+from snellen.metrics.decision import decide, make_rule
 from snellen.metrics.decision_curve import compute_decision_curve
 from snellen.metrics.differences import pair_models
 from snellen.metrics.intervals import compute_estimates, compute_per_class_estimates
@@ -79,7 +79,7 @@ def measure_cuts(
     """
     if not manifest.ordered or len(manifest.classes) < 3:
         return ()
-    called, cuts = decide(scored.probabilities, manifest.decision), []
+    called, cuts = decide(scored.probabilities, read_rule(manifest)), []
     for at, grade in enumerate(manifest.classes[1:], 1):
         is_from = (scored.labels >= at).astype(np.int64)
         if is_from.min() == is_from.max():
@@ -119,7 +119,7 @@ def compare_baselines(
             settings=settings,
             is_ordered=manifest.ordered,
             positive=None if manifest.positive is None else manifest.classes.index(manifest.positive),
-            rules=(manifest.decision, manifest.decision),
+            rules=(read_rule(manifest), read_rule(manifest)),
         )
         found[name] = {key: pairs[key].difference for key in _OF_BASELINES if key in pairs}
     return found
@@ -196,7 +196,7 @@ def measure_subgroups(
         settings=question.intervals,
         is_ordered=manifest.ordered,
         positive=None if manifest.positive is None else manifest.classes.index(manifest.positive),
-        rule=manifest.decision,
+        rule=read_rule(manifest),
         threshold=None if manifest.positive is None else default,
     )
     return compute_subgroups(part, columns)
@@ -223,7 +223,7 @@ def compute_shift(
         settings=settings,
         is_ordered=manifest.ordered,
         positive=None if manifest.positive is None else manifest.classes.index(manifest.positive),
-        rule=manifest.decision,
+        rule=make_rule(manifest.decision, here.tolist()),
     )
     return PrevalenceShift(
         assumed=dict(zip(manifest.classes, assumed.tolist(), strict=True)),

@@ -310,7 +310,7 @@ def _draw_evaluation(evaluation: Evaluation, scores: Sequence[Score]) -> Iterato
     """`scores` are those of what was measured: pictures, eyes or patients."""
     lines = curves.compute_curves(evaluation, scores)
     highlights = curves.explain_highlights(lines)
-    top = " Confidence is that of the most probable class." if evaluation.decision == "expected_grade" else ""
+    top = "" if evaluation.decision == "most_probable" else " Confidence is that of the most probable class."
     before = (
         "Hollow: the same pictures before calibration; the bars count them after it. "
         if evaluation.calibration.bins_before

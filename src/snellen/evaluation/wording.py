@@ -32,7 +32,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "Balanced accuracy",
         "Mean of the recalls of all classes, so that a frequent class counts no more than a rare one.",
     ),
-    "accuracy": ("Accuracy", "Share of pictures whose most probable class is the true one."),
+    "accuracy": ("Accuracy", "Share of pictures that are called their true class."),
     "kappa_quadratic": (
         "Quadratic kappa",
         "Agreement of grades beyond chance; an error of two grades weighs four times an error of one.",
@@ -94,6 +94,11 @@ _EXPECTED_GRADE = (
     "Expected grade",
     "The mean of the grades 0, 1, 2 …, each weighted by its probability. A picture is called the grade nearest to it, "
     "which makes large errors rarer than the most probable grade does; of two equally near grades the lower one.",
+)
+_BALANCED = (
+    "In relation to its share",
+    "A picture is called the class whose probability is highest over its share in training, so that rare classes are "
+    "found as often as frequent ones. That is seldom the most probable class where a frequent one is nearly sure.",
 )
 BASELINES = {
     "majority": "Most frequent in training",
@@ -268,6 +273,8 @@ def define_terms(evaluation: Evaluation) -> list[tuple[str, str]]:
     ]
     if evaluation.decision == "expected_grade":
         terms.append(_EXPECTED_GRADE)
+    if evaluation.decision == "balanced":
+        terms.append(_BALANCED)
     terms.append(
         (
             f"{level} interval",

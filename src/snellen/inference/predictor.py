@@ -18,7 +18,7 @@ from snellen.imaging.preprocess import preprocess, preprocess_location, preproce
 from snellen.imaging.readers import Levels
 from snellen.inference.explain import EvidenceMap, Explainer, choose_class
 from snellen.inference.gate import Gate, Verdicts
-from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence
+from snellen.inference.prevalence import PrevalenceWish, choose_reweighting, read_prevalence, read_rule
 from snellen.inference.session import BATCH, GraphSession
 from snellen.inference.shift import Tally, measure_shift
 from snellen.inference.sources import PictureSource, list_sources, name_source, to_readable
@@ -59,6 +59,7 @@ class Predictor:
         self.sha256 = opened.sha256
         self._session = session
         self._gate = gate
+        self._rule = read_rule(opened.manifest)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,7 +163,7 @@ class Predictor:
     def explain_pixels(self, pixels: NDArray[np.uint8], class_name: str | None = None) -> EvidenceMap:
         """As `explain`, of one preprocessed picture `(height, width, channels)`."""
         probabilities = self.score_pixels(pixels[None]).probabilities
-        at = choose_class(self.classes, class_name, lambda: int(decide(probabilities, self.manifest.decision)[0]))
+        at = choose_class(self.classes, class_name, lambda: int(decide(probabilities, self._rule)[0]))
         explainer = self.open_explainer()
         return EvidenceMap(
             explainer.explain(pixels, at), explainer.method, self.classes[at], float(probabilities[0, at]), pixels
@@ -170,7 +171,7 @@ class Predictor:
 
     def call(self, pixels: NDArray[np.uint8]) -> int:
         """Which class one preprocessed picture `(height, width, channels)` is called."""
-        return int(decide(self.score_pixels(pixels[None]).probabilities, self.manifest.decision)[0])
+        return int(decide(self.score_pixels(pixels[None]).probabilities, self._rule)[0])
 
     def open_explainer(self) -> Explainer:
         """What draws evidence maps of this bundle."""
@@ -209,7 +210,7 @@ class Predictor:
 
     def _decide(self, probabilities: NDArray[np.float32], reason: str) -> Prediction:
         """Probabilities `(C,)` of one picture → prediction, and decision at the default operating point."""
-        prediction = self.classes[int(decide(probabilities[None], self.manifest.decision)[0])]
+        prediction = self.classes[int(decide(probabilities[None], self._rule)[0])]
         decision = prediction
         if self.threshold is not None and self.manifest.positive is not None:
             at = self.classes.index(self.manifest.positive)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import BundleError, UsageError
-from snellen.metrics.decision import decide
+from snellen.metrics.decision import Rule, decide, make_rule
 from snellen.records.bundle import Manifest, Prediction
 
 MIN_PICTURES = 50
@@ -63,7 +63,7 @@ class Reweighting:
         classes = self.manifest.classes
         before = np.array([[prediction.probabilities[name] for name in classes]])
         after = reweight(before, self.assumed, self.wanted)
-        called = classes[int(decide(after, self.manifest.decision)[0])]
+        called = classes[int(decide(after, make_rule(self.manifest.decision, self.wanted.tolist()))[0])]
         has_point = any(point.is_default for point in self.manifest.thresholds)
         return prediction.model_copy(
             update={
@@ -208,6 +208,11 @@ def compute_assumed(manifest: Manifest) -> Floats:
             "Predict without a prevalence, or train a bundle with this version.",
         )
     return np.asarray(shares / shares.sum())
+
+
+def read_rule(manifest: Manifest) -> Rule:
+    """By which rule a bundle calls a picture a class."""
+    return make_rule(manifest.decision, compute_assumed(manifest).tolist() if manifest.decision == "balanced" else ())
 
 
 def _parse(text: str, manifest: Manifest) -> float | dict[str, float]:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
+from snellen.metrics.decision import Rule
 from snellen.metrics.intervals import BIASED, PatientBootstrap, Patients, estimate_difference
 from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.scores import Scores, compute_scores, require_labels_and_probabilities
 from snellen.metrics.student import find_t_quantile
 from snellen.records.evaluation import Estimate, Intervals
-from snellen.records.recipe import DecisionRule
 
 POWER = 0.8
 MOST_PATIENTS = 1_000_000
@@ -47,7 +47,7 @@ def compute_differences(
     settings: Intervals,
     is_ordered: bool = False,
     positive: int | None = None,
-    rule: DecisionRule = "most_probable",
+    rule: Rule = "most_probable",
 ) -> dict[str, Estimate]:
     """Every score of the second `probabilities` `(N, C)` minus that of the first; arguments as in `compute_estimates`.
 
@@ -75,7 +75,7 @@ def pair_scores(
     settings: Intervals,
     is_ordered: bool = False,
     positive: int | None = None,
-    rules: tuple[DecisionRule, DecisionRule],
+    rules: tuple[Rule, Rule],
 ) -> dict[str, Paired]:
     """Every score of both models and its difference, as `compute_differences`; each model by its own decision rule."""
     pairs = [require_labels_and_probabilities(labels, each) for each in probabilities]
@@ -116,7 +116,7 @@ def pair_models(
     settings: Intervals,
     is_ordered: bool = False,
     positive: int | None = None,
-    rules: tuple[DecisionRule, DecisionRule],
+    rules: tuple[Rule, Rule],
 ) -> dict[str, Paired]:
     """As `pair_scores`; the AUC of two classes by DeLong or, where patients have several pictures, Obuchowski."""
     found = pair_scores(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snellen.core.errors import DataError
-from snellen.metrics.decision import decide
+from snellen.metrics.decision import Rule, decide
 from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.proportions import compute_wilson_interval, estimate_proportion, estimate_wilson
 from snellen.metrics.scores import (
@@ -24,7 +24,6 @@ from snellen.metrics.scores import (
 )
 from snellen.metrics.student import find_t_quantile
 from snellen.records.evaluation import Estimate, Intervals, PerClass
-from snellen.records.recipe import DecisionRule
 
 Patients = Sequence[str] | NDArray[np.str_]
 Scores = dict[str, NDArray[np.float64]]
@@ -41,7 +40,7 @@ def compute_estimates(
     settings: Intervals,
     is_ordered: bool = False,
     positive: int | None = None,
-    rule: DecisionRule = "most_probable",
+    rule: Rule = "most_probable",
 ) -> dict[str, Estimate]:
     """Every score of `compute_scores` with its interval; arguments as there, and `patients` (N,).
 
@@ -85,7 +84,7 @@ def compute_per_class_estimates(
     *,
     classes: Sequence[str],
     settings: Intervals,
-    rule: DecisionRule = "most_probable",
+    rule: Rule = "most_probable",
 ) -> dict[str, PerClass]:
     """Each class against the rest, decided by `rule`: class name → scores with intervals.
 

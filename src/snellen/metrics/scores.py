@@ -20,7 +20,7 @@ from snellen.metrics.confusion import (
     compute_weighted_confusion,
     mean_over,
 )
-from snellen.metrics.decision import decide
+from snellen.metrics.decision import Rule, decide
 from snellen.metrics.ranking import (
     compute_precision_recall,
     compute_roc,
@@ -28,7 +28,6 @@ from snellen.metrics.ranking import (
     compute_weighted_auc,
     divide,
 )
-from snellen.records.recipe import DecisionRule
 
 __all__ = [
     "ECE_BINS",
@@ -57,7 +56,7 @@ def compute_scores(
     weights: NDArray[np.float64] | None = None,
     is_ordered: bool = False,
     positive: int | None = None,
-    rule: DecisionRule = "most_probable",
+    rule: Rule = "most_probable",
 ) -> Scores:
     """All scores of `labels` (N,) and `probabilities` (N, C), each (B,), one value a row of `weights` (B, N).
 
@@ -104,7 +103,7 @@ def compute_per_class(
     probabilities: NDArray[np.floating],
     *,
     weights: NDArray[np.float64] | None = None,
-    rule: DecisionRule = "most_probable",
+    rule: Rule = "most_probable",
 ) -> Scores:
     """`precision`, `recall`, `specificity`, `npv`, `f1`, `auc` and `average_precision` of each class against the rest,
     each (B, C).

@@ -13,10 +13,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from snellen.metrics.decision import Rule
 from snellen.metrics.intervals import PatientBootstrap, choose_estimate, compute_estimates
 from snellen.metrics.scores import Scores, compute_scores
 from snellen.records.evaluation import Estimate, Intervals, Subgroup
-from snellen.records.recipe import DecisionRule
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic", "brier")
 _OF_ALL_CLASSES = ("auc", "balanced_accuracy", "kappa_quadratic")
@@ -38,7 +38,7 @@ class Scored:
     settings: Intervals
     is_ordered: bool = False
     positive: int | None = None
-    rule: DecisionRule = "most_probable"
+    rule: Rule = "most_probable"
     threshold: float | None = None
 
 

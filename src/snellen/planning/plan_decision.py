@@ -32,4 +32,9 @@ def _choose(data: DataPlan, has_grades: bool) -> tuple[DecisionRule, How, str]:
         )
     if data.positive is not None:
         return "most_probable", "rule", "of two classes; an operating point decides where another threshold is wanted"
-    return "most_probable", "rule", "classes without order have no expected grade; most pictures are right this way"
+    return (
+        "balanced",
+        "rule",
+        "every class counts the same, however rare: probabilities are compared in relation to the shares in training, "
+        "as the balanced operating point of two classes does; most_probable calls more pictures right",
+    )

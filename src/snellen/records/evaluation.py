@@ -287,7 +287,8 @@ class EvidenceCheck(Record):
 
 
 class Evaluation(Record):
-    """What a split says of a bundle. `decision` is the rule by which a picture is called a class.
+    """What a split says of a bundle. `decision` is the rule by which a picture is called a class; `balanced`
+    divides by `decision_shares`.
 
     `n` counts what is measured, `unit`; `n_pictures` is None where that are pictures. `workspace_opened` counts the
     openings of this test split by all runs in the folder that holds the run, `workspace_runs` those runs.
@@ -300,6 +301,7 @@ class Evaluation(Record):
     classes: tuple[str, ...]
     positive: str | None
     decision: DecisionRule = "most_probable"
+    decision_shares: dict[str, float] = {}
     split: str
     data: str
     n: int

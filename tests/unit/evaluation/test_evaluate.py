@@ -511,7 +511,7 @@ def call_grades(probabilities: np.ndarray) -> np.ndarray:
 
 
 def test_grades_are_evaluated_by_the_rule_of_the_bundle(graded: Predictor) -> None:
-    scored = replace(make_scored(), decision="expected_grade")
+    scored = replace(make_scored(), rule="expected_grade")
     called = call_grades(scored.probabilities)
     assert (called != scored.probabilities.argmax(1)).any()
     found = evaluate(graded, scored, ask())
@@ -527,7 +527,7 @@ def test_grades_are_evaluated_by_the_rule_of_the_bundle(graded: Predictor) -> No
 
 
 def test_grade_cuts_equal_sklearn(graded: Predictor) -> None:
-    scored = replace(make_scored(), decision="expected_grade")
+    scored = replace(make_scored(), rule="expected_grade")
     called = call_grades(scored.probabilities)
     cuts = evaluate(graded, scored, ask()).grade_cuts
     assert [cut.grade for cut in cuts] == list(CLASSES[1:])

@@ -20,6 +20,7 @@ from pictures import make_sample
 from snellen.evaluation.evaluate import Question, Scored, evaluate, format_scores
 from snellen.evaluation.report import ReportInputs, render_report
 from snellen.inference.load import load_bundle
+from snellen.metrics.decision import Rule, make_rule
 from snellen.records.bundle import Calibration
 from snellen.records.cohort import PatientRule
 from snellen.records.evaluation import Evaluation, Intervals
@@ -47,11 +48,15 @@ class Case:
         return self.evaluation.classes.index(str(self.evaluation.positive))
 
 
+SHARES = (0.5, 0.3, 0.2)
+
+
 @pytest.fixture(scope="module", params=["two classes", "three classes", "grades"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     kind = request.param
     classes = {"two classes": ("ill", "well"), "three classes": ("a", "b", "c"), "grades": ("0", "1", "2", "3")}[kind]
-    rule: DecisionRule = "expected_grade" if kind == "grades" else "most_probable"
+    names: dict[str, DecisionRule] = {"grades": "expected_grade", "three classes": "balanced"}
+    rule = make_rule(names.get(kind, "most_probable"), SHARES)
     folder = tmp_path_factory.mktemp("bundle")
     is_binary, calibration = kind == "two classes", PLAIN if kind == "three classes" else CALIBRATED
     deliver_plain_bundle(folder, classes, positive="ill" if is_binary else None, calibration=calibration)
@@ -60,7 +65,12 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
          "n_positive": 31, "n_negative": 64}
         for name, at in THRESHOLDS.items()
     ]  # fmt: skip
-    edit_manifest(folder, decision=rule, **({"thresholds": points} if is_binary else {}))
+    edit_manifest(
+        folder,
+        decision=names.get(kind, "most_probable"),
+        prevalence=dict(zip(classes, SHARES, strict=False)),
+        **({"thresholds": points} if is_binary else {}),
+    )
     if kind == "grades":
         edit_manifest(folder, ordered=True, task="ordinal")
     scored = make_scored(classes, rule, calibration.temperature)
@@ -86,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     )
 
 
-def make_scored(classes: tuple[str, ...], rule: DecisionRule, temperature: float, n: int = 140) -> Scored:
+def make_scored(classes: tuple[str, ...], rule: Rule, temperature: float, n: int = 140) -> Scored:
     random = np.random.default_rng(3)
     labels = np.arange(n) // 2 % len(classes)
     distance = np.abs(labels[:, None] - np.arange(len(classes)))
@@ -99,7 +109,7 @@ def make_scored(classes: tuple[str, ...], rule: DecisionRule, temperature: float
     embedding = random.normal(0.5, 0.1, (n, 3)).astype(np.float32)
     probabilities = raised / raised.sum(1, keepdims=True)
     scored = Scored(tuple(samples), labels, probabilities, logits, embedding, 0, classes, rule)
-    return replace(scored, decision=rule)
+    return replace(scored, rule=rule)
 
 
 # the file holds seven digits

@@ -1,4 +1,4 @@
-"""What a picture is called: the most probable class, or the grade nearest to the expected grade."""
+"""What a picture is called: the most probable class, the highest over its share, or the expected grade."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    recall_score,
+)
 
-from snellen.metrics.decision import decide
+from snellen.core.errors import UsageError
+from snellen.metrics.decision import Balanced, Rule, decide, make_rule
 from snellen.metrics.intervals import compute_per_class_estimates
 from snellen.metrics.scores import compute_per_class, compute_scores
 from snellen.records.evaluation import Intervals
@@ -40,6 +47,44 @@ def draw_grades(n: int = 400, seed: int = 0) -> tuple[NDArray[np.int64], NDArray
 def test_decision_worked_out_by_hand(row: list[float], most_probable: int, expected_grade: int) -> None:
     assert decide(np.array([row]), "most_probable").tolist() == [most_probable]
     assert decide(np.array([row]), "expected_grade").tolist() == [expected_grade]
+
+
+@pytest.mark.parametrize(
+    ("row", "called"),
+    [
+        ([0.55, 0.40, 0.05], 1),  # 0.86, 2.35, 0.26 of their shares
+        ([0.90, 0.05, 0.05], 0),
+        ([0.60, 0.10, 0.30], 2),
+    ],
+)
+def test_balanced_decision_worked_out_by_hand(row: list[float], called: int) -> None:
+    assert decide(np.array([row]), make_rule("balanced", (0.64, 0.17, 0.19))).tolist() == [called]
+    assert decide(np.array([row]), Balanced((1 / 3, 1 / 3, 1 / 3))).tolist() == [0]
+
+
+def test_balanced_has_the_highest_mean_recall_where_probabilities_are_right() -> None:
+    random = np.random.default_rng(3)
+    probabilities = random.dirichlet([1.5, 0.4, 0.2], 20_000)
+    labels = np.array([random.choice(3, p=row) for row in probabilities])
+    shares = probabilities.mean(0)
+
+    def measure(rule: Rule) -> tuple[float, float]:
+        called = decide(probabilities, rule)
+        return balanced_accuracy_score(labels, called), accuracy_score(labels, called)
+
+    best = measure(make_rule("balanced", shares.tolist()))
+    assert best[0] > measure("most_probable")[0] + 0.05
+    assert best[1] < measure("most_probable")[1]
+    for factors in ((1, 1.5, 1), (1, 1, 1.5), (1.5, 1, 1), (1, 0.5, 1)):  # other shares are worse
+        assert best[0] >= measure(Balanced(tuple(shares * factors)))[0] - 0.002
+
+
+def test_balanced_needs_a_share_of_every_class() -> None:
+    with pytest.raises(UsageError, match="share of every class"):
+        make_rule("balanced", (0.5, 0.5, 0.0))
+    assert make_rule("most_probable", ()) == "most_probable"
+    with pytest.raises(TypeError, match="needs shares"):
+        decide(np.array([[0.5, 0.5]]), "balanced")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

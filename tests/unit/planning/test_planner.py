@@ -396,8 +396,14 @@ def test_grades_are_decided_by_the_expected_grade() -> None:
     assert "quadratic kappa" in get_decision(made, "evaluation.decision").reason
 
 
-@pytest.mark.parametrize("classes", [("cnv", "drusen", "normal"), ("normal", "pneumonia"), ("grade_0", "grade_1")])
-def test_other_classes_are_decided_by_the_highest_probability(classes: tuple[str, ...]) -> None:
+def test_three_classes_without_order_are_decided_in_relation_to_their_shares() -> None:
+    made = plan(cohort=make_classes("cnv", "drusen", "normal"))
+    assert made.evaluation.decision == "balanced"
+    assert "every class counts the same" in get_decision(made, "evaluation.decision").reason
+
+
+@pytest.mark.parametrize("classes", [("normal", "pneumonia"), ("grade_0", "grade_1")])
+def test_two_classes_are_decided_by_the_highest_probability(classes: tuple[str, ...]) -> None:
     assert plan(cohort=make_classes(*classes)).evaluation.decision == "most_probable"
 
 
@@ -415,7 +421,9 @@ def test_expected_grade_of_what_are_no_grades_is_refused(classes: tuple[str, ...
 
 
 def test_unknown_decision_rule_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"evaluation\.decision: must be 'most_probable' or 'expected_grade'"):
+    with pytest.raises(
+        UsageError, match=r"evaluation\.decision: must be 'most_probable', 'balanced' or 'expected_grade'"
+    ):
         plan("evaluation.decision=median", cohort=make_classes(*GRADES))
 
 
