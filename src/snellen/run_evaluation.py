@@ -388,8 +388,7 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     for name in ("auc", "balanced_accuracy", "accuracy", "kappa_quadratic"):
         found = evaluation.metrics.get(name)
         if found is not None and found.value is not None:
-            interval = "" if found.low is None else f" [{found.low:.3f}, {found.high:.3f}]"
-            shown.append(f"{name} {found.value:.3f}{interval}")
+            shown.append(f"{name} {found}")
     called = "" if evaluation.decision == "most_probable" else f" (called: {CALLED[evaluation.decision]})"
     return f"{evaluation.split}: {evaluation.subjects}: " + ", ".join(shown) + called
 

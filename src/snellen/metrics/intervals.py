@@ -177,15 +177,15 @@ class PatientBootstrap:
         self.n_behind = float(sizes.min() if len(sizes) < 3 else len(sizes) / (1 / sizes).sum())
 
     def run(self, score: Callable[[NDArray[np.float64]], Scores]) -> Scores:
-        """`score` of all resamples, name → (B, ...); NaN where every stratum has one unit only.
+        """`score` of all resamples, name → (B, ...); NaN where fewer than two units a class stand behind the scores.
 
-        Nothing was resampled then, and equal values would pass for certainty.
+        A class of one unit is the same in every resample, and what does not vary would pass for certainty.
         """
         step = rows_per_chunk(len(self.unit_of_sample))
         chunks = [self.draws[first : first + step] for first in range(0, len(self.draws), step)]
         parts = [score(chunk[:, self.unit_of_sample].astype(np.float64)) for chunk in chunks]
         resamples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if (self.draws == 1).all():
+        if self.n_behind < 2:
             resamples = {name: np.full_like(values, np.nan) for name, values in resamples.items()}
         return resamples
 

@@ -11,7 +11,9 @@ from snellen.records.recipe import DecisionRule, EvaluationUnit
 
 
 class Estimate(Record):
-    """A number with its interval. `value` is None where it is undefined (a class is absent)."""
+    """A number with its interval. `value` is None where it is undefined (a class is absent), `low` and `high` where
+    nothing can be said of how sure it is. As text "0.812 [0.740, 0.871]", "0.812" or "undefined".
+    """
 
     value: float | None
     low: float | None = None
@@ -19,6 +21,11 @@ class Estimate(Record):
     method: Literal["bootstrap", "wilson", "delong", "obuchowski", "newcombe", "mover", "sandwich", "none"] = (
         "bootstrap"
     )
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "undefined"
+        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 class Intervals(Record):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from snellen.core.errors import StorageError
+from snellen.core.storage import hold_folder
 from snellen.serve.database import Database
 from snellen.serve.schema import REVISION, VERSION_TABLE
 
@@ -19,8 +21,14 @@ def upgrade(database: Database) -> None:
 
     Raises StorageError where the schema is one that this version does not know.
     """
-    if find_revision(database) == REVISION:
-        return
+    path = database.address.path
+    # SQLite gives up on a lock after some seconds, which an upgrade on a busy disk may take
+    with contextlib.nullcontext() if path is None else hold_folder(path.parent, waits=True):
+        if find_revision(database) != REVISION:
+            _upgrade(database)
+
+
+def _upgrade(database: Database) -> None:
     with database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))

@@ -19,7 +19,7 @@ from snellen.metrics.intervals import (
 from snellen.metrics.paired_auc import compute_correlated_aucs
 from snellen.metrics.proportions import compute_wilson_interval
 from snellen.metrics.student import find_t_quantile
-from snellen.records.evaluation import Intervals
+from snellen.records.evaluation import Estimate, Intervals
 
 SETTINGS = Intervals(n_resamples=400, unit="patient", seed=11)
 Z = 1.959964
@@ -146,6 +146,26 @@ def test_intervals_hold_their_values(cohort):
             assert (estimate.low, estimate.method) == (None, "none")
         else:
             assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_classes_of_one_patient_leave_no_interval():
+    """Three of four classes are the same in every resample: an AUC would pass for certain."""
+    rng = np.random.default_rng(3)
+    patients = [*("A" * 4), *("B" * 2), *("C" * 3), *("D" * 4), *("E" * 4)]
+    labels = np.array([0] * 4 + [1] * 2 + [2] * 3 + [3] * 8)
+    probs = rng.dirichlet(np.ones(4), len(labels))
+    few = compute_estimates(labels, probs, patients, settings=SETTINGS)
+    assert {name: (each.low, each.method) for name, each in few.items()} == dict.fromkeys(few, (None, "none"))
+    twice = compute_estimates(
+        np.tile(labels, 2), np.tile(probs, (2, 1)), [*patients, *(f"{each}2" for each in patients)], settings=SETTINGS
+    )
+    assert twice["auc"].low is not None
+
+
+def test_an_estimate_as_text_shows_what_is_known():
+    assert str(Estimate(value=0.81234, low=0.74, high=0.8709)) == "0.812 [0.740, 0.871]"
+    assert str(Estimate(value=0.25, method="none")) == "0.250"
+    assert str(Estimate(value=None, method="none")) == "undefined"
 
 
 def test_tails_are_corrected_for_bias_and_for_few_patients():
