@@ -129,7 +129,7 @@ def _list_rules(share: float, size: tuple[int, int], device: str) -> dict[str, R
         "schedule": ("cosine", "fixed", "falls to nothing, so that the last epochs settle"),
         "warmup": (0.1, "fixed", "the first steps are unsure: the rate climbs over the first tenth"),
         "patience": (5, "fixed", "epochs without a better validation loss; with folds all epochs are learned"),
-        "ema": (0.98, "fixed", "the average of the last weights is steadier than the last ones"),
+        "ema": (0.9999, "fixed", "never reached in few epochs: an average of the whole way, later steps counting more"),
         "clip_norm": (1.0, "fixed", "one odd batch must not undo many"),
         "dropout": (0.3, "fixed", "few patients: the head must not lean on single features"),
         "drop_path": (0.0, "fixed", "off: not tried in our experiments"),

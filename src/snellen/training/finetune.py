@@ -311,8 +311,12 @@ class _Worker:
         )
 
     def _average(self, standing: _Standing) -> None:
-        """Exponential moving average of what learns; with 0 it is the state itself."""
-        decay = min(self.plan.ema, (1 + standing.step) / (10 + standing.step)) if self.plan.ema else 0.0
+        """Moving average of what learns, whose decay grows to the plan's; with 0 it is the state itself.
+
+        Until then a state counts as the number of its step does (polynomial-decay averaging, Shamir and Zhang 2013):
+        half of the weight is on the last three tenths of the way, however long that is.
+        """
+        decay = min(self.plan.ema, (1 + standing.step) / (3 + standing.step)) if self.plan.ema else 0.0
         with torch.no_grad():
             for name, value in self.trainee.state_dict().items():
                 if value.dtype.is_floating_point:

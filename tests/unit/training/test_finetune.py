@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from snellen.core.errors import UsageError
 from snellen.modeling.blocks import MapHead, build_head
@@ -104,7 +105,7 @@ def test_loop_learns_what_can_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_best_state_says_what_was_recorded(tmp_path: Path) -> None:
-    found = learn(tmp_path, make_stage())
+    found = learn(tmp_path, make_stage(blend=False))
     best = min(found.epochs, key=lambda record: record.val_loss or 0.0)
     assert (found.epoch, found.val_loss, found.val_auc) == (best.epoch, best.val_loss, best.val_auc)
     trainee = build_trainee()
@@ -228,6 +229,24 @@ def test_label_smoothing_is_a_share_of_even_labels(tmp_path: Path, smoothing: fl
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     # one step on all pictures: its loss is that of the weights before
     assert learn(tmp_path, stage).epochs[0].train_loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_moving_average_counts_later_steps_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snellen.training.finetune.BLENDS", ())
+    trainee = build_trainee()
+    steps = [trainee.state_dict()["head.1.weight"].clone()]
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(trainee.state_dict()["head.1.weight"].clone()))
+    try:
+        place = Place(1, None, 0, tmp_path / "stage.safetensors", "toy", torch.device("cpu"))
+        material = replace(make_material(trainee), chooses=False)
+        found = finetune(trainee, material, make_stage(ema=0.9999), place)
+    finally:
+        hook.remove()
+    # where it began counts as the two steps before the first would
+    counts = torch.tensor([3.0, *range(3, len(steps) + 2)])
+    expected = (torch.stack(steps) * (counts / counts.sum())[:, None, None]).sum(0)
+    assert len(steps) == 26
+    torch.testing.assert_close(found.state["head.1.weight"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_moving_average_of_0_is_the_state_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
