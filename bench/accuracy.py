@@ -11,7 +11,7 @@ process of its own; every picture is scored by a member that did not see its pat
 regression on frozen features that every report has, on the same folds. The peer is what a timm script does: the whole
 of the same network with the same weights, timm's own training transforms at 224 px, timm's AdamW and cosine schedule
 with warm-up, ten epochs, the last one kept. It takes long and runs on the first folds only (`--peer-folds`); `auto` and
-the probe are shown on those pictures, too. Grades are called by the same rule for all.
+the probe are shown on those pictures, too. Calls follow the same rule and the same shares of the classes for all.
 Mean over seeds, and half the range where there are several. What is finished lies in DIR: the same command goes on
 there, and tells the table of what there is. `--json` writes its rows, and first reads those that the file has: what
 an earlier command measured is told, too, and not run again.
@@ -155,15 +155,16 @@ def _compare_peer(run: Run, about: dict, args: argparse.Namespace) -> list[dict]
     )
     truth = np.concatenate([labels[part] for part in parts])
     label = f"first {args.peer_folds} of {args.folds} folds"
+    shares = compute_prior(labels, len(classes)).tolist()
     return [
-        {**about, "who": f"{_PEER}, {label}", **spent, **_score(prepared, truth, probabilities)},
-        {**about, "who": f"auto, {label}", **_score(prepared, truth, own)},
+        {**about, "who": f"{_PEER}, {label}", **spent, **_score(prepared, truth, probabilities, shares)},
+        {**about, "who": f"auto, {label}", **_score(prepared, truth, own, shares)},
     ]
 
 
-def _score(prepared: Prepared, truth: np.ndarray, probabilities: np.ndarray) -> dict:
+def _score(prepared: Prepared, truth: np.ndarray, probabilities: np.ndarray, shares: list[float]) -> dict:
     data = prepared.plan.data
-    rule = make_rule(prepared.plan.evaluation.decision, compute_prior(truth, len(data.classes)).tolist())
+    rule = make_rule(prepared.plan.evaluation.decision, shares)
     positive = None if data.positive is None else data.classes.index(data.positive)
     found = compute_scores(truth, probabilities, positive=positive, is_ordered=data.ordered, rule=rule)
     return {key: float(value[0]) for key, value in found.items() if key in METRICS}

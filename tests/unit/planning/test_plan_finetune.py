@@ -179,11 +179,11 @@ def test_members_of_an_ensemble_share_the_time() -> None:
 
 
 def test_frozen_layers_count_once_for_all_members() -> None:
-    """Members share four times the time of one model, and the kept activations: each learns longer than that one."""
+    """Members share several times the time of one model, and the kept activations: each learns longer than that one."""
     sizes = []
     for n_members in (1, 5):
         means = Means(2, "cpu", COST, n_members)
-        made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(1249), Ledger(frozenset()), means)
+        made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(2200), Ledger(frozenset()), means)
         assert made is not None
         sizes.append((made.epochs, made.views))
     assert sizes[1] > sizes[0]
