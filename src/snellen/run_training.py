@@ -79,6 +79,7 @@ from snellen.run_preparation import Prepared, prepare, require_same_data, save_p
 from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run
 from snellen.runs import Run, log_to
+from snellen.training.feature_table import FeatureTable
 from snellen.training.features import FeatureStore
 from snellen.training.probe import fit_baselines
 
@@ -351,19 +352,22 @@ def _with_own_embedding(
     held_embedding: NDArray[np.float32] | None = None,
 ) -> TrainedModel:
     """What the gate is fitted on, by the fine-tuned graph: embeddings of what was held out, `(M, D)` where they are
-    known, and of up to 1000 others that it is made of, drawn under the seed. They are kept in the run's folder until
-    the bundle is written.
+    known, and of up to 1000 others that it is made of, drawn under the seed. With folds those are held out as well;
+    else they are computed, and kept in the run's folder until the bundle is written.
     """
     plan = model.plan
     folder = bundle.parent / CHECKPOINTS / EMBEDDINGS
     store = FeatureStore(bundle / MODEL_FILE, pixels, plan.augment, folder, plan.training.seed, plan.training.threads)
     held = pixels.select(learned.samples)
     is_own = np.ones(len(held), bool) if learned.folds is None else learned.folds == 0
-    train = pixels.select(model.trained_on) if learned.folds is None else held[~is_own]
-    train = train[~np.isin(train, held[is_own])]
-    if len(train) > _MOST_EMBEDDED:
-        train = np.random.default_rng(plan.training.seed).choice(train, _MOST_EMBEDDED, replace=False)
-    table = store.compute(train, 0)
+    others = pixels.select(model.trained_on) if learned.folds is None else held
+    drawn = np.flatnonzero(~np.isin(others, held[is_own]))
+    if len(drawn) > _MOST_EMBEDDED:
+        drawn = np.random.default_rng(plan.training.seed).choice(drawn, _MOST_EMBEDDED, replace=False)
+    if learned.folds is not None and held_embedding is not None:
+        table = FeatureTable.hold(held_embedding[None]).select(drawn)
+    else:
+        table = store.compute(others[drawn], 0)
     return replace(
         model,
         read_train_embedding=lambda: (block for _, block in table.iterate_blocks(views=1)),

@@ -179,12 +179,14 @@ def test_members_of_an_ensemble_share_the_time() -> None:
 
 
 def test_frozen_layers_count_once_for_all_members() -> None:
-    """Members share several times the time of one model, and the kept activations: each learns longer than that one."""
+    """A member has less time than one model, and yet room for more views, which it shares with the others."""
     sizes = []
     for n_members in (1, 5):
         means = Means(2, "cpu", COST, n_members)
-        made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(2200), Ledger(frozenset()), means)
+        made = plan_finetune(FinetuneWish(), PLACE, make_fingerprint(1600), Ledger(frozenset()), means)
         assert made is not None
         sizes.append((made.epochs, made.views))
-    assert sizes[1] > sizes[0]
+    (one_epochs, one_views), (epochs, views) = sizes
+    assert epochs == one_epochs
+    assert views > one_views
     assert [Means(2, "cpu", COST, n_members).learned_share for n_members in (1, 5)] == [1, pytest.approx(0.8)]
