@@ -183,4 +183,4 @@ def describe_reasons(found: Abstentions, n: int) -> str:
             f"{round(answered * (n - found.n))} were ({format_percent(answered)})."
             f"{'' if wrong else ' Here the refusals took no error away.'}"
         )
-    return f"The gate gave no answer on {found.n} of {n} pictures ({classes}).{told} All other numbers count them."
+    return f"The gate gave no answer on {found.n:,} of {n:,} pictures ({classes}).{told} All other numbers count them."

@@ -132,9 +132,9 @@ def describe_silence(inputs: ReportInputs) -> list[str]:
     if sets is not None:
         held = sets.whole.coverage.value
         told.append(
-            f"Beside its answer it names the classes that cannot be ruled out: one for {sets.n_single} of "
-            f"{evaluation.n} {evaluation.unit}s, several for {sets.n_several}, none for {sets.n_empty}. The true class "
-            f"was among them in {format_percent(held)} (asked for: {format_percent(sets.wanted)})"
+            f"Beside its answer it names the classes that cannot be ruled out: one for {sets.n_single:,} of "
+            f"{evaluation.n:,} {evaluation.unit}s, several for {sets.n_several:,}, none for {sets.n_empty:,}. The true "
+            f"class was among them in {format_percent(held)} (asked for: {format_percent(sets.wanted)})"
             f"{_tell_least(sets, evaluation.unit)}."
         )
     if evaluation.shift is not None and evaluation.shift.message:

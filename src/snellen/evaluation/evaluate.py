@@ -384,7 +384,7 @@ def _notes(scored: Scored, question: Question, manifest: Manifest) -> list[str]:
         )
     if scored.n_abstained:
         notes.append(
-            f"The gate would abstain on {scored.n_abstained} of {len(scored.labels)} pictures as unlike those "
+            f"The gate would abstain on {scored.n_abstained:,} of {len(scored.labels):,} pictures as unlike those "
             "trained on or not fit to be judged; the numbers here count them all the same."
         )
     return notes

@@ -38,7 +38,7 @@ def build_cuts(evaluation: Evaluation) -> Table | None:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             f"{each.grade} or higher",
-            f"{each.n} of {evaluation.n}",
+            f"{each.n:,} of {evaluation.n:,}",
             *([str(each.n_patients)] if has_patients else []),
             each.sensitivity,
             each.specificity,

@@ -88,6 +88,7 @@ def draw_members(epochs: Sequence[EpochRecord]) -> Drawing | None:
         for axes in (loss, auc):
             axes.grid(True)
             axes.set_xlim(0.5, last + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.tick_params(labelbottom=False)
         loss.set_ylabel("Left-out loss")
         auc.set(ylabel="Left-out AUC", xlabel="Epoch")

@@ -301,8 +301,8 @@ def _abstention(inputs: ReportInputs) -> str:
         return ""
     n = inputs.evaluation.n_pictures or inputs.evaluation.n
     told = (
-        f"The gate gave no answer on {found.n} of {n} pictures as unlike those trained on or not fit to be judged; the "
-        "numbers count them all the same."
+        f"The gate gave no answer on {found.n:,} of {n:,} pictures as unlike those trained on or not fit to be judged; "
+        "the numbers count them all the same."
     )
     sets = inputs.evaluation.conformal
     if sets is None:

@@ -352,13 +352,13 @@ class Evaluation(Record):
     def subjects(self) -> str:
         """Of whom the numbers are, in words: patients, or pictures whose patients nobody knows."""
         if self.intervals.unit == "picture":
-            return f"{self.n} pictures, patients unknown (picture-level)"
-        patients = f"{self.n_patients} patient{'s' * (self.n_patients != 1)}"
+            return f"{self.n:,} pictures, patients unknown (picture-level)"
+        patients = f"{self.n_patients:,} patient{'s' * (self.n_patients != 1)}"
         if self.unit == "patient":
-            return f"{patients} ({self.n_pictures} pictures)"
+            return f"{patients} ({self.n_pictures:,} pictures)"
         if self.unit == "eye":
-            return f"{self.n} eye{'s' * (self.n != 1)} ({self.n_pictures} pictures) of {patients}"
-        return f"{self.n} picture{'s' * (self.n != 1)} of {patients}"
+            return f"{self.n:,} eye{'s' * (self.n != 1)} ({self.n_pictures:,} pictures) of {patients}"
+        return f"{self.n:,} picture{'s' * (self.n != 1)} of {patients}"
 
 
 class Score(Record):
