@@ -206,8 +206,24 @@ def plan(
             terminal.show_plan(prepared.plan)
 
 
+def _require_alone(context: typer.Context) -> None:
+    """Raise UsageError where --resume stands beside what a run is begun with."""
+    given = [
+        max(each.opts, key=len)
+        for each in context.command.params
+        if each.name not in ("resume", "pdf", "as_json")
+        and getattr(context.get_parameter_source(each.name or ""), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"--resume goes on as the run was begun, and takes no {', '.join(given)}.",
+            "Leave that out, or begin another run: snellen train DATA with what you want.",
+        )
+
+
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=_DATA_HELP)] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
     recipe: Recipe = "auto",
@@ -255,6 +271,7 @@ def train(
         browser = _find_browser(pdf)
         run: Run | SeedRuns
         if data is None and resume is not None:
+            _require_alone(context)
             run = workflow.resume(resume)
         else:
             run = workflow.train(

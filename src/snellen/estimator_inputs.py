@@ -56,10 +56,16 @@ def read_labels(y: Any, n: int) -> Labels:
         )
     try:
         labels = column_or_1d(y, warn=True)
+        missing = (
+            [at for at, label in enumerate(labels.tolist()) if _is_missing(label)] if labels.dtype.kind == "O" else []
+        )
+        if missing:
+            raise InputError(
+                f"y holds None or NaN for {len(missing)} pictures, such as number {missing[0]}.",
+                "Give one label a picture, or leave the picture out.",
+            )
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
-        if labels.dtype.kind == "O" and any(map(_is_missing, labels.tolist())):
-            raise InputError("y holds None or NaN.", "Give one label a picture, or leave the picture out.")
         classes, codes = np.unique(labels, return_inverse=True)
     except TypeError as error:
         raise InputTypeError(
@@ -72,9 +78,7 @@ def read_labels(y: Any, n: int) -> Labels:
     if len(labels) != n:
         raise InputError(f"X holds {n} pictures and y {len(labels)} labels.", "Give one label a picture.")
     if len(classes) < 2:
-        raise InputError(
-            f"y holds one class only: {classes[0]!r}.", "The number of classes has to be greater than one."
-        )
+        raise InputError(f"y holds one class only: {classes[0]}.", "The number of classes has to be greater than one.")
     return Labels(classes, _name_classes(classes), codes)
 
 

@@ -61,7 +61,8 @@ def judge(
     pooled = {name: np.concatenate([each[name].logits for each in options]) for name in options[0]}
     taken = "after" if stage.keep == "always" else choose_model(pooled, "mean", labels, patients)
     if len(tried) > 1:
-        say(describe_outcome(_measure(tried[0], pooled, taken, stage, (number, None), (labels, patients))))
+        outcome = _measure(tried[0], pooled, taken, stage, (number, None), (labels, patients))
+        say(describe_outcome(outcome, "out-of-fold"))
     return [
         (
             own[taken],
@@ -122,8 +123,9 @@ def _divide(branch: Branch, temperature: float) -> Branch:
     return replace(branch, head=head)
 
 
-def describe_outcome(outcome: StageOutcome) -> str:
-    """One line: what was taken, and what it gained."""
+def describe_outcome(outcome: StageOutcome, judges: str = "") -> str:
+    """One line: what was taken, and what it gained on the pictures that are said to be its `judges`."""
+    judges = judges or ("validation" if outcome.fold is None else "left-out")
     where = "" if outcome.fold is None else f", fold {outcome.fold}"
     verdict = "kept" if outcome.kept else "not kept, the model before it stays"
     loss, auc = (outcome.mean_loss, outcome.mean_auc) if outcome.averaged else (outcome.val_loss, outcome.val_auc)
@@ -134,7 +136,7 @@ def describe_outcome(outcome: StageOutcome) -> str:
         verdict += f", though {before} did better"
     gained = f", AUC {outcome.before_auc:.3f} → {auc:.3f}" if outcome.before_auc is not None and auc is not None else ""
     return (
-        f"Stage {outcome.stage}{where}: {verdict}; validation loss {outcome.before_loss:.3f} → {loss:.3f} "
+        f"Stage {outcome.stage}{where}: {verdict}; {judges} loss {outcome.before_loss:.3f} → {loss:.3f} "
         f"(± {outcome.standard_error:.3f})"
         f"{gained} (epoch {outcome.epoch} of {outcome.n_epochs}, {outcome.blend:.0%} of what was learned)"
     )

@@ -33,6 +33,9 @@ from snellen.records.run import DataRequest, TrainRequest
 from snellen.run_audit import examine, save_audit, say_worst
 from snellen.runs import Run, save_splits
 
+RECIPE = "recipe.toml"
+_ANEW = "begin anew: the same command with --overwrite, or another --out."
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -183,9 +186,29 @@ def require_same_data(run: Run, prepared: Prepared) -> None:
     ]
     if told:
         raise DataError(
-            f"{run.folder} was begun with other data than {prepared.cohort.root} holds now: {'; '.join(told)}.",
-            "Put the data back as they were and resume, or begin anew: the same command with --overwrite, or another "
-            "--out.",
+            f"{run.folder} was begun with other data than {prepared.cohort.root} holds now, or its splits.csv was "
+            f"edited: {'; '.join(told)}.",
+            f"Put back what was changed and resume, or {_ANEW}",
+        )
+
+
+def require_same_recipe(run: Run, loaded: LoadedRecipe, asked: str) -> None:
+    """Raise UsageError where the recipe that was `asked` for is not the one in the run's folder."""
+    path = run.folder / RECIPE
+    if path.exists() and path.read_text(encoding="utf-8") != loaded.text:
+        raise UsageError(
+            f"{path} is not what the recipe {asked} gives now: one of them was changed since the run was begun.",
+            f"Put back what was changed and resume, or {_ANEW}",
+        )
+
+
+def say_other_plan(run: Run, prepared: Prepared) -> None:
+    """Warn where plan.json is not what is planned now: it was edited, or begun on another machine or version."""
+    path = run.folder / PLAN.mark
+    if path.exists() and path.read_text(encoding="utf-8") != prepared.plan.to_json():
+        say(
+            f"Warning: {path} is not what the recipe gives on these data, this machine and this version of Snellen: it "
+            "is written anew, and what was learned by another plan is learned again"
         )
 
 

@@ -17,7 +17,7 @@ from snellen.bundle.gate import measure_seen
 from snellen.bundle.write import PARITY_SAMPLES, TrainedModel, finish_bundle, write_graph
 from snellen.core.errors import UsageError
 from snellen.core.progress import say, timed
-from snellen.core.runtime import count_threads, read_peak_memory_mb, read_platform, read_versions, release_memory
+from snellen.core.runtime import read_peak_memory_mb, read_platform, read_versions, release_memory
 from snellen.core.storage import (
     compute_digest,
     compute_sha256,
@@ -75,7 +75,15 @@ from snellen.run_finetuning import CHECKPOINTS, EMBEDDINGS, Tuned, finetune_run
 from snellen.run_learning import Learned, begin_anew, learn
 from snellen.run_likeness import complete_audit, settle_audit
 from snellen.run_networks import Bench, build_tuned_classifier
-from snellen.run_preparation import Prepared, prepare, require_same_data, save_prepared
+from snellen.run_preparation import (
+    RECIPE,
+    Prepared,
+    prepare,
+    require_same_data,
+    require_same_recipe,
+    save_prepared,
+    say_other_plan,
+)
 from snellen.run_sets import fit_sets
 from snellen.run_watch import Watch, watch_run
 from snellen.runs import Run, log_to
@@ -116,9 +124,11 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
             find_weights(prepared.plan.model.backbone, prepared.plan.model.weights)
         goes_on = is_resumed(run, request)
         if goes_on:
+            require_same_recipe(run, loaded, request.recipe)
             require_same_data(run, prepared)
+            say_other_plan(run, prepared)
         opened_before = run.record.test_opened if goes_on else 0
-        record = _begin_record(request, run, command, opened_before)
+        record = _begin_record(request, run, command, opened_before, prepared.plan.training.threads)
         # before all else: whatever kills it from here on, the folder says what it is and how often test was opened
         run.save(RUN.mark, record)
         make_output(run.folder, RUN, keep=(RUN.mark, LOG) if goes_on else (RUN.mark,))
@@ -126,7 +136,7 @@ def run_training(request: TrainRequest, run: Run, command: str) -> Run:
             shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
         begin_log()
         say(f"Run: {run.folder}")
-        write_atomic(run.folder / "recipe.toml", loaded.text)
+        write_atomic(run.folder / RECIPE, loaded.text)
         save_prepared(run, prepared, request.source)
         split_sha256 = compute_split_sha256(prepared.splits, "test")
         with watch_run(run, request.track, prepared.plan, split_sha256) as watch:
@@ -164,7 +174,7 @@ def _require_test(request: TrainRequest, prepared: Prepared) -> None:
         )
 
 
-def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) -> RunRecord:
+def _begin_record(request: TrainRequest, run: Run, command: str, opened: int, threads: int) -> RunRecord:
     return RunRecord(
         name=run.folder.name,
         state="running",
@@ -174,7 +184,7 @@ def _begin_record(request: TrainRequest, run: Run, command: str, opened: int) ->
         versions=read_versions(),
         platform=read_platform(),
         device=f"cpu ({platform.processor() or platform.machine()})",
-        threads=count_threads(),
+        threads=threads,
         test_opened=opened,
     )
 
@@ -467,7 +477,7 @@ def _build_question(
 
 def _finish_record(record: RunRecord, run: Run, prepared: Prepared, progress: Progress) -> RunRecord:
     names = (
-        "recipe.toml",
+        RECIPE,
         "plan.json",
         "fingerprint.json",
         "cohort.csv",

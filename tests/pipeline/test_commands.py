@@ -215,6 +215,7 @@ def test_class_that_cannot_fill_the_splits_is_named_with_counts(tmp_path: Path, 
     ("arguments", "said"),
     [
         (["train"], "DATA or --resume"),
+        (["train", "--resume", "nowhere", "--seed", "0", "--no-test"], "takes no --seed, --no-test"),
         (["train", "nowhere"], "does not exist"),
         (["train", "nowhere", "--recipe", "aut"], "Did you mean auto"),
         (["train", "nowhere", "--set", "preprocess.sise=3"], "did you mean preprocess.size"),

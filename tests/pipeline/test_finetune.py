@@ -123,17 +123,47 @@ def read_losses(folder: Path) -> list[float]:
     return [line[name] for line in lines if line["stage"] == 1 for name in ("train_loss", "val_loss")]
 
 
+def leave_as_killed(folder: Path) -> None:
+    """After the last epoch."""
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "state": "running", "finetuned": []}))
+
+
 def test_resumed_run_takes_up_the_checkpoint(tuned: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(tuned, tmp_path / "again"))
-    record = json.loads((again / "run.json").read_text())
-    # as a run leaves it that was killed after its last epoch
-    (again / "run.json").write_text(json.dumps({**record, "state": "running", "finetuned": []}))
+    leave_as_killed(again)
     done = run_snellen("train", "--resume", again)
     assert "Going on after epoch 6 of stage 1" in done.stderr
     assert (again / "run.log").read_text().startswith((tuned / "run.log").read_text())
     assert (again / "scores-test.csv").read_bytes() == (tuned / "scores-test.csv").read_bytes()
     assert read_losses(again) == read_losses(tuned)
     assert open_run(again).record.finetuned == open_run(tuned).record.finetuned
+    assert "plan.json" not in done.stderr
+
+
+def test_damaged_checkpoint_is_told_and_learned_anew(tuned: Path, tmp_path: Path) -> None:
+    again = Path(shutil.copytree(tuned, tmp_path / "again"))
+    leave_as_killed(again)
+    content = bytearray((again / "checkpoints" / "stage-1.safetensors").read_bytes())
+    content[len(content) // 2] ^= 0x40
+    (again / "checkpoints" / "stage-1.safetensors").write_bytes(content)
+    (again / "plan.json").write_text((again / "plan.json").read_text().replace('"epochs": 6', '"epochs": 5'))
+    done = run_snellen("train", "--resume", again)
+    assert "checkpoints/stage-1.safetensors is damaged" in done.stderr
+    assert "Going on after epoch" not in done.stderr
+    assert "plan.json is not what the recipe gives" in done.stderr
+    assert read_losses(again) == read_losses(tuned)
+    assert (again / "plan.json").read_bytes() == (tuned / "plan.json").read_bytes()
+
+
+def test_other_recipe_than_that_of_the_run_is_refused(tuned: Path, tmp_path: Path) -> None:
+    again = Path(shutil.copytree(tuned, tmp_path / "again"))
+    leave_as_killed(again)
+    (again / "recipe.toml").write_text((again / "recipe.toml").read_text() + "# edited\n")
+    before = {path: path.read_bytes() for path in again.rglob("*") if path.is_file() and path.name != "run.log"}
+    error = run_snellen("train", "--resume", again, expect=2).stderr
+    assert "recipe.toml is not what the recipe auto gives now" in error
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_folds_give_an_ensemble_of_networks(tuned_folds: Path, cohort: Path) -> None:

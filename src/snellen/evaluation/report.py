@@ -356,9 +356,9 @@ def _draw_run(inputs: ReportInputs) -> Iterator[Drawn]:
     if inputs.run is not None and inputs.run.members:
         yield (
             run_figures.draw_members(heads),
-            "Learning curves of the members, each on the fold that it left out, which decided nothing. The last point "
-            "of a line is the epoch that the other folds chose.",
-            tables.build_members(inputs.run.members, inputs.splits),
+            f"Learning curves of the members{_FIRST if tuned else ''}, each on the fold that it left out, which "
+            "decided nothing. The last point of a line is the epoch that the other folds chose.",
+            tables.build_members(inputs.run.members, inputs.splits, is_first=bool(tuned)),
         )
     elif 0 not in tuned:  # else nothing was learned on pooled features
         yield (

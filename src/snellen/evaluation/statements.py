@@ -52,7 +52,12 @@ def _data(inputs: ReportInputs) -> str:
         trained = inputs.manifest.trained_on
         is_known = not trained.patient_rule.startswith("one patient a picture")
         patients = f" of {format_count(trained.n_patients, 'patient')}" if is_known else ", patients unknown"
-        told += f" Trained and validated on {format_count(trained.n_samples, 'picture')}{patients}."
+        how = (
+            "Cross-validated, and then trained as an ensemble,"
+            if inputs.manifest.n_members > 1
+            else "Trained and validated"
+        )
+        told += f" {how} on {format_count(trained.n_samples, 'picture')}{patients}."
     return told
 
 
@@ -94,7 +99,19 @@ def _partition(inputs: ReportInputs) -> str:
         if counts[split]
     ]
     left = f"; {counts['left_out']} left out" if counts["left_out"] else ""
-    return f"Partitions: {', '.join(shown)}{left}." if shown else ""
+    return f"Partitions: {', '.join(shown)}{left}.{_tell_folds(inputs)}" if shown else ""
+
+
+def _tell_folds(inputs: ReportInputs) -> str:
+    """How training pictures were dealt to folds, where they were."""
+    folds = Counter(each.fold for each in inputs.splits if each.fold is not None)
+    if not folds:
+        return ""
+    sizes = ", ".join(f"{folds[fold]:,}" for fold in sorted(folds))
+    return (
+        f" The pictures to learn from were dealt to {len(folds)} folds of {sizes} pictures by the same groups, class "
+        "by class; each member learned without one fold and was measured on it."
+    )
 
 
 def _disjoint(inputs: ReportInputs) -> str:
@@ -112,6 +129,8 @@ def _imbalance(inputs: ReportInputs) -> str:
     if inputs.plan is None:
         return ""
     method = inputs.plan.imbalance.method.replace("_", " ")
+    if method == "none":
+        return "Class imbalance: nothing was done about it; the model learned from the classes as they are mixed."
     return (
         f"Class imbalance: {method}, on training pictures only; what it does to class shares was taken back before "
         "calibration."
@@ -158,10 +177,11 @@ def _training(inputs: ReportInputs) -> str:
     if inputs.plan is None:
         return ""
     stages = len(inputs.plan.training.stages)
+    views = format_count(inputs.plan.augment.views, "augmented view")
     return (
         f"{format_count(stages, 'stage')} of training, seed {inputs.plan.training.seed}; the first on features of the "
-        f"frozen network, {inputs.plan.augment.views} augmented views a picture. plan.json holds every value of every "
-        "stage with its reason; metrics.jsonl every epoch."
+        f"frozen network, {views} a picture. plan.json holds every value of every stage with its reason; metrics.jsonl "
+        "every epoch."
     )
 
 

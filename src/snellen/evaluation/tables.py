@@ -80,7 +80,11 @@ def build_metrics(evaluation: Evaluation, validation: Evaluation | None = None) 
     head = ("Metric", "Value", f"{format_level(evaluation)} interval", *on_validation, "Interval by")
     caption = f"All metrics on the {name_split(evaluation.split)} set, {evaluation.subjects}"
     if validation is not None:
-        caption += ". Validation chose the model: its numbers are too good, and shown for the drop"
+        caption += (
+            ". Out of fold each picture was scored by a member that had not seen its patient"
+            if validation.split == "oof"
+            else ". Validation chose the model: its numbers are too good, and shown for the drop"
+        )
     return Table(caption, head, tuple(rows), ("text", *["num"] * (len(head) - 2), "text"))
 
 
@@ -193,8 +197,10 @@ def build_learning(epochs: Sequence[EpochRecord]) -> Table:
     return Table("Learning curves of the chosen candidate", head, rows, ("text", "num", "num", "num"))
 
 
-def build_members(members: Sequence[ChosenHead], splits: Sequence[Split]) -> Table:
-    """What the other folds chose for each member, and how it does on its own fold; last the mean over members."""
+def build_members(members: Sequence[ChosenHead], splits: Sequence[Split], *, is_first: bool) -> Table:
+    """What the other folds chose for each member's head, and how it does on its own fold; last the mean over members.
+    `is_first` says that fine-tuning followed.
+    """
     rows: list[tuple[Cell, ...]] = []
     for fold, member in enumerate(members):
         own = [each for each in splits if each.fold == fold]
@@ -205,7 +211,8 @@ def build_members(members: Sequence[ChosenHead], splits: Sequence[Split]) -> Tab
     means = (_format_mean([getattr(member, key) for member in members]) for key in ("val_loss", "val_auc"))
     rows.append(("Mean (SD)", "", "", "", "", *means))
     head = ("Fold", "Pictures", "Patients", "Weight decay", "Epoch", "Left-out loss", "Left-out AUC")
-    return Table("Members, each on the fold that it left out", head, tuple(rows), ("text", *["num"] * 6))
+    told = "Members before fine-tuning" if is_first else "Members"
+    return Table(f"{told}, each on the fold that it left out", head, tuple(rows), ("text", *["num"] * 6))
 
 
 def build_outcomes(outcomes: Sequence[StageOutcome]) -> Table:
@@ -226,7 +233,7 @@ def build_outcomes(outcomes: Sequence[StageOutcome]) -> Table:
     folds = ["Fold"] if has_folds else []
     head = ("Stage", *folds, "Epoch", "Blend", "Loss", "AUC", "Taken")
     kinds = ("text", *["text"] * len(folds), *["num"] * 4, "text")
-    return Table("Fine-tuning: before · after · mean of both", head, rows, kinds)
+    return Table("Fine-tuning: before · after · mean of both, each after its best temperature", head, rows, kinds)
 
 
 def _format_mean(values: Sequence[float | None]) -> str:

@@ -23,7 +23,7 @@ MAX_ITERATIONS = 1000
 _SMALLEST_CHANGE = 1e-6
 _SUM_TOLERANCE = 1.000001e-6  # 1e-6 and its own rounding
 _MOST_IN_EXAMPLE = 6
-_PAIR = re.compile(r"\s*(.+?)\s*=\s*([-+.\deE]+)\s*(?:,|$)", re.DOTALL)
+_PAIR = re.compile(r"\s*(.+?)\s*=\s*([-+.\deE]+|[-+]?nan|[-+]?inf)\s*(?:,|$)", re.DOTALL | re.IGNORECASE)
 Floats = NDArray[np.float64]
 PrevalenceWish = float | str | Mapping[str, float]
 

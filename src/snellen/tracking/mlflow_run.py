@@ -36,11 +36,11 @@ class MlflowRun:
     def __init__(self, begin: Begin) -> None:
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
+        for name in ("mlflow", "alembic"):  # its import sets a level of its own
+            logging.getLogger(name).setLevel(logging.WARNING)
         address, files = _choose_place(begin.folder)
         self._client = MlflowClient(tracking_uri=address)
         experiment = self._find_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "snellen", files)

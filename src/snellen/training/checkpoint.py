@@ -5,6 +5,7 @@ For resuming only. A bundle is never made of it without the graph's own proof.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from typing import Any
 
 import torch
 
+from snellen.core.progress import say
 from snellen.core.storage import write_atomic
 
-_FACTS = "snellen"
+_FACTS, _SHA256 = "snellen", "sha256"
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,35 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for torn in path.parent.glob(f".{path.name}.????????"):  # of a process that was killed while it wrote
         torn.unlink(missing_ok=True)
-    write_atomic(path, save(tensors, {_FACTS: json.dumps(dict(checkpoint.facts))}))
+    facts = json.dumps(dict(checkpoint.facts))
+    write_atomic(path, save(tensors, {_FACTS: facts, _SHA256: _compute_sha256(tensors, facts)}))
 
 
 def load_checkpoint(path: Path, identity: str) -> Checkpoint | None:
-    """What was saved for the same work; None where nothing was, where it is damaged, or of other work."""
+    """What was saved for the same work; None where nothing was, or it is of other work, or damaged, which is told."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as stored:
-            facts = json.loads((stored.metadata() or {}).get(_FACTS, "{}"))
-            if facts.get("identity") != identity:
-                return None
-            return Checkpoint({name: stored.get_tensor(name) for name in stored.keys()}, facts)  # noqa: SIM118  # no mapping
-    except (OSError, SafetensorError, ValueError):
+            held = stored.metadata() or {}
+            text = held.get(_FACTS, "{}")
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # no mapping
+        if held.get(_SHA256) == _compute_sha256(tensors, text):
+            facts = json.loads(text)
+            return Checkpoint(tensors, facts) if facts.get("identity") == identity else None
+    except FileNotFoundError:
         return None
+    except (OSError, SafetensorError, ValueError):
+        pass
+    say(f"Warning: {path} is damaged, or of another version of Snellen: what it holds is learned anew")
+    return None
+
+
+def _compute_sha256(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
+    """Of names, kinds, shapes, values and facts: a flipped bit would go on as another training."""
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -52,9 +52,30 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 4, 30, 300])
-def test_truncated_checkpoint_is_none(saved: Path, keep: int) -> None:
+def test_truncated_checkpoint_is_none(saved: Path, keep: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     saved.write_bytes(saved.read_bytes()[:keep])
     assert load_checkpoint(saved, "mine") is None
+    assert f"{saved} is damaged" in caplog.text
+
+
+def test_flipped_bit_anywhere_is_seen(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    whole = saved.read_bytes()
+    for at in range(8, len(whole), 7):
+        content = bytearray(whole)
+        content[at] ^= 0x40
+        saved.write_bytes(content)
+        assert load_checkpoint(saved, "mine") is None, at
+        assert "is damaged" in caplog.text
+        caplog.clear()
+
+
+def test_other_work_and_nothing_are_no_damage(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    load_checkpoint(saved, "other")
+    load_checkpoint(saved.with_name("nothing"), "mine")
+    assert caplog.text == ""
 
 
 def test_pickled_checkpoint_is_none_and_never_run(tmp_path: Path) -> None:
