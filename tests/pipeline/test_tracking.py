@@ -62,6 +62,7 @@ def test_killed_run_leaves_its_epochs_and_a_resumed_one_says_each_once(place: Pa
     # going on from here with fewer epochs would be another run: what is asked is edited before it goes on
     text = (run / "run.json").read_text().replace("epochs=4000", "epochs=30")
     (run / "run.json").write_text(text)
+    (run / "recipe.toml").unlink()  # it would say that it was edited
     run_snellen("train", "--resume", run)
     assert [epoch.epoch for epoch in open_run(run).epochs] == list(range(1, 31))
 
