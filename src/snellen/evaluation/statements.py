@@ -52,11 +52,7 @@ def _data(inputs: ReportInputs) -> str:
         trained = inputs.manifest.trained_on
         is_known = not trained.patient_rule.startswith("one patient a picture")
         patients = f" of {format_count(trained.n_patients, 'patient')}" if is_known else ", patients unknown"
-        how = (
-            "Cross-validated, and then trained as an ensemble,"
-            if inputs.manifest.n_members > 1
-            else "Trained and validated"
-        )
+        how = "An ensemble was trained in folds" if inputs.manifest.n_members > 1 else "Trained and validated"
         told += f" {how} on {format_count(trained.n_samples, 'picture')}{patients}."
     return told
 
