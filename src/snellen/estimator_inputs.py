@@ -61,7 +61,7 @@ def read_labels(y: Any, n: int) -> Labels:
         )
         if missing:
             raise InputError(
-                f"y holds None or NaN for {len(missing)} pictures, such as number {missing[0]}.",
+                f"y holds None or NaN for {len(missing)} of {n} pictures, such as number {missing[0]}.",
                 "Give one label a picture, or leave the picture out.",
             )
         assert_all_finite(labels, input_name="y")

@@ -13,7 +13,7 @@ from snellen.records.recipe import FinetuneWish
 MIN_PICTURES = 150
 MIN_PATIENTS = 12
 BUDGET_S = 300  # of the ten minutes that a training may take, also on a slow machine
-FOLDS_BUDGET_S = 1020  # of the twenty-five that all folds may take
+FOLDS_BUDGET_S = 1020  # of the twenty-five minutes that a training with folds may take
 _LEARNED_PER_S = 2e10  # multiplications a thread: rough, from EfficientNet-Lite0 on a busy machine
 _RUN_PER_S = 1.5e10  # the same for the frozen layers, which are the large ones
 _PASSES = 3  # a step costs the forward pass and twice as much backwards
